@@ -1,0 +1,70 @@
+"""The configuration file of a node in the lab, as a value. Pure."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class VlanConfig:
+    """A VLAN of a node: its label, the secret's file, and what the TAP is to be."""
+
+    label: str
+    secret_file: Path
+    tap: str
+    addresses: tuple[str, ...] = ()
+    mtu: int | str = "auto"
+    bridge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """What a scenario decides about a node; the rest are the defaults of PeerTap."""
+
+    name: str
+    directory: Path
+    peers: tuple[str, ...] = ()
+    vlans: tuple[VlanConfig, ...] = ()
+    relay_mode: str | None = None
+    carrier: str = "auto"
+    underlay_mtu: int = 1500
+    log_level: str = "info"
+
+    @property
+    def file(self) -> Path:
+        return self.directory / "config.json"
+
+    @property
+    def state_directory(self) -> Path:
+        return self.directory / "state"
+
+    def emit(self) -> str:
+        """The file's text (JSON, which is YAML too)."""
+        content: dict[str, object] = {
+            "node": self.name,
+            "state_dir": str(self.state_directory),
+            "listen": {"tcp": 4511, "websocket": 4512, "quic": 4512, "udp": 4511},
+            "peers": list(self.peers),
+            "vlans": [
+                {
+                    "label": vlan.label,
+                    "membership": "static",
+                    "secret_file": str(vlan.secret_file),
+                    "tap": {"name": vlan.tap, "address": list(vlan.addresses), "mtu": vlan.mtu},
+                    "bridge": vlan.bridge,
+                }
+                for vlan in self.vlans
+            ],
+            "underlay_mtu": self.underlay_mtu,
+            "carrier": self.carrier,
+            "log": {"level": self.log_level, "format": "text"},
+            "admin_socket": str(self.directory / "admin.sock"),
+        }
+        if self.relay_mode is not None:
+            content["relay"] = {"mode": self.relay_mode}
+        return json.dumps(content, indent=2) + "\n"
+
+
+def peer_address(ip: str, peer_id: str) -> str:
+    """The address under which a node of the lab is dialled; ports and transports are PeerTap's defaults."""
+    return f"/ip4/{ip}/p2p/{peer_id}"

@@ -1,0 +1,235 @@
+"""The Rust data plane: what Python may ask of it.
+
+Keys and secrets are handles: their bytes never come back. Everything here is frozen and may be used from any thread.
+Errors: ValueError for an argument of the wrong size or range, OSError from the system, RuntimeError after stop().
+After stop() `events`, `snapshot`, `udp_port` and `event_fd` still work.
+"""
+
+from typing import Final, Literal, TypeAlias, final
+
+__all__ = [
+    "AES_256_GCM",
+    "CHACHA20_POLY1305",
+    "Engine",
+    "Event",
+    "FrameSigner",
+    "HopReceiveKey",
+    "HopSendKey",
+    "Label",
+    "Member",
+    "ReceiveKey",
+    "SendKey",
+    "StaticSecret",
+    "Tables",
+    "Trunk",
+    "Vlan",
+    "VlanKeys",
+]
+
+AES_256_GCM: Final = 1
+CHACHA20_POLY1305: Final = 2
+
+@final
+class FrameSigner:
+    """An Ed25519 key that signs group frames; one per process and VLAN (SPEC 2.4)."""
+    @staticmethod
+    def generate() -> FrameSigner: ...
+    @property
+    def public(self) -> bytes:
+        """32 bytes."""
+
+@final
+class SendKey:
+    """A frame key of ours with its counter (SPEC 3.3)."""
+    @property
+    def kid(self) -> bytes:
+        """4 bytes."""
+    @property
+    def next_counter(self) -> int: ...
+
+@final
+class ReceiveKey:
+    """A frame key of another member with its replay window (SPEC 2.5)."""
+    @property
+    def kid(self) -> bytes:
+        """4 bytes."""
+
+@final
+class StaticSecret:
+    """A VLAN secret of static membership (SPEC 3.1)."""
+    def __new__(cls, secret: bytes | bytearray) -> StaticSecret:
+        """secret: 32 bytes; the handle keeps its own copy."""
+    @property
+    def creator_public(self) -> bytes:
+        """32 bytes."""
+    @property
+    def grant_public(self) -> bytes:
+        """32 bytes."""
+    @property
+    def name_nonce(self) -> bytes:
+        """16 bytes."""
+    def sign_as_creator(self, message: bytes) -> bytes:
+        """64 bytes."""
+    def sign_as_grantee(self, message: bytes) -> bytes:
+        """64 bytes."""
+    def keys(self, vlan_id: bytes) -> VlanKeys:
+        """vlan_id: 16 bytes."""
+
+@final
+class VlanKeys:
+    """The keys of one VLAN in one epoch (SPEC 3). The same interface whatever the membership is."""
+    @property
+    def vlan_id(self) -> bytes: ...
+    @property
+    def mls_id(self) -> bytes: ...
+    @property
+    def route_public(self) -> bytes: ...
+    def sign_route(self, message: bytes) -> bytes: ...
+    def token(self, kind: int, mac: bytes) -> bytes:
+        """VFT, 16 bytes (SPEC 3.2)."""
+    def hello_seal(self, sid: bytes, counter: int, token: bytes, plaintext: bytes) -> bytes:
+        """Inner tag 16 || sid 16 || ciphertext (SPEC 2.1 with INTRO), nonce 00000000 || counter; AES-256-GCM."""
+    def hello_open(self, nonce: bytes, token: bytes, sealed: bytes) -> bytes | None:
+        """The plaintext (from the content type on) of a sealed INTRO body as hello_seal gives it, or None."""
+    def group_sender(self, member: bytes, sid: bytes, generation: int, aead: int, signer: FrameSigner) -> SendKey: ...
+    def group_receiver(
+        self, member: bytes, sid: bytes, generation: int, aead: int, signer_public: bytes, floor: int
+    ) -> ReceiveKey: ...
+    def pair_sender(self, secret: bytes, info: bytes, sealed_hash: bytes, aead: int) -> tuple[SendKey, bytes]:
+        """secret: 32, sealed_hash: 48 bytes. The key and the 16-byte confirmation that the receiver must send."""
+    def pair_receiver(self, secret: bytes, info: bytes, sealed_hash: bytes, aead: int) -> tuple[ReceiveKey, bytes]:
+        """secret: 32, sealed_hash: 48 bytes. The key and the 16-byte confirmation to send."""
+
+@final
+class HopSendKey:
+    """Key of one (trunk, direction, epoch, carrier) towards the neighbour (SPEC 2.1)."""
+    def __new__(cls, index: int, key: bytes, aead: int) -> HopSendKey: ...
+    @property
+    def next_counter(self) -> int: ...
+
+@final
+class HopReceiveKey:
+    """Key of one (trunk, direction, epoch, carrier) from the neighbour (SPEC 2.1)."""
+    def __new__(cls, index: int, key: bytes, aead: int) -> HopReceiveKey: ...
+    @property
+    def index(self) -> int: ...
+
+@final
+class Trunk:
+    """One trunk session as the data plane sees it. `id` is never used again in a process.
+
+    carrier: which one sends. On "udp" `remote` is the validated address (plain IPv4 or IPv6).
+    max_payload: the largest packet, 256 to 65,507 bytes; larger ones are dropped.
+    """
+    def __new__(
+        cls,
+        id: int,
+        *,
+        carrier: Literal["udp", "stream", "none"],
+        remote: tuple[str, int] | None,
+        send_udp: HopSendKey | None,
+        send_stream: HopSendKey | None,
+        receive: list[HopReceiveKey],
+        max_payload: int,
+    ) -> Trunk: ...
+
+@final
+class Member:
+    """Another member of a VLAN. `hop` is (trunk id, label) of its unicast token, None while there is no route."""
+    def __new__(
+        cls,
+        id: int,
+        *,
+        mac: bytes,
+        token: bytes,
+        hop: tuple[int, int] | None,
+        max_payload: int,
+        pair_send: SendKey | None,
+        pair_receive: list[ReceiveKey],
+        group_receive: list[ReceiveKey],
+    ) -> Member: ...
+
+@final
+class Vlan:
+    """One VLAN of this node.
+
+    ports: ids from Engine.add_port. group_edges: (trunk id, label) of every tree edge of the broadcast token.
+    """
+    def __new__(
+        cls,
+        id: int,
+        *,
+        keys: VlanKeys,
+        mac: bytes,
+        token: bytes,
+        group_token: bytes,
+        ports: list[int],
+        bridge: bool,
+        group_send: SendKey | None,
+        group_edges: list[tuple[int, int]],
+        members: list[Member],
+    ) -> Vlan: ...
+
+@final
+class Label:
+    """What a label on packets from a trunk means.
+
+    Deliver to that local VLAN, and/or send on by every (trunk, label) of `out` but the incoming trunk.
+    group: False = unicast (deliver, or one out).
+    """
+    def __new__(
+        cls, trunk: int, label: int, *, token: bytes, group: bool, deliver: int | None, out: list[tuple[int, int]]
+    ) -> Label: ...
+
+@final
+class Tables:
+    """One immutable set. Ids must be unique; what refers to a trunk or VLAN that is not there is dropped and counted."""
+    def __new__(cls, *, trunks: list[Trunk], vlans: list[Vlan], labels: list[Label]) -> Tables: ...
+
+# Events, tuples whose first item is the kind. They coalesce by (kind, subject); the queue is bounded per kind, and on
+# overflow ("resync",) comes first.
+#   ("applied", generation)                                       every loop uses this generation, or a later one
+#   ("intro", vlan id, trunk id, token 16, nonce 12, sealed)      an INTRO for a local VLAN; at most 256 wait
+#   ("unknown_kid", vlan id, kid 4, trunk id)                     a frame under a key that nobody introduced
+#   ("forged", vlan id, kid 4, trunk id)                          a group frame with a right tag and a wrong signature
+#   ("control", vlan id, member id, message)                      member control, reassembled; at most 64 wait
+#   ("generation", vlan id, kid 4)                                a send key reached 2^30
+#   ("path", trunk id, (host, port), rtt seconds)                 a probe of ours came back: the address is valid
+#   ("source", trunk id, (host, port))                            the newest packets come from another address than `remote`
+#   ("path_down", trunk id)                                       the udp carrier is silent; frames go to the stream meanwhile
+#   ("stream", trunk id)                                          stream_take has something; take until None
+#   ("trace", monotonic seconds, vlan id, step, text)
+#   ("panic", message)                                            forwarding has stopped, as after stop()
+Event: TypeAlias = tuple[object, ...]
+
+@final
+class Engine:
+    """The data plane: loops on threads of their own, none of which ever attaches to Python (SPEC 2)."""
+    def __new__(cls, *, udp_port: int, mac_age_s: float = 300.0) -> Engine:
+        """udp_port: 0 lets the system choose."""
+    @property
+    def udp_port(self) -> int: ...
+    @property
+    def event_fd(self) -> int:
+        """Readable while events wait."""
+    def add_port(self, fd: int, name: str) -> int:
+        """Takes a duplicate of a TAP descriptor opened with IFF_NO_PI and without a virtio header, or of one end of a
+        SOCK_SEQPACKET pair. The file becomes non-blocking, the original too."""
+    def remove_port(self, port: int) -> None: ...
+    def apply(self, tables: Tables) -> int:
+        """Publishes; returns the generation. ("applied", generation) comes when every loop uses it."""
+    def probe(self, trunk: int, address: tuple[str, int]) -> None: ...
+    def send_intro(self, hops: list[tuple[int, int]], nonce: bytes, sealed: bytes) -> None:
+        """Sends an INTRO body (as from hello_seal) by each (trunk id, label)."""
+    def send_control(self, vlan: int, member: int, message: bytes) -> None:
+        """A member control message under the pair key (SPEC 5.4); without key or route it is dropped and counted."""
+    def stream_take(self, trunk: int) -> bytes | None:
+        """The next batch for the trunk's stream carrier, <= 65,536 bytes; None when nothing waits."""
+    def stream_put(self, trunk: int, batch: bytes) -> None:
+        """A batch from the trunk's stream; what is malformed or too much is dropped and counted."""
+    def events(self) -> list[Event]: ...
+    def snapshot(self) -> dict[str, object]: ...
+    def trace(self, seconds: float, mac: bytes | None) -> None:
+        """Trace events (at most 1000) for frames from or to mac, or all; 0 seconds ends it."""
+    def stop(self) -> None:
+        """Ends the threads; a second call does nothing."""

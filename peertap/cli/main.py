@@ -1,0 +1,55 @@
+"""The `peertap` command line: one module per command group, registered here.
+
+The command modules import what they need inside their functions, so that `peertap --help` stays quick.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from peertap import __version__
+from peertap.cli import config, init, keys, look, up
+from peertap.cli.report import ReportingGroup
+
+app = typer.Typer(
+    name="peertap",
+    cls=ReportingGroup,
+    help="A private Ethernet for machines that are anywhere.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"peertap {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """A private Ethernet for machines that are anywhere. Start with `peertap init`, then `peertap up`."""
+
+
+app.command("init")(init.init)
+app.command("keygen")(keys.keygen)
+app.command("id")(keys.show_id)
+app.command("up")(up.up)
+app.command("status")(look.status)
+app.command("topology")(look.topology)
+app.command("ping")(look.ping)
+app.command("trace")(look.trace)
+app.command("rekey")(look.rekey)
+app.add_typer(config.app, name="config")
+
+
+def main() -> None:
+    """Runs the command line; the entry point of the `peertap` script."""
+    app()

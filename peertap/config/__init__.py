@@ -1,0 +1,1 @@
+"""The configuration file: its schema, its reader and the difference between two of them."""

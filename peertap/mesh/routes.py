@@ -1,0 +1,351 @@
+"""Distance-vector routes over tokens, free of loops at every instant (SPEC 6.1, RFC 8966).
+
+A route is feasible when it is newer than, or as new as and nearer than, anything that this node ever announced for
+the same (token, origin). Only feasible routes are used. With none left the route is withdrawn and a new sequence
+number asked for.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from peertap.types import Token, TrunkId, VTag
+from peertap.wire.control import INFINITE_METRIC, MAX_ROUTES_PER_BATCH, Advert, Routes, SequenceRequest
+from peertap.wire.routes import KIND_TREE, Origin, SignedRoute, signed_by
+
+Key = tuple[VTag, Token]
+
+MAX_TOKENS: Final = 65_536  # ours: bounds the table; a new token is refused beyond it
+MAX_TOKENS_PER_TRUNK: Final = 16_384  # ours: one neighbour cannot fill the table alone
+MAX_ORIGINS: Final = 8  # ours: feasibility kept for so many origins of a token; the oldest goes
+MAX_VERIFIED: Final = 65_536  # ours: signatures remembered as good
+VOLUNTARY_GAP_S: Final = 10.0  # PROTOCOL 5: at most one voluntary change in 10 s
+VOLUNTARY_GAIN: Final = 0.8  # ours: and only to a route a fifth shorter
+REQUEST_HOPS: Final = 32  # SPEC 2.1: as the hop limit of packets
+REQUEST_GAP_S: Final = 0.5  # ours: one request for a token in this time
+SEQUENCE_MODULUS: Final = 1 << 32
+LEAST_PATH_MTU: Final = 1232  # SPEC 2.3: a neighbour that announces less is not believed
+OWN_PATH_MTU: Final = 0xFFFF  # ours: the path to ourselves has no limit
+DISTANCE_KEPT_S: Final = 180.0  # RFC 8966, 3.7.3 and appendix B: source table entries live 3 minutes
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """The route in use: by this trunk (None: this node owns the token)."""
+
+    trunk: TrunkId | None
+    advert: Advert
+    metric: int
+    path_mtu: int
+
+
+@dataclass(slots=True)
+class _Entry:
+    """All that is known of one token."""
+
+    heard: dict[TrunkId, Advert] = field(default_factory=dict)
+    own: SignedRoute | None = None
+    distance: dict[Origin, tuple[int, int]] = field(default_factory=dict)  # (sequence, metric): feasibility
+    selected: Selected | None = None
+    changed_at: float = float("-inf")
+    requested_at: float = float("-inf")
+    empty_since: float | None = None
+
+
+@dataclass(slots=True)
+class _Neighbour:
+    cost: int
+    mtu: int
+    sent: dict[Key, Advert] = field(default_factory=dict)  # what it last got, withdrawals excepted
+    dirty: dict[Key, None] = field(default_factory=dict)
+    batch: int = 0
+    unacknowledged: bool = False
+    tokens: int = 0
+
+
+class RouteTable:
+    """The routes of one node.
+
+    `changed` collects the keys whose selected route changed since `take_changed`.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[Key, _Entry] = {}
+        self._neighbours: dict[TrunkId, _Neighbour] = {}
+        self._verified: dict[bytes, None] = {}
+        self._changed: dict[Key, None] = {}
+        self.refused = 0
+
+    # Neighbours
+
+    def add_neighbour(self, trunk: TrunkId, *, cost: int, mtu: int) -> None:
+        """A trunk came up: it is owed everything."""
+        self._neighbours[trunk] = _Neighbour(cost, mtu, dirty=dict.fromkeys(self._entries))
+
+    def remove_neighbour(self, trunk: TrunkId, now: float) -> list[tuple[TrunkId, SequenceRequest]]:
+        """A trunk went down; returns requests to send."""
+        del self._neighbours[trunk]
+        out = []
+        for key, entry in list(self._entries.items()):
+            if entry.heard.pop(trunk, None) is not None:
+                out += self._reselect(key, entry, now)
+        return out
+
+    def set_cost(self, trunk: TrunkId, cost: int, now: float) -> None:
+        """The trunk's cost changed, for example with its round-trip time."""
+        neighbour = self._neighbours[trunk]
+        if neighbour.cost == cost:
+            return
+        neighbour.cost = cost
+        for key, entry in list(self._entries.items()):
+            if trunk in entry.heard:
+                self._reselect(key, entry, now)
+
+    # Own tokens
+
+    def own(self, route: SignedRoute, now: float) -> None:
+        """Announces a token of ours, or announces it again with a later sequence number."""
+        entry = self._entries.setdefault((route.vtag, route.token), _Entry())
+        entry.own = route
+        self._reselect((route.vtag, route.token), entry, now, forced=True)
+
+    def disown(self, key: Key, now: float) -> list[tuple[TrunkId, SequenceRequest]]:
+        """Withdraws a token of ours."""
+        entry = self._entries.get(key)
+        if entry is None or entry.own is None:
+            return []
+        entry.own = None
+        return self._reselect(key, entry, now, forced=True)
+
+    # From the wire
+
+    def received_untrusted(
+        self, trunk: TrunkId, adverts: Iterable[Advert], now: float, now_unix: float
+    ) -> list[tuple[TrunkId, SequenceRequest]]:
+        """Takes a neighbour's adverts; the caller has checked that it relays these VTags. Returns requests to send."""
+        neighbour = self._neighbours[trunk]
+        out = []
+        for advert in adverts:
+            key = (advert.route.vtag, advert.route.token)
+            entry = self._entries.get(key)
+            if advert.metric == INFINITE_METRIC:
+                if entry is not None and entry.heard.pop(trunk, None) is not None:
+                    neighbour.tokens -= 1
+                    out += self._reselect(key, entry, now)
+                continue
+            if advert.route.expiry < now_unix or not self._is_signed(advert.route):
+                self.refused += 1
+                continue
+            if entry is None or trunk not in entry.heard:
+                if len(self._entries) >= MAX_TOKENS or neighbour.tokens >= MAX_TOKENS_PER_TRUNK:
+                    self.refused += 1
+                    continue
+                neighbour.tokens += 1
+            if entry is None:
+                entry = self._entries[key] = _Entry()
+            entry.heard[trunk] = advert
+            out += self._reselect(key, entry, now)
+        return out
+
+    def requested(self, request: SequenceRequest) -> tuple[str, TrunkId | None]:
+        """Takes a request for a later sequence number.
+
+        Returns: ("answered", None) when what we announce is late enough (it is announced again by itself),
+        ("own", None) when it is ours to step, ("forward", trunk) when it is to be passed on, ("drop", None) otherwise.
+        """
+        entry = self._entries.get((request.vtag, request.token))
+        if entry is None or entry.selected is None:
+            return "drop", None
+        route = entry.selected.advert.route
+        if route.origin != request.origin:
+            return "drop", None
+        if _newer_or_same(route.sequence, request.sequence):
+            self._mark((request.vtag, request.token), resend=True)
+            return "answered", None
+        if entry.selected.trunk is None:
+            return "own", None
+        return ("forward", entry.selected.trunk) if request.hops > 1 else ("drop", None)
+
+    # To the wire
+
+    def batches(self) -> Iterator[tuple[TrunkId, Routes]]:
+        """What to send now: one unacknowledged batch a trunk; later changes of a token replace earlier ones."""
+        for trunk, neighbour in self._neighbours.items():
+            if neighbour.unacknowledged:
+                continue
+            adverts: list[Advert] = []
+            while neighbour.dirty and len(adverts) < MAX_ROUTES_PER_BATCH:
+                key = next(iter(neighbour.dirty))
+                del neighbour.dirty[key]
+                advert = self._advert_for(trunk, neighbour, key)
+                if advert is not None:
+                    adverts.append(advert)
+            if adverts:
+                neighbour.batch += 1
+                neighbour.unacknowledged = True
+                yield trunk, Routes(neighbour.batch & 0xFFFFFFFF, tuple(adverts))
+
+    def acknowledged(self, trunk: TrunkId, batch: int) -> None:
+        neighbour = self._neighbours[trunk]
+        if batch == neighbour.batch & 0xFFFFFFFF:
+            neighbour.unacknowledged = False
+
+    def expire(self, now: float, now_unix: float) -> None:
+        """Forgets routes past their expiry, and the distances of tokens that are long gone."""
+        for key, entry in list(self._entries.items()):
+            for trunk, advert in list(entry.heard.items()):
+                if advert.route.expiry < now_unix:
+                    del entry.heard[trunk]
+                    self._neighbours[trunk].tokens -= 1
+                    self._reselect(key, entry, now)
+            if entry.empty_since is not None and entry.empty_since + DISTANCE_KEPT_S < now:
+                del self._entries[key]
+
+    # Looking
+
+    def selected(self, key: Key) -> Selected | None:
+        entry = self._entries.get(key)
+        return None if entry is None else entry.selected
+
+    def owns(self, key: Key) -> bool:
+        """Whether this node announces the token as its own."""
+        entry = self._entries.get(key)
+        return entry is not None and entry.own is not None
+
+    def hears(self, key: Key, trunk: TrunkId) -> bool:
+        """Whether this neighbour announces the token."""
+        entry = self._entries.get(key)
+        return entry is not None and trunk in entry.heard
+
+    def in_use(self) -> Iterator[tuple[Key, Selected]]:
+        """All tokens with a route in use."""
+        for key, entry in self._entries.items():
+            if entry.selected is not None:
+                yield key, entry.selected
+
+    def take_changed(self) -> list[Key]:
+        changed = list(self._changed)
+        self._changed.clear()
+        return changed
+
+    # Inside
+
+    def _candidates(self, entry: _Entry) -> list[Selected]:
+        """Feasible routes of the winning origin."""
+        out = []
+        if entry.own is not None:
+            out.append(Selected(None, Advert(entry.own, 0, OWN_PATH_MTU), 0, OWN_PATH_MTU))
+        for trunk, advert in entry.heard.items():
+            neighbour = self._neighbours[trunk]
+            metric = advert.metric + neighbour.cost
+            if metric < INFINITE_METRIC and self._is_feasible(entry, advert):
+                out.append(Selected(trunk, advert, metric, max(LEAST_PATH_MTU, min(advert.path_mtu, neighbour.mtu))))
+        winner = _winner(one.advert.route for one in out)
+        return [one for one in out if one.advert.route.origin == winner]
+
+    @staticmethod
+    def _is_feasible(entry: _Entry, advert: Advert) -> bool:
+        known = entry.distance.get(advert.route.origin)
+        if known is None:
+            return True
+        sequence, metric = known
+        if advert.route.sequence == sequence:
+            return advert.metric < metric
+        return _newer_or_same(advert.route.sequence, sequence)
+
+    def _reselect(
+        self, key: Key, entry: _Entry, now: float, *, forced: bool = False
+    ) -> list[tuple[TrunkId, SequenceRequest]]:
+        candidates = self._candidates(entry)
+        old = entry.selected
+        new = min(candidates, key=lambda one: (one.metric, one.trunk or 0), default=None)
+        if new is not None and old is not None and not forced and new.trunk != old.trunk:
+            stay = next((one for one in candidates if one.trunk == old.trunk), None)
+            same_origin = new.advert.route.origin == old.advert.route.origin
+            settled = now < entry.changed_at + VOLUNTARY_GAP_S or new.metric > VOLUNTARY_GAIN * old.metric
+            if stay is not None and same_origin and settled:
+                new = stay
+        requests: list[tuple[TrunkId, SequenceRequest]] = []
+        wanted = _winner(advert.route for advert in entry.heard.values())
+        used = None if new is None else new.advert.route
+        if wanted is not None and (used is None or (wanted != used.origin and _better(wanted, used))):
+            requests = self._ask(key, entry, wanted, now)
+        if new is not None:
+            self._keep_distance(entry, new)
+        entry.empty_since = None if entry.heard or entry.own else now
+        if new == old:
+            return requests
+        if (new and new.trunk) != (old and old.trunk):
+            entry.changed_at = now
+        entry.selected = new
+        self._mark(key)
+        return requests
+
+    @staticmethod
+    def _keep_distance(entry: _Entry, selected: Selected) -> None:
+        route = selected.advert.route
+        known = entry.distance.get(route.origin)
+        if known is not None and known[0] == route.sequence:
+            entry.distance[route.origin] = (route.sequence, min(known[1], selected.metric))
+        elif known is None or _newer_or_same(route.sequence, known[0]):
+            entry.distance[route.origin] = (route.sequence, selected.metric)
+        while len(entry.distance) > MAX_ORIGINS:
+            del entry.distance[next(iter(entry.distance))]
+
+    @staticmethod
+    def _ask(key: Key, entry: _Entry, origin: Origin, now: float) -> list[tuple[TrunkId, SequenceRequest]]:
+        """The best origin has only infeasible routes: ask it for a later sequence number."""
+        if now < entry.requested_at + REQUEST_GAP_S or origin not in entry.distance:
+            return []
+        entry.requested_at = now
+        wanted = (entry.distance[origin][0] + 1) % SEQUENCE_MODULUS
+        request = SequenceRequest(key[0], key[1], origin, wanted, REQUEST_HOPS)
+        return [(trunk, request) for trunk, advert in entry.heard.items() if advert.route.origin == origin]
+
+    def _advert_for(self, trunk: TrunkId, neighbour: _Neighbour, key: Key) -> Advert | None:
+        selected = self.selected(key)
+        if selected is None or selected.trunk == trunk:
+            sent = neighbour.sent.pop(key, None)
+            return None if sent is None else Advert(sent.route, INFINITE_METRIC, sent.path_mtu)
+        advert = Advert(selected.advert.route, selected.metric, selected.path_mtu)
+        neighbour.sent[key] = advert
+        return advert
+
+    def _mark(self, key: Key, *, resend: bool = False) -> None:
+        if not resend:
+            self._changed[key] = None
+        for neighbour in self._neighbours.values():
+            neighbour.dirty[key] = None
+
+    def _is_signed(self, route: SignedRoute) -> bool:
+        """Verified once per (token, origin, sequence) and remembered."""
+        name = route.emit()
+        if name in self._verified:
+            return True
+        if not signed_by(route.public, route.signature, route.signed_part()):
+            return False
+        self._verified[name] = None
+        if len(self._verified) > MAX_VERIFIED:
+            del self._verified[next(iter(self._verified))]
+        return True
+
+
+def _better(origin: Origin, route: SignedRoute) -> bool:
+    """Whether another origin takes a token from the one that this route names (SPEC 6.1)."""
+    if route.kind == KIND_TREE:
+        return origin <= route.origin
+    return (origin.start_ms, origin.random) >= (route.origin.start_ms, route.origin.random)
+
+
+def _winner(routes: Iterable[SignedRoute]) -> Origin | None:
+    """The origin that all nodes prefer among these routes of one token."""
+    best: SignedRoute | None = None
+    for route in routes:
+        if best is None or _better(route.origin, best):
+            best = route
+    return None if best is None else best.origin
+
+
+def _newer_or_same(sequence: int, than: int) -> bool:
+    """Serial-number arithmetic (RFC 1982) on 32 bits."""
+    return (sequence - than) % SEQUENCE_MODULUS < SEQUENCE_MODULUS // 2

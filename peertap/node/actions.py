@@ -1,0 +1,78 @@
+"""What a node wants done, in the imperative."""
+
+from dataclasses import dataclass, field
+
+from peertap.node.tables import Address, Hop, TableSet
+from peertap.types import TrunkId, VlanIndex
+from peertap.wire.control import CloseCode, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a control message as a record of the trunk."""
+
+    trunk: TrunkId
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class CloseTrunk:
+    """End a trunk, telling the neighbour why."""
+
+    trunk: TrunkId
+    code: CloseCode
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Give the tables to the data plane; TablesApplied(version) is owed."""
+
+    version: int
+    tables: TableSet
+
+
+@dataclass(frozen=True, slots=True)
+class SendIntro:
+    """Send an INTRO body by each of these hops."""
+
+    hops: tuple[Hop, ...]
+    nonce: bytes
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendControl:
+    """Send member control under the pair key."""
+
+    vlan: VlanIndex
+    member: int
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Probe an address with the trunk's udp key."""
+
+    trunk: TrunkId
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class ReportPing:
+    """A ping came back (or cannot be sent: None)."""
+
+    id: int
+    rtt_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Something changed that a person may want to know."""
+
+    level: str
+    event: str
+    fields: dict[str, object] = field(default_factory=dict)
+
+
+Action = Send | CloseTrunk | Apply | SendIntro | SendControl | Probe | ReportPing | Log

@@ -1,0 +1,89 @@
+"""Which carrier a trunk sends on: udp as soon as a path is valid, else its stream (DESIGN 7).
+
+STREAM ─ path found ─▶ UDP ─ path lost ─▶ STREAM        both probe: quickly at first, then every PROBE_MOST_S
+"""
+
+import ipaddress
+from collections.abc import Iterable
+from typing import Final
+
+from peertap.node.tables import Address
+
+PROBE_FIRST_S: Final = 0.05  # ours: a first probe can be lost to a NAT that the other side's probe opens
+PROBE_MOST_S: Final = 1.0  # ours: back on udp within about a second of its return
+MAX_CANDIDATES: Final = 40  # ours: 32 that the neighbour names, some that it was seen at
+
+
+class CarrierChoice:
+    """The carrier of one trunk."""
+
+    def __init__(self, *, udp_allowed: bool, has_stream: bool, now: float) -> None:
+        self.remote: Address | None = None
+        self.candidates: dict[Address, None] = {}
+        self._udp_allowed = udp_allowed
+        self._has_stream = has_stream
+        self._gap_s = PROBE_FIRST_S
+        self._due_at = now
+
+    @property
+    def name(self) -> str:
+        if self.remote is not None:
+            return "udp"
+        return "stream" if self._has_stream else "none"
+
+    def offer(self, addresses: Iterable[Address], now: float) -> None:
+        """The neighbour may be found there."""
+        for address in addresses:
+            if len(self.candidates) < MAX_CANDIDATES and address not in self.candidates:
+                self.candidates[address] = None
+                self._gap_s, self._due_at = PROBE_FIRST_S, now
+
+    def found(self, address: Address) -> bool:
+        """A probe came back; returns whether the carrier changes."""
+        if not self._udp_allowed or self.remote == address:
+            return False
+        if self.remote is not None and self.remote in self.candidates and address in self.candidates:
+            return False  # stay with a path that works
+        self.remote = address
+        return True
+
+    def roam(self, address: Address) -> None:
+        """A checked path to where the neighbour's packets come from now."""
+        self.remote = address
+
+    def lost(self, now: float) -> bool:
+        """The path is silent; returns whether the carrier changes."""
+        if self.remote is None:
+            return False
+        self.candidates.setdefault(self.remote)
+        self.remote = None
+        self._gap_s, self._due_at = PROBE_FIRST_S, now
+        return True
+
+    def next_deadline(self) -> float | None:
+        return self._due_at if self._udp_allowed and self.remote is None and self.candidates else None
+
+    def due(self, now: float) -> list[Address]:
+        """The addresses to probe now."""
+        deadline = self.next_deadline()
+        if deadline is None or now < deadline:
+            return []
+        self._due_at = now + self._gap_s
+        self._gap_s = min(2 * self._gap_s, PROBE_MOST_S)
+        return list(self.candidates)
+
+
+def packed(address: Address) -> tuple[bytes, int]:
+    """An address as Endpoints carries it: IPv6, or IPv4 mapped into it."""
+    ip = ipaddress.ip_address(address[0])
+    raw = ip.packed if ip.version == 6 else bytes(10) + b"\xff\xff" + ip.packed
+    return raw, address[1]
+
+
+def unpacked(ip: bytes, port: int) -> Address | None:
+    """An address out of Endpoints; None where nothing may be sent to."""
+    six = ipaddress.IPv6Address(ip)
+    one: ipaddress.IPv4Address | ipaddress.IPv6Address = six.ipv4_mapped or six
+    if port == 0 or one.is_multicast or one.is_unspecified:
+        return None
+    return str(one), port

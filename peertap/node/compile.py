@@ -1,0 +1,162 @@
+"""Builds the data plane's tables from routes, trees, labels and keys (SPEC 6.3)."""
+
+from collections import defaultdict
+from typing import Protocol
+
+from peertap.mesh.routes import LEAST_PATH_MTU, Key, RouteTable
+from peertap.mesh.tree import Trees
+from peertap.node.labels import LabelKey
+from peertap.node.tables import Hop, LabelTable, MemberTable, TableSet, VlanTable
+from peertap.node.trunk import Trunk
+from peertap.node.vlan import LocalVlan
+from peertap.types import TrunkId, VlanIndex, VTag
+from peertap.wire.routes import KIND_UNICAST, Origin
+
+
+class State(Protocol):
+    """What the tables are built from."""
+
+    @property
+    def trunks(self) -> dict[TrunkId, Trunk]: ...
+
+    @property
+    def routes(self) -> RouteTable: ...
+
+    @property
+    def trees(self) -> Trees: ...
+
+    @property
+    def vlans(self) -> dict[VlanIndex, LocalVlan]: ...
+
+
+class Compiler:
+    """Answers where things go; keeps, per token, the hop in use until a better one's label is confirmed."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._hops: dict[Key, TrunkId] = {}
+
+    def hop(self, key: Key) -> Hop | None:
+        """Trunk and label for a unicast token: the selected route's, or the last one's until that is confirmed."""
+        selected = self._state.routes.selected(key)
+        if selected is None or selected.trunk is None:
+            self._hops.pop(key, None)
+            return None
+        for trunk_id in (selected.trunk, self._hops.get(key)):
+            label = self._label(trunk_id, (*key, None))
+            if trunk_id is not None and label is not None and self._state.routes.hears(key, trunk_id):
+                self._hops[key] = trunk_id
+                return trunk_id, label
+        return None
+
+    def group_edges(self, vlan: LocalVlan) -> set[tuple[TrunkId, Origin]]:
+        """Edges that a VLAN's own group frames can take now."""
+        sending = self._state.trees.sending_group(vlan.vtag, vlan.group_token)
+        if sending is None:
+            return set()
+        root, group = sending
+        key = (vlan.vtag, vlan.group_token, root)
+        return {(trunk, root) for trunk in group.edges() if self._label(trunk, key) is not None}
+
+    def group_hops(self, vlan: LocalVlan) -> tuple[Hop, ...]:
+        """The same as trunks and labels."""
+        hops = []
+        for trunk, root in sorted(self.group_edges(vlan)):
+            label = self._label(trunk, (vlan.vtag, vlan.group_token, root))
+            if label is not None:
+                hops.append((trunk, label))
+        return tuple(hops)
+
+    def wanted_labels(self) -> dict[TrunkId, set[LabelKey]]:
+        """The labels that we need on each trunk: for every route in use, and every edge."""
+        wanted: dict[TrunkId, set[LabelKey]] = {trunk: set() for trunk in self._state.trunks}
+        for key, selected in self._state.routes.in_use():
+            if selected.advert.route.kind != KIND_UNICAST:
+                continue
+            for trunk in (selected.trunk, self._hops.get(key)):
+                if trunk in wanted and trunk is not None:
+                    wanted[trunk].add((*key, None))
+        for vtag, root, token, group in self._state.trees.groups():
+            for trunk in group.edges():
+                if trunk in wanted:
+                    wanted[trunk].add((vtag, token, root))
+        return wanted
+
+    def tables(self) -> tuple[TableSet, list[tuple[TrunkId, int]]]:
+        """The tables, and which of the neighbours' labels work with them."""
+        local = {vlan.vtag: vlan for vlan in self._state.vlans.values()}
+        edges: dict[LabelKey, list[TrunkId]] = defaultdict(list)
+        for vtag, origin, token, group in self._state.trees.groups():
+            edges[vtag, token, origin] = group.edges()
+        labels: list[LabelTable] = []
+        for trunk in self._state.trunks.values():
+            for number, incoming in trunk.labels.incoming.items():
+                vtag, token, root = incoming.key
+                vlan = local.get(vtag)
+                if root is None:
+                    entry = self._unicast_label(trunk.id, number, (vtag, token), vlan)
+                else:
+                    entry = self._group_label(trunk.id, number, incoming.key, edges[incoming.key], vlan)
+                if entry is not None:
+                    labels.append(entry)
+        tables = TableSet(
+            trunks=tuple(trunk.table() for trunk in self._state.trunks.values()),
+            vlans=tuple(self._vlan(vlan) for vlan in self._state.vlans.values()),
+            labels=tuple(labels),
+        )
+        return tables, [(entry.trunk, entry.label) for entry in labels]
+
+    # Inside
+
+    def _label(self, trunk: TrunkId | None, key: LabelKey) -> int | None:
+        found = self._state.trunks.get(trunk) if trunk is not None else None
+        return None if found is None else found.labels.usable(key)
+
+    def _unicast_label(self, trunk: TrunkId, number: int, key: Key, vlan: LocalVlan | None) -> LabelTable | None:
+        if vlan is not None and key[1] == vlan.token:
+            return LabelTable(trunk, number, key[1], False, vlan.index, ())
+        hop = self.hop(key)
+        if hop is None or hop[0] == trunk:
+            return None
+        return LabelTable(trunk, number, key[1], False, None, (hop,))
+
+    def _group_label(
+        self, trunk: TrunkId, number: int, key: LabelKey, edges: list[TrunkId], vlan: LocalVlan | None
+    ) -> LabelTable | None:
+        if trunk not in edges:
+            return None
+        out = [(edge, self._label(edge, key)) for edge in edges if edge != trunk]
+        hops = tuple((edge, label) for edge, label in out if label is not None)
+        deliver = vlan.index if vlan is not None and key[1] == vlan.group_token else None
+        return LabelTable(trunk, number, key[1], True, deliver, hops)
+
+    def _vlan(self, vlan: LocalVlan) -> VlanTable:
+        intro = vlan.introductions
+        members = []
+        for peer in intro.peers.values():
+            key = (VTag(vlan.vtag), vlan.token_of(peer.mac))
+            hop = self.hop(key)
+            selected = self._state.routes.selected(key)
+            members.append(
+                MemberTable(
+                    id=peer.id,
+                    mac=peer.mac,
+                    token=key[1],
+                    hop=hop,
+                    max_payload=selected.path_mtu if selected is not None else LEAST_PATH_MTU,
+                    pair_send=peer.pair_send,
+                    pair_receive=tuple(key for key, _ in peer.pair_receive),
+                    group_receive=tuple(peer.group_receive.values()),
+                )
+            )
+        return VlanTable(
+            id=vlan.index,
+            keys=vlan.source.keys,
+            mac=vlan.mac,
+            token=vlan.token,
+            group_token=vlan.group_token,
+            bridge=vlan.bridge,
+            group_send=intro.group_send,
+            group_edges=self.group_hops(vlan),
+            members=tuple(members),
+        )

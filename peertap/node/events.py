@@ -1,0 +1,166 @@
+"""What happens to a node, in the past tense."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from peertap._core import HopReceiveKey, HopSendKey
+from peertap.mesh.policy import Mode
+from peertap.node.tables import Address
+from peertap.types import Mac, PeerId, TrunkId, VlanIndex
+from peertap.wire.control import Message
+
+
+class EpochKeys(Protocol):
+    """The hop keys of one trunk epoch, as handles (SPEC 4.2)."""
+
+    @property
+    def epoch(self) -> int: ...
+
+    @property
+    def udp_index(self) -> int: ...
+
+    @property
+    def stream_index(self) -> int: ...
+
+    @property
+    def receive(self) -> tuple[HopReceiveKey, ...]:
+        """For the udp and the stream carrier."""
+
+    def send(self, udp_index: int, stream_index: int) -> tuple[HopSendKey, HopSendKey]:
+        """Keys towards the neighbour, under the indexes that it chose: udp, stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkOpened:
+    """A handshake ended well. `host` is the neighbour's IP address as the connection shows it."""
+
+    trunk: TrunkId
+    peer: PeerId
+    transport: str
+    dialled: bool
+    host: str | None
+    carries_frames: bool
+    keys: EpochKeys
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkClosed:
+    """A trunk is gone, whatever the reason."""
+
+    trunk: TrunkId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkRekeyed:
+    """A new epoch's keys are agreed."""
+
+    trunk: TrunkId
+    keys: EpochKeys
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """A control message came in."""
+
+    trunk: TrunkId
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class TablesApplied:
+    """The data plane uses this version of the tables."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class IntroReceived:
+    """An INTRO for a local VLAN."""
+
+    vlan: VlanIndex
+    token: bytes
+    nonce: bytes
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownKidSeen:
+    """A frame under a key that nobody introduced."""
+
+    vlan: VlanIndex
+    kid: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeySpent:
+    """A sending key reached its number of packets."""
+
+    vlan: VlanIndex
+    kid: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PathFound:
+    """A probe of ours came back from this address."""
+
+    trunk: TrunkId
+    address: Address
+    rtt_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PathLost:
+    """The udp carrier is silent though we sent."""
+
+    trunk: TrunkId
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSeen:
+    """Authentic packets come from another address than the one in use."""
+
+    trunk: TrunkId
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class ControlReceived:
+    """Member control under a pair key."""
+
+    vlan: VlanIndex
+    member: int
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PingAsked:
+    """The operator pings a member (by its MAC in a VLAN) or a neighbour."""
+
+    id: int
+    target: tuple[VlanIndex, Mac] | TrunkId
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChanged:
+    """The operator changed whom this node relays for."""
+
+    mode: Mode
+    patterns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """A deadline came."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """The operator ends the node."""
+
+
+Event = (
+    TrunkOpened | TrunkClosed | TrunkRekeyed | MessageReceived | TablesApplied | IntroReceived | UnknownKidSeen
+    | KeySpent | PathFound | PathLost | SourceSeen | ControlReceived | PingAsked | PolicyChanged | TimePassed
+    | StopAsked
+)  # fmt: skip

@@ -1,0 +1,92 @@
+"""Labels of one trunk session, both directions (SPEC 6.3).
+
+ours, for packets that we send:     Bind ──▶ (waiting) ──▶ Bound: usable
+theirs, for packets that come:      Bind ──▶ (waiting until the data plane can act on it) ──▶ Bound
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from peertap.errors import PeerError
+from peertap.types import Token, VTag
+from peertap.wire.control import Bind, Bound, Unbind
+from peertap.wire.routes import Origin
+
+MAX_LABELS: Final = 65_536  # ours: live labels a trunk and direction
+LAST_LABEL: Final = 0xFFFFFFFF  # SPEC 2.1: a label is a u32, never used again in a session
+
+LabelKey = tuple[VTag, Token, Origin | None]
+
+
+@dataclass(slots=True)
+class _Out:
+    label: int
+    bound: bool = False
+
+
+@dataclass(slots=True)
+class _In:
+    key: LabelKey
+    confirmed: bool = False
+
+
+@dataclass(slots=True)
+class Labels:
+    """The labels of one trunk."""
+
+    _out: dict[LabelKey, _Out] = field(default_factory=dict)
+    _by_label: dict[int, LabelKey] = field(default_factory=dict)
+    incoming: dict[int, _In] = field(default_factory=dict)
+    _last: int = 0
+    _last_in: int = 0
+
+    def want(self, wanted: set[LabelKey]) -> list[Bind | Unbind]:
+        """Makes our labels exactly these; returns what to say."""
+        out: list[Bind | Unbind] = []
+        for key in [key for key in self._out if key not in wanted]:
+            label = self._out.pop(key).label
+            del self._by_label[label]
+            out.append(Unbind(label))
+        for key in wanted:
+            if key not in self._out and len(self._out) < MAX_LABELS and self._last < LAST_LABEL:
+                self._last += 1
+                self._out[key] = _Out(self._last)
+                self._by_label[self._last] = key
+                out.append(Bind(self._last, *key))
+        return out
+
+    def usable(self, key: LabelKey) -> int | None:
+        """Our label for this token, once the neighbour has confirmed it."""
+        out = self._out.get(key)
+        return out.label if out is not None and out.bound else None
+
+    def bound(self, message: Bound) -> bool:
+        """The neighbour confirmed; returns whether that is news."""
+        key = self._by_label.get(message.label)
+        if key is None or self._out[key].bound:
+            return False
+        self._out[key].bound = True
+        return True
+
+    def bind_untrusted(self, message: Bind) -> None:
+        """The neighbour will use a label.
+
+        Raises: PeerError when it uses one again or binds too many.
+        """
+        if message.label <= self._last_in:
+            raise PeerError(f"label {message.label} was used before in this session")
+        if len(self.incoming) >= MAX_LABELS:
+            raise PeerError(f"more than {MAX_LABELS} labels")
+        self._last_in = message.label
+        self.incoming[message.label] = _In((message.vtag, message.token, message.root))
+
+    def unbind_untrusted(self, message: Unbind) -> None:
+        self.incoming.pop(message.label, None)
+
+    def confirm(self, label: int) -> bool:
+        """Whether the Bound for this label is still to be said; it counts as said then."""
+        entry = self.incoming.get(label)
+        if entry is None or entry.confirmed:
+            return False
+        entry.confirmed = True
+        return True

@@ -1,0 +1,531 @@
+"""The node: takes events, keeps trunks, routes, trees and VLANs in step, and says what to do (DESIGN 2).
+
+    handle(event, now) ─▶ change the state ─▶ settle: routes ▸ trees ▸ labels ▸ tables ─▶ actions
+
+Anything that the other side may rely on (Bound, Indexes, Confirm) is said only after TablesApplied for tables that
+contain it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from peertap.errors import PeerError
+from peertap.mesh.policy import RelayPolicy
+from peertap.mesh.routes import Key, RouteTable
+from peertap.mesh.tree import Outgoing, Trees
+from peertap.node.actions import Action, Apply, CloseTrunk, Log, Probe, ReportPing, Send, SendControl, SendIntro
+from peertap.node.carrier import unpacked
+from peertap.node.compile import Compiler
+from peertap.node.events import (
+    ControlReceived,
+    Event,
+    IntroReceived,
+    KeySpent,
+    MessageReceived,
+    PathFound,
+    PathLost,
+    PingAsked,
+    PolicyChanged,
+    SourceSeen,
+    StopAsked,
+    TablesApplied,
+    TimePassed,
+    TrunkClosed,
+    TrunkOpened,
+    TrunkRekeyed,
+    UnknownKidSeen,
+)
+from peertap.node.tables import Address, TableSet
+from peertap.node.trunk import Trunk
+from peertap.node.vlan import REFRESH_S, LocalVlan, VlanSettings
+from peertap.types import Token, TrunkId, VlanIndex, VTag
+from peertap.vlan import introductions
+from peertap.vlan.grants import checked_grant
+from peertap.vlan.introductions import Identity
+from peertap.wire import echo
+from peertap.wire.control import (
+    Bind,
+    Bound,
+    CloseCode,
+    Endpoints,
+    Grant,
+    Indexes,
+    Join,
+    Joined,
+    Leave,
+    Message,
+    Ping,
+    Policy,
+    Pong,
+    Routes,
+    RoutesAck,
+    SequenceRequest,
+    Unbind,
+)
+from peertap.wire.routes import KIND_TREE, KIND_UNICAST, signed_by
+
+REPLACE_AFTER_S: Final = 1.0  # ours: labels of the newer trunk are bound long before
+TABLE_EXPIRY_S: Final = 60.0  # ours: how often routes are looked through for expired ones
+MEMBER_GONE_S: Final = 300.0  # ours: a member without a route for so long is forgotten, as a MAC ages
+MAX_PINGS: Final = 256  # ours: operator's pings under way
+
+
+class Node:
+    """One node. Pure: whoever owns it brings events and the time, and carries the actions out."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        vlans: Sequence[VlanSettings],
+        policy: RelayPolicy,
+        *,
+        endpoints: Endpoints,
+        random: Callable[[int], bytes],
+        now: float,
+        now_unix: float,
+        payload_bytes: int,
+        udp_allowed: bool = True,
+    ) -> None:
+        self.identity: Final = identity
+        self.trunks: dict[TrunkId, Trunk] = {}
+        self.routes: Final = RouteTable()
+        self.trees: Final = Trees()
+        self.policy: Final = policy
+        self.vlans: Final = {
+            one.index: LocalVlan(one, identity, start_ms=int(now_unix * 1000), random=random) for one in vlans
+        }
+        self.tables = TableSet((), (), ())
+        self.gone_since: dict[tuple[VlanIndex, bytes], float] = {}
+        self._by_vtag: Final = {vlan.vtag: vlan for vlan in self.vlans.values()}
+        policy.own = self._by_vtag.__contains__
+        self._endpoints = endpoints
+        self._random = random
+        self._now = now
+        self._unix_offset = now_unix - now
+        self._tree_tokens: dict[VTag, Token] = {}
+        self._payload_bytes = payload_bytes
+        self._udp_allowed = udp_allowed
+        self._compiler = Compiler(self)
+        self._out: list[Action] = []
+        self._deferred: list[Action] = []
+        self._waiting: list[tuple[int, list[Action]]] = []
+        self._version = 0
+        self._applied = 0
+        self._pings: dict[int, tuple[int, float]] = {}
+        self._refresh_at = now + REFRESH_S
+        self._expire_at = now + TABLE_EXPIRY_S
+        self._stopping = False
+        for vlan in self.vlans.values():
+            self.routes.own(vlan.route(KIND_UNICAST, now_unix), now)
+            self.routes.own(vlan.route(KIND_TREE, now_unix), now)
+        self._settle(now)
+
+    def start(self) -> list[Action]:
+        """The actions of the beginning: the first tables."""
+        return self._taken()
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Takes one event; returns what to do."""
+        self._now = now
+        match event:
+            case TrunkOpened():
+                self._opened(event, now)
+            case TrunkClosed():
+                self._closed(event, now)
+            case TrunkRekeyed():
+                if event.trunk in self.trunks:
+                    self._new_epoch(self.trunks[event.trunk], event, now)
+            case MessageReceived():
+                self._message(event.trunk, event.message, now)
+            case TablesApplied():
+                self._were_applied(event.version)
+            case IntroReceived():
+                self._introduced(event, now)
+            case UnknownKidSeen():
+                vlan = self.vlans[event.vlan]
+                self._send_intros(vlan, vlan.introductions.unknown_kid(event.kid, now))
+            case KeySpent():
+                vlan = self.vlans[event.vlan]
+                self._send_intros(vlan, vlan.introductions.generation_spent(event.kid, now))
+            case PathFound():
+                self._path_found(event.trunk, event.address, event.rtt_s, now)
+            case PathLost():
+                self._path_lost(event.trunk, now)
+            case SourceSeen():
+                if event.trunk in self.trunks and self._udp_allowed:
+                    self.trunks[event.trunk].roaming = event.address
+                    self._out.append(Probe(event.trunk, event.address))
+            case ControlReceived():
+                self._control(event, now)
+            case PingAsked():
+                self._ping(event, now)
+            case PolicyChanged():
+                self.policy.mode, self.policy.patterns = event.mode, event.patterns
+                for trunk in self.trunks.values():
+                    self._out.append(Send(trunk.id, Policy(self.policy.relays, self.policy.wants_grants)))
+            case TimePassed():
+                self._time(now)
+            case StopAsked():
+                self._stop(now)
+        self._settle(now)
+        return self._taken()
+
+    def next_deadline(self) -> float:
+        """When TimePassed is due."""
+        dues: list[float | None] = [self._refresh_at, self._expire_at, self.trees.next_deadline()]
+        for trunk in self.trunks.values():
+            dues += [trunk.next_deadline(), trunk.choice.next_deadline(), trunk.close_at]
+        dues += [vlan.introductions.next_deadline() for vlan in self.vlans.values()]
+        return min(due for due in dues if due is not None)
+
+    # Trunks
+
+    def _opened(self, event: TrunkOpened, now: float) -> None:
+        trunk = Trunk(event, udp_allowed=self._udp_allowed, max_payload=self._payload_bytes, now=now)
+        if self._stopping:
+            self._out.append(CloseTrunk(trunk.id, CloseCode.SHUTDOWN, "the node is going down"))
+            return
+        for other in self.trunks.values():
+            if other.peer == trunk.peer and self.identity.peer_id < trunk.peer:
+                other.close_at = now + REPLACE_AFTER_S
+        self.trunks[trunk.id] = trunk
+        self._log("info", "trunk up", trunk, transport=trunk.transport, dialled=trunk.dialled)
+        self._out.append(Send(trunk.id, Policy(self.policy.relays, self.policy.wants_grants)))
+        self._out.append(Send(trunk.id, self._endpoints))
+        self._deferred.append(Send(trunk.id, self._indexes(event)))
+
+    def _new_epoch(self, trunk: Trunk, event: TrunkRekeyed, now: float) -> None:
+        trunk.begin_epoch(event.keys, now)
+        self._deferred.append(Send(trunk.id, self._indexes(event)))
+
+    @staticmethod
+    def _indexes(event: TrunkOpened | TrunkRekeyed) -> Indexes:
+        return Indexes(event.keys.epoch, event.keys.udp_index, event.keys.stream_index)
+
+    def _closed(self, event: TrunkClosed, now: float) -> None:
+        trunk = self.trunks.pop(event.trunk, None)
+        if trunk is None:
+            return
+        self._log("info", "trunk down", trunk, reason=event.reason)
+        if trunk.announces:
+            self._ask(self.routes.remove_neighbour(trunk.id, now))
+        self._tell(self.trees.trunk_down(trunk.id, now))
+
+    def _close(self, trunk: Trunk, code: CloseCode, reason: str, now: float) -> None:
+        self._out.append(CloseTrunk(trunk.id, code, reason))
+        self._closed(TrunkClosed(trunk.id, reason), now)
+
+    def _path_found(self, number: TrunkId, address: Address, rtt_s: float, now: float) -> None:
+        trunk = self.trunks.get(number)
+        if trunk is None:
+            return
+        trunk.rtt_measured(rtt_s)
+        if trunk.announces:
+            self.routes.set_cost(trunk.id, trunk.cost, now)
+        if trunk.roaming == address and trunk.choice.remote not in (None, address):
+            trunk.choice.roam(address)
+            self._log("info", "trunk roamed", trunk, remote=address)
+        elif trunk.choice.found(address):
+            self._log("info", "carrier", trunk, carrier="udp", remote=address)
+
+    def _path_lost(self, number: TrunkId, now: float) -> None:
+        trunk = self.trunks.get(number)
+        if trunk is not None and trunk.choice.lost(now):
+            self._log("info", "carrier", trunk, carrier=trunk.choice.name)
+
+    # Messages
+
+    def _message(self, number: TrunkId, message: Message, now: float) -> None:
+        trunk = self.trunks.get(number)
+        if trunk is None:
+            return
+        trunk.heard(now)
+        try:
+            self._dispatch(trunk, message, now)
+        except PeerError as error:
+            self._close(trunk, CloseCode.MALFORMED, str(error), now)
+
+    def _dispatch(self, trunk: Trunk, message: Message, now: float) -> None:
+        match message:
+            case Ping():
+                self._out.append(Send(trunk.id, Pong(message.id)))
+            case Pong():
+                self._ponged(trunk, message, now)
+            case Policy():
+                self._policy(trunk, message)
+            case Endpoints():
+                found = (unpacked(ip, port) for ip, port in message.udp)
+                trunk.learn_endpoints([address for address in found if address is not None], message.addresses, now)
+            case Indexes():
+                trunk.peer_ready(message, now)
+            case Grant():
+                self._granted(message)
+            case Routes():
+                self._received_routes(trunk, message, now)
+            case RoutesAck():
+                if trunk.announces:
+                    self.routes.acknowledged(trunk.id, message.batch)
+            case SequenceRequest():
+                self._sequence_asked(message, now)
+            case Join():
+                join = message.join
+                good = join.expiry >= self._now_unix and self.policy.carries(join.vtag, self._now_unix)
+                if good and signed_by(join.public, join.signature, join.signed_part()):
+                    self._tell(self.trees.join_untrusted(trunk.id, join, now))
+            case Joined():
+                self._tell(self.trees.joined(trunk.id, message, now))
+            case Leave():
+                self._tell(self.trees.left(trunk.id, message, now))
+            case Bind():
+                trunk.labels.bind_untrusted(message)
+            case Bound():
+                trunk.labels.bound(message)
+            case Unbind():
+                trunk.labels.unbind_untrusted(message)
+            case _:
+                raise PeerError(f"{type(message).__name__} does not belong here")
+
+    def _policy(self, trunk: Trunk, message: Policy) -> None:
+        trunk.relays = message.relays
+        if message.wants_grants:
+            for vlan in self.vlans.values():
+                self._out.append(Send(trunk.id, vlan.source.grant(self._now_unix)))
+        if not trunk.announces:
+            trunk.announces = True
+            self.routes.add_neighbour(trunk.id, cost=trunk.cost, mtu=trunk.max_payload)
+
+    def _granted(self, grant: Grant) -> None:
+        proven = checked_grant(grant, self._now_unix)
+        if proven is None:
+            raise PeerError("grant: a signature or the expiry is not valid")
+        vtag, vlan_id = proven
+        self.policy.granted(vtag, vlan_id, grant.expiry)
+
+    def _received_routes(self, trunk: Trunk, message: Routes, now: float) -> None:
+        self._out.append(Send(trunk.id, RoutesAck(message.batch)))
+        if not trunk.announces:
+            raise PeerError("routes before the policy")
+        carried = [advert for advert in message.adverts if self.policy.carries(advert.route.vtag, self._now_unix)]
+        self._ask(self.routes.received_untrusted(trunk.id, carried, now, self._now_unix))
+        for advert in carried:
+            vlan = self._by_vtag.get(advert.route.vtag)
+            if vlan is not None and advert.route.token == vlan.token and advert.route.origin != vlan.origin:
+                self._outbid(vlan, advert.route.origin.start_ms, now)
+
+    def _outbid(self, vlan: LocalVlan, start_ms: int, now: float) -> None:
+        """Somebody else announces our own token."""
+        if start_ms < vlan.origin.start_ms:
+            return
+        vlan.adopt_later_start(start_ms)
+        self._out.append(Log("warning", "own token announced by another", {"vlan": vlan.source.label}))
+        self.routes.own(vlan.route(KIND_UNICAST, self._now_unix), now)
+
+    def _sequence_asked(self, request: SequenceRequest, now: float) -> None:
+        answer, trunk = self.routes.requested(request)
+        if answer == "own":
+            vlan = self._by_vtag.get(request.vtag)
+            if vlan is not None:
+                kind = KIND_TREE if request.token == vlan.tree_token else KIND_UNICAST
+                self.routes.own(vlan.route(kind, self._now_unix, at_least=request.sequence), now)
+        elif trunk is not None:
+            onward = SequenceRequest(request.vtag, request.token, request.origin, request.sequence, request.hops - 1)
+            self._out.append(Send(trunk, onward))
+
+    def _ponged(self, trunk: Trunk, message: Pong, now: float) -> None:
+        waiting = self._pings.pop(message.id, None)
+        if waiting is not None:
+            self._out.append(ReportPing(waiting[0], now - waiting[1]))
+        trunk.ponged(message.id, now)
+        if trunk.announces:
+            self.routes.set_cost(trunk.id, trunk.cost, now)
+
+    # VLANs
+
+    def _introduced(self, event: IntroReceived, now: float) -> None:
+        vlan = self.vlans[event.vlan]
+        before = set(vlan.introductions.peers)
+        self._send_intros(vlan, vlan.introductions.received_untrusted(event.token, event.nonce, event.sealed, now))
+        for member in set(vlan.introductions.peers) - before:
+            self._log_member(vlan, member)
+
+    def _log_member(self, vlan: LocalVlan, member: bytes) -> None:
+        self._out.append(Log("info", "member known", {"vlan": vlan.source.label, "member": member}))
+
+    def _send_intros(self, vlan: LocalVlan, intros: Sequence[introductions.SendIntro]) -> None:
+        for intro in intros:
+            if intro.mac is None:
+                hops = self._compiler.group_hops(vlan)
+            else:
+                hop = self._compiler.hop((vlan.vtag, vlan.token_of(intro.mac)))
+                hops = () if hop is None else (hop,)
+            if hops:
+                action = SendIntro(hops, intro.nonce, intro.sealed)
+                (self._deferred if intro.after_applied else self._out).append(action)
+
+    def _control(self, event: ControlReceived, now: float) -> None:
+        message = echo.parse_untrusted(event.message)
+        if message is None:
+            return
+        if message.reply:
+            waiting = self._pings.pop(message.id, None)
+            if waiting is not None:
+                self._out.append(ReportPing(waiting[0], now - waiting[1]))
+        else:
+            self._out.append(SendControl(event.vlan, event.member, echo.Echo(True, message.id).emit()))
+
+    def _ping(self, event: PingAsked, now: float) -> None:
+        number = int.from_bytes(self._random(8), "big")
+        while len(self._pings) >= MAX_PINGS:
+            del self._pings[next(iter(self._pings))]
+        if isinstance(event.target, int):
+            self._pings[number] = (event.id, now)
+            self._out.append(Send(event.target, Ping(number)))
+            return
+        vlan = self.vlans[event.target[0]]
+        peers = vlan.introductions.peers.values()
+        peer = next((one for one in peers if one.mac == event.target[1] and one.pair_send is not None), None)
+        if peer is None:
+            self._out.append(ReportPing(event.id, None))
+            return
+        self._pings[number] = (event.id, now)
+        self._out.append(SendControl(vlan.index, peer.id, echo.Echo(False, number).emit()))
+
+    # Time
+
+    def _time(self, now: float) -> None:
+        for trunk in list(self.trunks.values()):
+            if trunk.is_dead(now):
+                self._close(trunk, CloseCode.TIMEOUT, "nothing heard", now)
+            elif trunk.close_at is not None and trunk.close_at <= now:
+                self._close(trunk, CloseCode.REPLACED, "a newer trunk to the same node is up", now)
+            else:
+                self._out += [Send(trunk.id, ping) for ping in trunk.pings_due(now, self._random)]
+                self._out += [Probe(trunk.id, address) for address in trunk.probes_due(now)]
+                trunk.drop_old_epochs(now)
+        self._tell(self.trees.tick(now))
+        for vlan in self.vlans.values():
+            self._send_intros(vlan, vlan.introductions.tick(now))
+        if self._expire_at <= now:
+            self._expire_at = now + TABLE_EXPIRY_S
+            self.routes.expire(now, self._now_unix)
+            self._forget_gone_members(now)
+        if self._refresh_at <= now:
+            self._refresh_at = now + REFRESH_S
+            for vlan in self.vlans.values():
+                self.routes.own(vlan.route(KIND_UNICAST, self._now_unix), now)
+
+    def _forget_gone_members(self, now: float) -> None:
+        for vlan in self.vlans.values():
+            for peer in list(vlan.introductions.peers.values()):
+                key = (vlan.index, bytes(peer.member))
+                if self.routes.selected((vlan.vtag, vlan.token_of(peer.mac))) is not None:
+                    self.gone_since.pop(key, None)
+                elif self.gone_since.setdefault(key, now) + MEMBER_GONE_S < now:
+                    del self.gone_since[key]
+                    vlan.introductions.forget(peer.member)
+
+    def _stop(self, now: float) -> None:
+        """Withdraws everything and says goodbye."""
+        self._stopping = True
+        self._tell(self.trees.leave_all())
+        for vlan in self.vlans.values():
+            self.routes.disown((vlan.vtag, vlan.token), now)
+            self.routes.disown((vlan.vtag, vlan.tree_token), now)
+        for trunk, batch in self.routes.batches():
+            self._out.append(Send(trunk, batch))
+        for trunk_id in list(self.trunks):
+            self._close(self.trunks[trunk_id], CloseCode.SHUTDOWN, "the node is going down", now)
+
+    # Settling
+
+    @property
+    def _now_unix(self) -> float:
+        return self._now + self._unix_offset
+
+    def _settle(self, now: float) -> None:
+        """Brings trees, labels and tables in step with routes."""
+        if not self._stopping:
+            self._stand_for_root(now)
+        for key in self.routes.take_changed():
+            self._follow_root(key, now)
+        for trunk_id, batch in self.routes.batches():
+            self._out.append(Send(trunk_id, batch))
+        for trunk_id, wanted in self._compiler.wanted_labels().items():
+            for message in self.trunks[trunk_id].labels.want(wanted):
+                self._out.append(Send(trunk_id, message))
+        for vlan in self.vlans.values():
+            self._greet(vlan, now)
+        self._publish()
+
+    def _stand_for_root(self, now: float) -> None:
+        """A member is a candidate while it knows none better (SPEC 6.2)."""
+        for vlan in self.vlans.values():
+            key = (vlan.vtag, vlan.tree_token)
+            selected = self.routes.selected(key)
+            if selected is None:
+                self.routes.own(vlan.route(KIND_TREE, self._now_unix), now)
+            elif selected.trunk is not None and self.routes.owns(key):
+                self._ask(self.routes.disown(key, now))
+
+    def _follow_root(self, key: Key, now: float) -> None:
+        """Routing changed for a token; where it is a tree's, the tree follows."""
+        vtag, token = key
+        selected = self.routes.selected(key)
+        if selected is not None and selected.advert.route.kind == KIND_TREE:
+            root = selected.advert.route.origin
+            self._tree_tokens[vtag] = token
+            self._tell(self.trees.root_is(vtag, root, selected.trunk, now))
+            own = self._by_vtag.get(vtag)
+            if own is not None:
+                self._tell(self.trees.interest(own.join(root, self._now_unix), now))
+        elif selected is None and self._tree_tokens.get(vtag) == token:
+            del self._tree_tokens[vtag]
+            self._tell(self.trees.root_is(vtag, None, None, now))
+
+    def _greet(self, vlan: LocalVlan, now: float) -> None:
+        """New ways to members: say Hello there."""
+        edges = self._compiler.group_edges(vlan)
+        if edges - vlan.group_edges:
+            self._send_intros(vlan, vlan.introductions.edge_up(now))
+        vlan.group_edges = edges
+        macs = vlan.introductions.macs()
+        reachable = {mac for mac in macs if self._compiler.hop((vlan.vtag, vlan.token_of(mac))) is not None}
+        for mac in reachable - vlan.reachable:
+            vlan.introductions.ask_now(mac, now)
+        vlan.reachable = reachable
+
+    def _publish(self) -> None:
+        """Gives changed tables to the data plane; what was deferred follows when it has them."""
+        tables, confirmed = self._compiler.tables()
+        for trunk_id, label in confirmed:
+            if self.trunks[trunk_id].labels.confirm(label):
+                self._deferred.append(Send(trunk_id, Bound(label)))
+        if tables != self.tables or self._version == 0:
+            self.tables = tables
+            self._version += 1
+            self._out.append(Apply(self._version, tables))
+        if self._deferred:
+            self._waiting.append((self._version, self._deferred))
+            self._deferred = []
+        if self._applied == self._version:
+            self._were_applied(self._version)
+
+    def _were_applied(self, version: int) -> None:
+        self._applied = max(self._applied, version)
+        while self._waiting and self._waiting[0][0] <= self._applied:
+            _, actions = self._waiting.pop(0)
+            live = (one for one in actions if not isinstance(one, Send) or one.trunk in self.trunks)
+            self._out.extend(live)
+
+    def _tell(self, outgoing: Sequence[Outgoing]) -> None:
+        self._out += [Send(trunk, message) for trunk, message in outgoing if trunk in self.trunks]
+
+    def _ask(self, requests: Sequence[tuple[TrunkId, SequenceRequest]]) -> None:
+        self._out += [Send(trunk, request) for trunk, request in requests if trunk in self.trunks]
+
+    def _log(self, level: str, event: str, trunk: Trunk, **fields: object) -> None:
+        self._out.append(Log(level, event, {"peer": trunk.peer, "trunk": trunk.id, **fields}))
+
+    def _taken(self) -> list[Action]:
+        out, self._out = self._out, []
+        return out

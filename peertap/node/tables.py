@@ -1,0 +1,72 @@
+"""What the data plane is told to do: one immutable set, built anew at each change (SPEC 2, 6.3)."""
+
+from dataclasses import dataclass
+
+from peertap._core import HopReceiveKey, HopSendKey, ReceiveKey, SendKey, VlanKeys
+from peertap.types import Mac, Token, TrunkId, VlanIndex
+
+Address = tuple[str, int]
+Hop = tuple[TrunkId, int]  # trunk and label
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkTable:
+    """One trunk session: how to send on it, and what its packets are opened with."""
+
+    id: TrunkId
+    carrier: str
+    remote: Address | None
+    send_udp: HopSendKey | None
+    send_stream: HopSendKey | None
+    receive: tuple[HopReceiveKey, ...]
+    max_payload: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemberTable:
+    """Another member: its keys and where its token goes."""
+
+    id: int
+    mac: Mac
+    token: Token
+    hop: Hop | None
+    max_payload: int
+    pair_send: SendKey | None
+    pair_receive: tuple[ReceiveKey, ...]
+    group_receive: tuple[ReceiveKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VlanTable:
+    """One VLAN of this node."""
+
+    id: VlanIndex
+    keys: VlanKeys
+    mac: Mac
+    token: Token
+    group_token: Token
+    bridge: bool
+    group_send: SendKey
+    group_edges: tuple[Hop, ...]
+    members: tuple[MemberTable, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTable:
+    """What a label on packets from a trunk means."""
+
+    trunk: TrunkId
+    label: int
+    token: Token
+    group: bool
+    deliver: VlanIndex | None
+    out: tuple[Hop, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TableSet:
+    """Everything."""
+
+    trunks: tuple[TrunkTable, ...]
+    vlans: tuple[VlanTable, ...]
+    labels: tuple[LabelTable, ...]

@@ -1,0 +1,146 @@
+"""One trunk session as the node keeps it: keys of its epochs, labels, carrier, liveness."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from peertap._core import HopReceiveKey, HopSendKey
+from peertap.node.carrier import CarrierChoice
+from peertap.node.events import EpochKeys, TrunkOpened
+from peertap.node.labels import Labels
+from peertap.node.tables import Address, TrunkTable
+from peertap.wire.control import Indexes, Ping
+
+PING_AFTER_S: Final = 1.0  # ours: silence for so long is asked about
+PING_GAP_S: Final = 0.75  # ours: and asked again
+DEAD_AFTER_S: Final = 4.0  # ours: a dead neighbour is noticed within 5 s
+DEAD_AFTER_PINGS: Final = 3  # ours: a node that slept itself first asks again
+MEASURE_S: Final = 10.0  # ours: the round trip is measured so often at least
+OLD_EPOCH_S: Final = 10.0  # ours: an old epoch's packets are opened for so long
+LINK_COST: Final = 16  # ours: what a hop costs beside its round trip, so that fewer hops win among equals
+COST_PER_DOUBLING: Final = 8  # ours: and each doubling of the round trip beyond 1 ms
+COST_STEP: Final = 4  # ours: smaller changes of cost are not announced
+SMOOTHING: Final = 0.125  # RFC 6298: weight of a new round-trip sample
+MAX_ADDRESSES: Final = 16  # ours: libp2p addresses remembered for dialling
+
+
+class Trunk:
+    """A trunk that is up."""
+
+    def __init__(self, opened: TrunkOpened, *, udp_allowed: bool, max_payload: int, now: float) -> None:
+        self.id: Final = opened.trunk
+        self.peer: Final = opened.peer
+        self.transport: Final = opened.transport
+        self.dialled: Final = opened.dialled
+        self.host: Final = opened.host
+        self.since: Final = now
+        self.max_payload: Final = max_payload
+        self.labels: Final = Labels()
+        self.choice: Final = CarrierChoice(udp_allowed=udp_allowed, has_stream=opened.carries_frames, now=now)
+        self.announces = False
+        self.relays = False
+        self.addresses: tuple[str, ...] = ()
+        self.roaming: Address | None = None
+        self.close_at: float | None = None
+        self.cost = LINK_COST
+        self.rtt_s: float | None = None
+        self.epoch = opened.keys.epoch
+        self._epochs: dict[int, EpochKeys] = {opened.keys.epoch: opened.keys}
+        self._sending: tuple[HopSendKey, HopSendKey] | None = None
+        self._old_until: dict[int, float] = {}
+        self._heard_at = now
+        self._pinged_at = now
+        self._measured_at = float("-inf")
+        self._pings: dict[int, float] = {}
+        self._unanswered = 0
+
+    # Keys
+
+    def begin_epoch(self, keys: EpochKeys, now: float) -> None:
+        """New hop keys to open with; those to send with follow when the neighbour is ready."""
+        for epoch in self._epochs:
+            self._old_until.setdefault(epoch, now + OLD_EPOCH_S)
+        self._epochs[keys.epoch] = keys
+
+    def peer_ready(self, message: Indexes, now: float) -> None:
+        """The neighbour opens this epoch's packets: send under it."""
+        keys = self._epochs.get(message.epoch)
+        if keys is None or (self._sending is not None and message.epoch <= self.epoch):
+            return
+        self._sending = keys.send(message.udp, message.stream)
+        self.epoch = message.epoch
+
+    def drop_old_epochs(self, now: float) -> None:
+        for epoch, until in list(self._old_until.items()):
+            if until <= now:
+                if epoch == self.epoch:
+                    self._old_until[epoch] = now + OLD_EPOCH_S  # the neighbour is not ready for the new one yet
+                    continue
+                del self._epochs[epoch], self._old_until[epoch]
+
+    def table(self) -> TrunkTable:
+        receive: list[HopReceiveKey] = [key for keys in self._epochs.values() for key in keys.receive]
+        send_udp, send_stream = self._sending or (None, None)
+        carrier = self.choice.name if self._sending is not None else "none"
+        return TrunkTable(
+            id=self.id,
+            carrier=carrier,
+            remote=self.choice.remote,
+            send_udp=send_udp,
+            send_stream=send_stream,
+            receive=tuple(receive),
+            max_payload=self.max_payload,
+        )
+
+    # Where the neighbour is
+
+    def learn_endpoints(self, udp: Sequence[Address], addresses: Sequence[str], now: float) -> None:
+        """The neighbour says where it can be reached; its port also counts at the address that we see it at."""
+        seen = [(self.host, port) for _, port in udp if self.host is not None]
+        self.choice.offer([*seen[:1], *udp], now)
+        self.addresses = tuple(addresses[:MAX_ADDRESSES])
+
+    def probes_due(self, now: float) -> list[Address]:
+        return self.choice.due(now) if self._sending is not None else []
+
+    # Liveness
+
+    def heard(self, now: float) -> None:
+        self._heard_at = now
+        self._unanswered = 0
+
+    def pings_due(self, now: float, random: Callable[[int], bytes]) -> list[Ping]:
+        """A Ping where the neighbour was silent, or its round trip is old."""
+        silent = self._heard_at + PING_AFTER_S <= now
+        if not (silent or self._measured_at + MEASURE_S <= now) or self._pinged_at + PING_GAP_S > now:
+            return []
+        number = int.from_bytes(random(8), "big")
+        self._pings = {one: at for one, at in self._pings.items() if at + MEASURE_S > now}
+        self._pings[number] = self._pinged_at = now
+        self._unanswered += 1
+        return [Ping(number)]
+
+    def ponged(self, number: int, now: float) -> None:
+        sent_at = self._pings.pop(number, None)
+        if sent_at is not None:
+            self._measured_at = now
+            if self.choice.remote is None:
+                self.rtt_measured(now - sent_at)
+
+    def rtt_measured(self, rtt_s: float) -> None:
+        """Smooths the round trip; the cost follows in steps."""
+        self.rtt_s = rtt_s if self.rtt_s is None else self.rtt_s + SMOOTHING * (rtt_s - self.rtt_s)
+        cost = LINK_COST + round(COST_PER_DOUBLING * math.log2(1 + self.rtt_s * 1000))
+        if abs(cost - self.cost) >= COST_STEP:
+            self.cost = cost
+
+    def is_dead(self, now: float) -> bool:
+        return self._heard_at + DEAD_AFTER_S <= now and self._unanswered >= DEAD_AFTER_PINGS
+
+    def next_deadline(self) -> float:
+        dues = [max(self._heard_at + PING_AFTER_S, self._pinged_at + PING_GAP_S)]
+        dues.append(max(self._measured_at + MEASURE_S, self._pinged_at + PING_GAP_S))
+        if self._unanswered >= DEAD_AFTER_PINGS:
+            dues.append(self._heard_at + DEAD_AFTER_S)
+        dues += self._old_until.values()
+        return min(dues)

@@ -1,0 +1,157 @@
+"""The status of a node as one plain object (SPEC 8.3): what `peertap status --json` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from peertap import __version__
+from peertap.identity.node import format_peer_id
+from peertap.node.node import Node
+from peertap.node.trunk import Trunk
+from peertap.node.vlan import LocalVlan
+from peertap.types import TrunkId, VlanIndex, format_mac
+
+
+@dataclass(frozen=True, slots=True)
+class TapStatus:
+    """A VLAN's interface."""
+
+    name: str
+    mtu: int
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What the process knows beside the node."""
+
+    name: str
+    pid: int
+    uptime_s: float
+    ready: bool
+    listen: Sequence[str]
+    underlay_mtu: int
+    taps: Mapping[VlanIndex, TapStatus]
+
+
+def status(process: Process, node: Node, snapshot: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole status.
+
+    Args:
+        snapshot: of the data plane.
+    """
+    return {
+        "node": process.name,
+        "version": __version__,
+        "pid": process.pid,
+        "peer_id": format_peer_id(node.identity.peer_id),
+        "ready": process.ready,
+        "uptime_s": round(process.uptime_s, 3),
+        "listen": list(process.listen),
+        "underlay_mtu": process.underlay_mtu,
+        "relay": {"mode": node.policy.mode.value, "patterns": list(node.policy.patterns)},
+        "trunks": [_trunk(trunk, snapshot["trunks"].get(trunk.id, {})) for trunk in node.trunks.values()],
+        "vlans": [
+            _vlan(node, vlan, process.taps[vlan.index], snapshot["vlans"].get(vlan.index, {}))
+            for vlan in node.vlans.values()
+        ],
+        "routes": _routes(node),
+        "frame_keys": _frame_keys(node),
+        "udp": snapshot["udp"],
+        "drops": {reason: count for reason, count in snapshot["drops"].items() if count},
+        "rejected": {
+            "routes": node.routes.refused,
+            "introductions": sum(vlan.introductions.rejected for vlan in node.vlans.values()),
+        },
+    }
+
+
+def _trunk(trunk: Trunk, counters: Mapping[str, Any]) -> dict[str, Any]:
+    remote = trunk.choice.remote
+    return {
+        "id": trunk.id,
+        "peer_id": format_peer_id(trunk.peer),
+        "state": "up",
+        "transport": trunk.transport,
+        "dialled": trunk.dialled,
+        "carrier": trunk.choice.name,
+        "remote": f"{remote[0]}:{remote[1]}" if remote else trunk.host,
+        "rtt_s": trunk.rtt_s,
+        "loss": counters.get("loss", 0.0),
+        "epoch": trunk.epoch,
+        "relays": trunk.relays,
+        "received": {"packets": counters.get("rx_packets", 0), "bytes": counters.get("rx_bytes", 0)},
+        "sent": {"packets": counters.get("tx_packets", 0), "bytes": counters.get("tx_bytes", 0)},
+    }
+
+
+def _vlan(node: Node, vlan: LocalVlan, tap: TapStatus, counters: Mapping[str, Any]) -> dict[str, Any]:
+    sending = node.trees.sending_group(vlan.vtag, vlan.group_token)
+    root = node.trees.root_of(vlan.vtag)
+    group = sending[1] if sending is not None else None
+    return {
+        "label": vlan.source.label,
+        "vlan_id": vlan.source.vlan_id.hex(),
+        "vtag": vlan.vtag.hex(),
+        "membership": "static",
+        "warning": vlan.source.warning,
+        "bridge": vlan.bridge,
+        "tap": {"name": tap.name, "mac": format_mac(vlan.mac), "mtu": tap.mtu, "addresses": list(tap.addresses)},
+        "tokens": {"unicast": vlan.token.hex(), "group": vlan.group_token.hex(), "tree": vlan.tree_token.hex()},
+        "tree": {
+            "root": root[0].emit().hex() if root is not None else None,
+            "is_root": root is not None and root[1] is None,
+            "parent": _peer(node, group.parent) if group is not None else None,
+            "edges": [_peer(node, trunk) for trunk in group.edges()] if group is not None else [],
+        },
+        "members": [
+            {
+                "peer_id": format_peer_id(peer.member),
+                "mac": format_mac(peer.mac),
+                "known": True,
+                "pair": peer.pair_send is not None,
+                "pair_from": bool(peer.pair_receive),
+                "next_hop": _next_hop(node, vlan, peer.mac),
+            }
+            for peer in vlan.introductions.peers.values()
+        ],
+        "forged": {str(trunk): count for trunk, count in counters.get("forged", {}).items()},
+        "received": {"frames": counters.get("rx_frames", 0), "bytes": counters.get("rx_bytes", 0)},
+        "sent": {"frames": counters.get("tx_frames", 0), "bytes": counters.get("tx_bytes", 0)},
+    }
+
+
+def _next_hop(node: Node, vlan: LocalVlan, mac: Any) -> str | None:
+    selected = node.routes.selected((vlan.vtag, vlan.token_of(mac)))
+    return None if selected is None else _peer(node, selected.trunk)
+
+
+def _routes(node: Node) -> list[dict[str, Any]]:
+    return [
+        {
+            "vtag": key[0].hex(),
+            "token": key[1].hex(),
+            "kind": {1: "unicast", 3: "tree"}.get(selected.advert.route.kind, "?"),
+            "next_hop": _peer(node, selected.trunk),
+            "metric": selected.metric,
+            "path_mtu": selected.path_mtu,
+        }
+        for key, selected in node.routes.in_use()
+    ]
+
+
+def _frame_keys(node: Node) -> int:
+    """How many keys of frames this process holds: none on a node that is no member."""
+    count = 0
+    for vlan in node.vlans.values():
+        count += 1
+        for peer in vlan.introductions.peers.values():
+            count += len(peer.group_receive) + len(peer.pair_receive) + (peer.pair_send is not None)
+    return count
+
+
+def _peer(node: Node, trunk: TrunkId | None) -> str | None:
+    found = node.trunks.get(trunk) if trunk is not None else None
+    return None if found is None else format_peer_id(found.peer)

@@ -1,0 +1,140 @@
+"""The data plane's handle: tables in, events out (DATAPATH, "The engine's contract with Python")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import trio
+
+from peertap import _core
+from peertap.errors import StateError
+from peertap.node.events import (
+    ControlReceived,
+    Event,
+    IntroReceived,
+    KeySpent,
+    PathFound,
+    PathLost,
+    SourceSeen,
+    TablesApplied,
+    UnknownKidSeen,
+)
+from peertap.node.tables import TableSet
+from peertap.types import TrunkId, VlanIndex
+
+
+class DataPlane:
+    """Owns the engine; turns its events into the node's."""
+
+    def __init__(
+        self,
+        udp_port: int,
+        post: Callable[[Event], None],
+        batch_ready: Callable[[TrunkId], None],
+        traced: Callable[[tuple[object, ...]], None],
+    ) -> None:
+        self.engine: Final = _core.Engine(udp_port=udp_port)
+        self.ports: dict[VlanIndex, list[int]] = {}
+        self._post = post
+        self._batch_ready = batch_ready
+        self._traced = traced
+        self._versions: dict[int, int] = {}
+        self._kinds: dict[str, Callable[..., Event | None]] = {
+            "applied": self._applied,
+            "intro": lambda vlan, _trunk, token, nonce, sealed: IntroReceived(VlanIndex(vlan), token, nonce, sealed),
+            "unknown_kid": lambda vlan, kid, _trunk: UnknownKidSeen(VlanIndex(vlan), kid),
+            "control": lambda vlan, member, message: ControlReceived(VlanIndex(vlan), member, message),
+            "generation": lambda vlan, kid: KeySpent(VlanIndex(vlan), kid),
+            "path": lambda trunk, address, rtt_s: PathFound(TrunkId(trunk), address, rtt_s),
+            "source": lambda trunk, address: SourceSeen(TrunkId(trunk), address),
+            "path_down": lambda trunk: PathLost(TrunkId(trunk)),
+        }
+
+    def apply(self, version: int, tables: TableSet) -> None:
+        """Publishes the tables; TablesApplied(version) follows."""
+        generation = self.engine.apply(_core_tables(tables, self.ports))
+        self._versions[generation] = version
+
+    async def run(self) -> None:
+        """Passes the engine's events on, until cancelled.
+
+        Raises: StateError when one of its loops panicked.
+        """
+        while True:
+            await trio.lowlevel.wait_readable(self.engine.event_fd)
+            for kind, *subject in self.engine.events():
+                self._take(str(kind), subject)
+
+    def _take(self, kind: str, subject: list[Any]) -> None:
+        if kind == "stream":
+            self._batch_ready(TrunkId(subject[0]))
+        elif kind == "trace":
+            self._traced(tuple(subject))
+        elif kind == "panic":
+            raise StateError(f"the data plane stopped: {subject[0]}")
+        elif kind == "resync":
+            applied = self._applied(int(str(self.engine.snapshot()["generation"])))
+            if applied is not None:
+                self._post(applied)
+        elif kind in self._kinds:
+            event = self._kinds[kind](*subject)
+            if event is not None:
+                self._post(event)
+
+    def _applied(self, generation: int) -> TablesApplied | None:
+        done = [one for one in self._versions if one <= generation]
+        if not done:
+            return None
+        version = self._versions[max(done)]
+        for one in done:
+            del self._versions[one]
+        return TablesApplied(version)
+
+
+def _core_tables(tables: TableSet, ports: dict[VlanIndex, list[int]]) -> _core.Tables:
+    """The same tables as the data plane's own types."""
+    trunks = [
+        _core.Trunk(
+            one.id,
+            carrier=one.carrier,  # type: ignore[arg-type]
+            remote=one.remote,
+            send_udp=one.send_udp,
+            send_stream=one.send_stream,
+            receive=list(one.receive),
+            max_payload=one.max_payload,
+        )
+        for one in tables.trunks
+    ]
+    vlans = [
+        _core.Vlan(
+            one.id,
+            keys=one.keys,
+            mac=one.mac,
+            token=one.token,
+            group_token=one.group_token,
+            ports=ports.get(one.id, []),
+            bridge=one.bridge,
+            group_send=one.group_send,
+            group_edges=list(one.group_edges),
+            members=[
+                _core.Member(
+                    member.id,
+                    mac=member.mac,
+                    token=member.token,
+                    hop=member.hop,
+                    max_payload=member.max_payload,
+                    pair_send=member.pair_send,
+                    pair_receive=list(member.pair_receive),
+                    group_receive=list(member.group_receive),
+                )
+                for member in one.members
+            ],
+        )
+        for one in tables.vlans
+    ]
+    labels = [
+        _core.Label(one.trunk, one.label, token=one.token, group=one.group, deliver=one.deliver, out=list(one.out))
+        for one in tables.labels
+    ]
+    return _core.Tables(trunks=trunks, vlans=vlans, labels=labels)

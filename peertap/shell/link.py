@@ -1,0 +1,341 @@
+"""One trunk's I/O: handshake, records both ways, rekeys, and the frame stream (SPEC 4)."""
+
+from __future__ import annotations
+
+import hmac as constant_time
+import os
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import trio
+
+from peertap._core import HopReceiveKey, HopSendKey
+from peertap.errors import DecodeError, PeerError, TrunkError
+from peertap.identity.node import NodeIdentity
+from peertap.node.events import Event, MessageReceived, TrunkOpened, TrunkRekeyed
+from peertap.shell.host import FRAMES_PROTOCOL, Connection, Host, Stream
+from peertap.trunk.handshake import Dialler, HandshakeFailed, Listener, TrunkSecrets
+from peertap.trunk.kdf import expand
+from peertap.trunk.records import MAX_RECORD_BYTES, RecordReceiver, RecordSender
+from peertap.trunk.rekey import Rekeying
+from peertap.types import TrunkId
+from peertap.wire.codec import lp
+from peertap.wire.control import Close, CloseCode, Message, Rekey, Unknown, emit, parse_untrusted
+from peertap.wire.handshake import MAX_HANDSHAKE_BYTES, Refusal, is_refusal_untrusted
+
+HANDSHAKE_S: Final = 5.0  # ours: three messages on an open connection
+MAX_QUEUED: Final = 4096  # ours: control messages waiting to be sent; more means that the neighbour does not read
+REKEY_S: Final = 3600.0  # PROTOCOL 3: a rekey each hour
+REKEY_CHECK_S: Final = 60.0  # ours: how often that is looked at
+REKEY_RECORDS: Final = 1 << 24  # ours: or by count
+CLOSE_S: Final = 0.3  # ours: for the last record to get out
+FRAMES_S: Final = 5.0  # ours: for the frame stream to open
+FRAMES_PROOF_BYTES: Final = 32
+READ_BYTES: Final = 65_536
+
+
+class FrameCarrier(Protocol):
+    """The data plane's end of stream carriers."""
+
+    def stream_take(self, trunk: int) -> bytes | None: ...
+
+    def stream_put(self, trunk: int, batch: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Switch:
+    """In the queue of messages: from here on, another key."""
+
+    key: bytes
+    aead: int
+
+
+class HopKeys:
+    """The hop keys of one epoch as handles of the data plane."""
+
+    def __init__(self, epoch: int, secrets_: TrunkSecrets) -> None:
+        self.epoch = epoch
+        self._secrets = secrets_
+        self.udp_index = secrets.randbits(32)
+        self.stream_index = secrets.randbits(32)
+        self.receive = (
+            HopReceiveKey(self.udp_index, secrets_.hop(sending=False, carrier="udp"), secrets_.aead),
+            HopReceiveKey(self.stream_index, secrets_.hop(sending=False, carrier="stream"), secrets_.aead),
+        )
+
+    def send(self, udp_index: int, stream_index: int) -> tuple[HopSendKey, HopSendKey]:
+        return (
+            HopSendKey(udp_index, self._secrets.hop(sending=True, carrier="udp"), self._secrets.aead),
+            HopSendKey(stream_index, self._secrets.hop(sending=True, carrier="stream"), self._secrets.aead),
+        )
+
+
+async def shake_hands(stream: Stream, identity: NodeIdentity, connection: Connection, *, dialled: bool) -> TrunkSecrets:
+    """Runs the handshake (SPEC 4.1).
+
+    Raises: TrunkError, HandshakeFailed.
+    """
+    with trio.move_on_after(HANDSHAKE_S):
+        try:
+            if dialled:
+                dialler = Dialler(identity, connection.peer, os.urandom)
+                await stream.write(lp(dialler.offer()))
+                answer = await _read_message(stream)
+                proof, agreed = dialler.answered(answer, await _read_message(stream))
+                await stream.write(lp(proof))
+                return agreed
+            listener = Listener(identity, connection.peer, os.urandom)
+            answer, proof = listener.offered(await _read_message(stream))
+            await stream.write(lp(answer) + lp(proof))
+            return listener.proved(await _read_message(stream))
+        except HandshakeFailed as error:
+            await stream.write(lp(Refusal(error.code).emit()))
+            raise
+    raise TrunkError("handshake: no answer in time")
+
+
+async def _read_message(stream: Stream) -> bytes:
+    size = int.from_bytes(await stream.read_exactly(2), "big")
+    if size > MAX_HANDSHAKE_BYTES:
+        raise HandshakeFailed(CloseCode.MALFORMED, f"handshake message of {size} bytes")
+    data = await stream.read_exactly(size)
+    if is_refusal_untrusted(data):
+        try:
+            code = Refusal.parse_untrusted(data).code
+        except DecodeError:
+            code = CloseCode.MALFORMED
+        raise TrunkError(f"the neighbour refuses: {_code_name(code)}")
+    return data
+
+
+class Link:
+    """The I/O of one trunk after its handshake."""
+
+    def __init__(
+        self,
+        number: TrunkId,
+        connection: Connection,
+        stream: Stream,
+        agreed: TrunkSecrets,
+        identity: NodeIdentity,
+        post: Callable[[Event], None],
+        carrier: FrameCarrier,
+        *,
+        dialled: bool,
+        frames_allowed: bool,
+    ) -> None:
+        self.number: Final = number
+        self.connection: Final = connection
+        self.dialled: Final = dialled
+        self.closed_reason = "the neighbour went away"
+        self.frames_ready = trio.Event()  # replaced each time the data plane has a batch
+        self.epoch = 0
+        self._keyed_at = trio.current_time()
+        self._stream = stream
+        self._identity = identity
+        self._post = post
+        self._carrier = carrier
+        self._agreed = agreed
+        self._sender = RecordSender(agreed.control_send, agreed.aead)
+        self._receiver = RecordReceiver(agreed.control_receive, agreed.aead)
+        self._rekeying = Rekeying(identity, os.urandom, agreed)
+        self._queue_in, self._queue_out = trio.open_memory_channel[Message | _Switch | None](MAX_QUEUED)
+        self._frames_arrived = trio.Event()
+        self._frames: Stream | None = None
+        self._carries_frames = frames_allowed and connection.transport != "quic"
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+
+    # Called by the runtime
+
+    def send(self, message: Message) -> None:
+        """Queues a message; a neighbour that does not read loses the trunk."""
+        try:
+            self._queue_in.send_nowait(message)
+        except trio.WouldBlock:
+            self.closed_reason = "the neighbour does not read"
+            self._scope.cancel()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Says Close after what is queued, then ends."""
+        self.closed_reason = reason
+        self.send(Close(code, reason))
+        try:
+            self._queue_in.send_nowait(None)
+        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+            self._scope.cancel()
+
+    @property
+    def frames_proof(self) -> bytes:
+        """What the dialler says first on the frame stream (SPEC 4.6)."""
+        return expand(self._agreed.prk, "frames", length=FRAMES_PROOF_BYTES)
+
+    async def adopt_frames(self, stream: Stream, proof: bytes) -> bool:
+        """The listener's side of a frame stream: whether it is this trunk's; returns when the trunk ends."""
+        if self.dialled or self._frames is not None or not constant_time.compare_digest(proof, self.frames_proof):
+            return False
+        self._frames = stream
+        self._frames_arrived.set()
+        await self._ended.wait()
+        return True
+
+    async def run(self, host: Host) -> None:
+        """Runs until the trunk ends; never raises for what the other side does."""
+        keys = HopKeys(0, self._agreed)
+        self._post(
+            TrunkOpened(
+                trunk=self.number,
+                peer=self.connection.peer,
+                transport=self.connection.transport,
+                dialled=self.dialled,
+                host=self.connection.host,
+                carries_frames=self._carries_frames,
+                keys=keys,
+            )
+        )
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._guard, self._read_records)
+                    nursery.start_soon(self._guard, self._write_records)
+                    if self._rekeying.begins:
+                        nursery.start_soon(self._guard, self._rekey_in_time)
+                    if self._carries_frames:
+                        nursery.start_soon(self._guard, self._run_frames, host)
+        finally:
+            self._ended.set()
+            with trio.CancelScope(shield=True):
+                for stream in (self._frames, self._stream):
+                    if stream is not None:
+                        await stream.close()
+                await self.connection.close()
+
+    # Inside
+
+    async def _guard(self, task: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """Runs one task of the trunk; however it ends, the trunk ends."""
+        try:
+            await task(*arguments)
+        except TrunkError as error:
+            self._end(str(error))
+        except (PeerError, DecodeError) as error:
+            self._end(f"the neighbour broke the protocol: {error}")
+            with trio.move_on_after(CLOSE_S) as scope:
+                scope.shield = True
+                code = error.code if isinstance(error, HandshakeFailed) else CloseCode.MALFORMED
+                await self._stream.write(self._sender.seal(emit(Close(code, str(error)))))
+        self._scope.cancel()
+
+    def _end(self, reason: str) -> None:
+        if not self._scope.cancel_called and self.closed_reason == "the neighbour went away":
+            self.closed_reason = reason
+
+    async def _read_records(self) -> None:
+        while True:
+            size = int.from_bytes(await self._stream.read_exactly(2), "big")
+            if size > MAX_RECORD_BYTES:
+                raise PeerError(f"record of {size} bytes")
+            message = parse_untrusted(self._receiver.open_untrusted(await self._stream.read_exactly(size)))
+            if isinstance(message, Close):
+                self._end(f"the neighbour closed: {_code_name(message.code)}, {message.reason}")
+                return
+            if isinstance(message, Rekey):
+                self._rekeyed(message)
+            elif not isinstance(message, Unknown):
+                self._post(MessageReceived(self.number, message))
+
+    async def _write_records(self) -> None:
+        async for message in self._queue_out:
+            if message is None:
+                return
+            if isinstance(message, _Switch):
+                self._sender.rekey(message.key, message.aead)
+                continue
+            await self._stream.write(self._sender.seal(emit(message)))
+
+    def _rekeyed(self, message: Rekey) -> None:
+        step = self._rekeying.received(message)
+        if step.switch_receiving and step.new is not None:
+            self._receiver.rekey(step.new.control_receive, step.new.aead)
+        if step.reply is not None:
+            self.send(step.reply)
+        if step.switch_sending and step.new is not None:
+            self._queue_in.send_nowait(_Switch(step.new.control_send, step.new.aead))
+        if step.switch_receiving and step.new is not None:
+            self.epoch += 1
+            self._keyed_at = trio.current_time()
+            self._post(TrunkRekeyed(self.number, HopKeys(self.epoch, step.new)))
+
+    async def _rekey_in_time(self) -> None:
+        while True:
+            await trio.sleep(REKEY_CHECK_S)
+            worn = self._sender.sealed > REKEY_RECORDS or self._receiver.opened > REKEY_RECORDS
+            if self.begins_rekeys and (worn or trio.current_time() > self._keyed_at + REKEY_S):
+                self.rekey()
+
+    @property
+    def begins_rekeys(self) -> bool:
+        """Whether it is this end that begins a rekey, and none is under way."""
+        return self._rekeying.begins and not self._rekeying.busy
+
+    def rekey(self) -> None:
+        """Begins a rekey now; only the end with the lower peer ID does."""
+        self.send(self._rekeying.begin())
+
+    async def _run_frames(self, host: Host) -> None:
+        """Moves sealed batches between the data plane and the frame stream."""
+        if self.dialled:
+            with trio.move_on_after(FRAMES_S):
+                self._frames = await host.open(self.connection, FRAMES_PROTOCOL)
+                await self._frames.write(self.frames_proof)
+        else:
+            with trio.move_on_after(FRAMES_S):
+                await self._frames_arrived.wait()
+        if self._frames is None:
+            raise TrunkError("the frame stream did not open in time")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read_frames, self._frames)
+            nursery.start_soon(self._write_frames, self._frames)
+
+    async def _read_frames(self, stream: Stream) -> None:
+        buffer = bytearray()
+        while True:
+            data = await stream.read_some(READ_BYTES)
+            if not data:
+                raise TrunkError("the frame stream ended")
+            buffer += data
+            whole = _whole_packets(buffer)
+            if whole:
+                self._carrier.stream_put(self.number, bytes(memoryview(buffer)[:whole]))
+                del buffer[:whole]
+
+    async def _write_frames(self, stream: Stream) -> None:
+        while True:
+            batch = self._carrier.stream_take(self.number)
+            if batch is None:
+                await self.frames_ready.wait()
+                self.frames_ready = trio.Event()
+            else:
+                await stream.write(batch)
+
+
+def _whole_packets(buffer: bytearray) -> int:
+    """How many bytes at the start are whole lp() packets."""
+    at = 0
+    while at + 2 <= len(buffer):
+        end = at + 2 + (buffer[at] << 8 | buffer[at + 1])
+        if end > len(buffer):
+            break
+        at = end
+    return at
+
+
+def _code_name(code: int) -> str:
+    try:
+        return CloseCode(code).name.lower()
+    except ValueError:
+        return f"code {code}"

@@ -1,0 +1,100 @@
+"""TAP interfaces: opened, addressed and raised here; the data plane gets a duplicate of the descriptor (DATAPATH)."""
+
+from __future__ import annotations
+
+import errno
+import getpass
+from collections.abc import Sequence
+from ipaddress import IPv4Interface, IPv6Interface
+from typing import Final
+
+import pytun
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from peertap.errors import DeviceError
+from peertap.types import Mac, format_mac, parse_mac
+
+UDP_IPV6_BYTES: Final = 48  # SPEC 2.3: the largest headers below a packet
+OVERHEAD_BYTES: Final = 64  # SPEC 2.3
+ETHERNET_BYTES: Final = 14
+VLAN_TAG_BYTES: Final = 4
+
+
+def default_mtu(underlay_mtu: int) -> int:
+    """The TAP's MTU with which no frame needs fragments (SPEC 2.3)."""
+    return underlay_mtu - UDP_IPV6_BYTES - OVERHEAD_BYTES - ETHERNET_BYTES - VLAN_TAG_BYTES
+
+
+class Tap:
+    """An open TAP device; it goes away with `close` unless it is persistent."""
+
+    def __init__(self, name: str, mac: Mac, mtu: int, addresses: Sequence[IPv4Interface | IPv6Interface]) -> None:
+        """Opens (or attaches to) the device, gives it MAC, MTU and addresses, and raises it.
+
+        Raises: DeviceError, with the command that helps.
+        """
+        self.name: Final = name
+        self.mtu: Final = mtu
+        try:
+            self._device = pytun.TunTapDevice(name=name, flags=pytun.IFF_TAP | pytun.IFF_NO_PI)
+        except (pytun.Error, OSError) as error:
+            raise _refused(name, "cannot be opened", error) from None
+        try:
+            _configure(name, mac, mtu, addresses)
+        except (NetlinkError, OSError) as error:
+            self._device.close()
+            raise _refused(name, "cannot be configured", error, mac=mac, mtu=mtu) from None
+
+    def fileno(self) -> int:
+        return int(self._device.fileno())
+
+    def neighbour(self, ip: str) -> Mac | None:
+        """The MAC that the kernel has resolved for an IP address on this interface."""
+        with IPRoute() as netlink:
+            index = netlink.link_lookup(ifname=self.name)[0]
+            for entry in netlink.get_neighbours(ifindex=index):
+                if entry.get("dst") == ip and entry.get("lladdr"):
+                    return parse_mac(entry.get("lladdr"))
+        return None
+
+    def close(self) -> None:
+        self._device.close()
+
+
+def _configure(name: str, mac: Mac, mtu: int, addresses: Sequence[IPv4Interface | IPv6Interface]) -> None:
+    with IPRoute() as netlink:
+        index = netlink.link_lookup(ifname=name)[0]
+        link = netlink.get_links(index)[0]
+        wanted = {"address": format_mac(mac), "mtu": mtu}
+        if link.get("address") != wanted["address"] or link.get("mtu") != mtu:
+            netlink.link("set", index=index, **wanted)
+        if link["state"] != "up":
+            netlink.link("set", index=index, state="up")
+        present = {f"{one.get('address')}/{one['prefixlen']}" for one in netlink.get_addr(index=index)}
+        for address in addresses:
+            if str(address) not in present:
+                extra = {"flags": _NODAD} if address.version == 6 else {}
+                netlink.addr("add", index=index, address=str(address.ip), mask=address.network.prefixlen, **extra)
+
+
+_NODAD: Final = 0x02  # linux/if_addr.h IFA_F_NODAD: the address is derived from the node's own key
+
+
+def _refused(name: str, what: str, error: Exception, *, mac: Mac | None = None, mtu: int | None = None) -> DeviceError:
+    number = getattr(error, "code", None) or getattr(error, "errno", None) or (error.args[0] if error.args else None)
+    if number in (errno.EPERM, errno.EACCES):
+        user = getpass.getuser()
+        if mac is None:
+            hint = (
+                f"run with CAP_NET_ADMIN (sudo, or the systemd unit), or make the interface yours: "
+                f"sudo ip tuntap add dev {name} mode tap user {user}"
+            )
+        else:
+            hint = f"sudo ip link set {name} address {format_mac(mac)} mtu {mtu} up, and add its addresses"
+        return DeviceError(f"interface {name} {what}: not allowed", hint=hint)
+    if number == errno.EBUSY:
+        return DeviceError(f"interface {name} {what}: another program has it", hint="choose another tap.name")
+    if number == errno.ENOENT:
+        return DeviceError("/dev/net/tun is not there", hint="modprobe tun, or give the container /dev/net/tun")
+    return DeviceError(f"interface {name} {what}: {error}")

@@ -1,0 +1,39 @@
+"""Proofs of a VLAN-ID for relays whose policy names VLANs (SPEC 6.4)."""
+
+from typing import Final
+
+from peertap.types import VlanId, VTag
+from peertap.vlan.names import vlan_id
+from peertap.wire.control import Grant
+from peertap.wire.routes import signed_by, vtag_of
+
+CREATOR_KEY_BYTES: Final = 32  # Ed25519
+
+
+def grant_message(vlan: VlanId, grant_key: bytes, expiry: int) -> bytes:
+    """What a creator signs."""
+    return b"PeerTap/1 grant" + vlan + grant_key + expiry.to_bytes(8, "big")
+
+
+def vtag_message(vtag: bytes) -> bytes:
+    """What the grant key signs."""
+    return b"PeerTap/1 vtag" + vtag
+
+
+def checked_grant(grant: Grant, now_unix: float) -> tuple[VTag, VlanId] | None:
+    """The VTag and the VLAN-ID that it is proven to belong to; None when anything does not hold.
+
+    One creator's signature proves VLANs of one creator; a k-of-n set needs k and comes with the membership issue.
+    """
+    if grant.threshold != 1 or len(grant.creators) != 1 or len(grant.creators[0]) != CREATOR_KEY_BYTES:
+        return None
+    if grant.expiry < now_unix:
+        return None
+    vlan = vlan_id(grant.creators, grant.threshold, grant.name_hash)
+    vtag = vtag_of(grant.route_public)
+    granted = grant_message(vlan, grant.grant_key, grant.expiry)
+    if not signed_by(grant.creators[0], grant.creator_signature, granted):
+        return None
+    if not signed_by(grant.grant_key, grant.grant_signature, vtag_message(vtag)):
+        return None
+    return vtag, vlan

@@ -1,0 +1,448 @@
+"""How members of a VLAN get to know each other, and get pair keys (SPEC 5).
+
+    A                                                B
+    │ Hello to the group (challenge a) ─────────────▶ │
+    │ ◀─── Hello to A (echo a, challenge b, asks A)   │   a valid echo makes a sid known:
+    │ Hello to B (echo b) ──────────────────────────▶ │   A knows B here, B knows A here
+    │ Setup ────────────────────────────────────────▶ │
+    │ ◀────────────────────────────────────── Confirm │   A sends pair frames from here
+    │ ◀───────────────────────────────────────  Setup │   and the same the other way
+
+Whatever is lost is repeated by the side that lacks something: a Hello until its answer makes the other known, a Setup
+until its Confirm. Nothing recorded before a restart of either end is ever accepted.
+"""
+
+import hmac as constant_time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
+
+from peertap._core import FrameSigner, ReceiveKey, SendKey
+from peertap.errors import DecodeError, PeerError
+from peertap.types import Mac, MlsId, PeerId, Sid
+from peertap.vlan.membership import KeySource
+from peertap.vlan.names import BROADCAST, KIND_GROUP, virtual_mac
+from peertap.vlan.pairing import (
+    SECRET_BYTES,
+    Prekey,
+    open_secret_untrusted,
+    pair_info,
+    seal_secret,
+    sealed_hash,
+    setup_message,
+    signed_by,
+)
+from peertap.wire.content import Content, Reassembler, split, unpad_untrusted
+from peertap.wire.introduction import CHALLENGE_BYTES, NO_KID, Confirm, Hello, Introduction, Setup, parse_untrusted
+from peertap.wire.routes import KIND_UNICAST
+
+CHALLENGE_S: Final = 10.0  # PROTOCOL 2: a challenge is valid for 10 s
+CHALLENGE_STEP_S: Final = 5.0  # ours: a new one every 5 s, so that each is offered for at least 5
+ANSWER_GAP_S: Final = 1.0  # PROTOCOL 2: at most one answer per member and second
+UNKNOWN_KID_GAP_S: Final = 2.0  # PROTOCOL 2: at most one Hello in 2 s for unknown kids, doubling
+UNKNOWN_KID_GAP_MOST_S: Final = 300.0  # PROTOCOL 2
+VERIFICATIONS_PER_S: Final = 64  # PROTOCOL 2
+RETRY_FIRST_S: Final = 0.1  # ours: about ten round trips of a near relay
+RETRY_MOST_S: Final = 2.0  # ours
+CANDIDATE_TRIES: Final = 10  # ours: about 13 s; then the other side's own Hello has to come
+PREVIOUS_KEY_S: Final = 5.0  # PROTOCOL 2: receivers hold the previous generation for 5 s
+MAX_MEMBERS: Final = 4096  # ours: bounds the table against a member that invents identities
+MAX_CANDIDATES: Final = 256  # ours: the oldest goes
+INTRO_BYTES: Final = 1232 - 62 - 16  # SPEC 2.1, 2.3: what a group packet leaves for an INTRO's plaintext
+
+
+class Identity(Protocol):
+    """This node, as far as a VLAN needs it."""
+
+    @property
+    def peer_id(self) -> PeerId: ...
+
+    def sign(self, message: bytes) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SendIntro:
+    """A sealed INTRO to send to a token: `mac` is the member's, or None for the group."""
+
+    mac: Mac | None
+    nonce: bytes
+    sealed: bytes
+    after_applied: bool = False
+
+
+@dataclass(slots=True)
+class _PendingSetup:
+    generation: int
+    setup: Setup
+    key: SendKey
+    confirm: bytes
+    due_at: float
+    gap_s: float = RETRY_FIRST_S
+
+
+@dataclass(slots=True)
+class Peer:
+    """A member whose present run (sid) is known."""
+
+    id: int
+    member: PeerId
+    mac: Mac
+    hello: Hello
+    since: float
+    group_receive: dict[int, ReceiveKey]  # by generation: the present one, the next, the previous
+    pair_send: SendKey | None = None
+    pair_receive: list[tuple[ReceiveKey, float]] = field(default_factory=list)  # newest first; usable until
+    pending: _PendingSetup | None = None
+    setups_sent: int = 0
+    setup_seen: Setup | None = None
+    confirm: Confirm | None = None
+
+    @property
+    def sid(self) -> Sid:
+        return self.hello.sid
+
+
+@dataclass(slots=True)
+class _Candidate:
+    """A run that said Hello and has not echoed us yet."""
+
+    hello: Hello
+    due_at: float
+    gap_s: float = RETRY_FIRST_S
+    tries: int = 0
+
+
+class Introductions:
+    """The introductions of one VLAN on this node.
+
+    Every method returns what to send. `changed` says that keys changed since the caller last cleared it.
+    """
+
+    def __init__(
+        self, source: KeySource, identity: Identity, *, sid: Sid, random: Callable[[int], bytes], mac_nonce: int = 0
+    ) -> None:
+        self.source = source
+        self.sid: Final = sid
+        self.mac_nonce: Final = mac_nonce
+        self.me: Final = identity.peer_id
+        self.mac: Final = virtual_mac(self.me, source.vlan_id, mac_nonce)
+        self.peers: dict[PeerId, Peer] = {}
+        self.changed = True
+        self.rejected = 0
+        self._identity = identity
+        self._random = random
+        self._signer = FrameSigner.generate()
+        self._prekey = Prekey()
+        self._generation = 0
+        self.group_send = self._group_sender()
+        self._ids: dict[PeerId, int] = {}
+        self._by_sid: dict[Sid, Peer] = {}
+        self._candidates: OrderedDict[Sid, _Candidate] = OrderedDict()
+        self._challenges: deque[tuple[bytes, float]] = deque(maxlen=3)
+        self._answered: OrderedDict[PeerId, float] = OrderedDict()
+        self._verified: deque[float] = deque(maxlen=VERIFICATIONS_PER_S)
+        self._reassembler: Reassembler[Sid] = Reassembler()
+        self._serial = 0
+        self._intros = 0
+        self._messages = 0
+        self._unknown_gap_s = UNKNOWN_KID_GAP_S
+        self._unknown_from = float("-inf")
+
+    # What happens
+
+    def edge_up(self, now: float) -> list[SendIntro]:
+        """An own tree edge came up: introduce ourselves to the group."""
+        return self._to_group(self._hello(now))
+
+    def unknown_kid(self, kid: bytes, now: float) -> list[SendIntro]:
+        """A frame came under a key that nobody introduced."""
+        if now < self._unknown_from:
+            return []
+        self._unknown_from = now + self._unknown_gap_s
+        self._unknown_gap_s = min(2 * self._unknown_gap_s, UNKNOWN_KID_GAP_MOST_S)
+        return self._to_group(self._hello(now, asked_kid=kid))
+
+    def generation_spent(self, kid: bytes, now: float) -> list[SendIntro]:
+        """A sending key of ours came to 2^30 packets: step its generation (SPEC 3.3)."""
+        if kid == self.group_send.kid:
+            self._generation += 1
+            self.group_send = self._group_sender()
+            self.changed = True
+            return self._to_group(self._hello(now))
+        for peer in self.peers.values():
+            if peer.pair_send is not None and peer.pair_send.kid == kid and peer.pending is None:
+                return self._start_setup(peer, now)
+        return []
+
+    def received_untrusted(self, token: bytes, nonce: bytes, sealed: bytes, now: float) -> list[SendIntro]:
+        """An INTRO reached us. Whatever is wrong with it is counted in `rejected`."""
+        opened = self.source.keys.hello_open(nonce, token, sealed)
+        if opened is None:
+            self.rejected += 1
+            return []
+        sid = Sid(sealed[16:32])
+        try:
+            kind, content = unpad_untrusted(opened)
+            if kind == Content.CONTROL_FRAGMENT:
+                whole = self._reassembler.add_untrusted(sid, content, now)
+                if whole is None:
+                    return []
+                content = whole
+            elif kind != Content.CONTROL:
+                raise DecodeError(f"introduction of content type {kind}")
+            return self._received(sid, parse_untrusted(content), now)
+        except (DecodeError, PeerError):
+            self.rejected += 1
+            return []
+
+    def forget(self, member: PeerId) -> None:
+        """A member is gone: so are its keys."""
+        peer = self.peers.pop(member, None)
+        if peer is not None:
+            self._by_sid.pop(peer.sid, None)
+            self.changed = True
+
+    def next_deadline(self) -> float | None:
+        """When `tick` has something to do."""
+        dues = [candidate.due_at for candidate in self._candidates.values()]
+        dues += [peer.pending.due_at for peer in self.peers.values() if peer.pending is not None]
+        dues += [until for peer in self.peers.values() for _, until in peer.pair_receive[1:]]
+        return min(dues, default=None)
+
+    def tick(self, now: float) -> list[SendIntro]:
+        """Repeats what has not been answered, and drops keys whose time is over."""
+        out: list[SendIntro] = []
+        for sid, candidate in list(self._candidates.items()):
+            if candidate.due_at <= now:
+                candidate.tries += 1
+                if candidate.tries > CANDIDATE_TRIES:
+                    del self._candidates[sid]
+                    continue
+                candidate.gap_s = min(2 * candidate.gap_s, RETRY_MOST_S)
+                candidate.due_at = now + candidate.gap_s
+                out += self._answer(candidate.hello, now)
+        for peer in self.peers.values():
+            if peer.pending is not None and peer.pending.due_at <= now:
+                peer.pending.gap_s = min(2 * peer.pending.gap_s, RETRY_MOST_S)
+                peer.pending.due_at = now + peer.pending.gap_s
+                out += self._to_member(peer.mac, peer.pending.setup)
+            usable = [(key, until) for key, until in peer.pair_receive if until > now]
+            if len(usable) != len(peer.pair_receive):
+                peer.pair_receive = usable
+                self.changed = True
+        return out
+
+    def macs(self) -> set[Mac]:
+        """Virtual MACs of members and of those about to become known."""
+        return {self._mac_of(one.hello) for one in self._candidates.values()} | {one.mac for one in self.peers.values()}
+
+    def ask_now(self, mac: Mac, now: float) -> None:
+        """A route to this member came up: what waits for it need not wait for its turn."""
+        for candidate in self._candidates.values():
+            if self._mac_of(candidate.hello) == mac:
+                candidate.due_at = now
+        for peer in self.peers.values():
+            if peer.mac == mac and peer.pending is not None:
+                peer.pending.due_at = now
+
+    # Messages
+
+    def _received(self, sid: Sid, message: Introduction, now: float) -> list[SendIntro]:
+        if isinstance(message, Hello):
+            return self._received_hello(sid, message, now)
+        peer = self._by_sid.get(sid)
+        if peer is None or message.to_sid != self.sid:
+            raise PeerError("introduction for or from another run")
+        if isinstance(message, Setup):
+            return self._received_setup(peer, message, now)
+        return self._received_confirm(peer, message)
+
+    def _received_hello(self, sid: Sid, hello: Hello, now: float) -> list[SendIntro]:
+        keys = self.source.keys
+        if hello.member == self.me:
+            return []
+        if hello.sid != sid or hello.vlan_id != keys.vlan_id or hello.mls_id != keys.mls_id:
+            raise PeerError("hello for another VLAN, epoch or run")
+        self._spend_verification(now)
+        if not signed_by(hello.member, hello.signature, Hello.PREFIX + hello.unsigned()):
+            raise PeerError("hello: the signature does not match")
+        peer = self._by_sid.get(sid)
+        if peer is not None and peer.member != hello.member:
+            raise PeerError("hello: a sid of another member")
+        if peer is not None:
+            self._refresh(peer, hello)
+        elif hello.echo_sid == self.sid and self._is_own_challenge(hello.echo_challenge, now):
+            peer = self._accept(hello, now)
+        known = peer is not None
+        out: list[SendIntro] = []
+        if not known:
+            self._remember_candidate(hello, now)
+        if not known or hello.asked_kid == self.group_send.kid:
+            out += self._answer(hello, now)
+        if peer is not None and peer.pair_send is None and peer.pending is None:
+            out += self._start_setup(peer, now)
+        return out
+
+    def _accept(self, hello: Hello, now: float) -> Peer:
+        old = self.peers.get(hello.member)
+        if old is None and len(self.peers) >= MAX_MEMBERS:
+            raise PeerError(f"hello: more than {MAX_MEMBERS} members")
+        if old is not None:
+            self._by_sid.pop(old.sid, None)  # a replaced sid takes its keys along
+        number = self._ids.setdefault(hello.member, len(self._ids) + 1)
+        peer = Peer(number, hello.member, self._mac_of(hello), hello, now, self._group_receivers(hello))
+        self.peers[hello.member] = peer
+        self._by_sid[hello.sid] = peer
+        self._candidates.pop(hello.sid, None)
+        self._unknown_gap_s, self._unknown_from = UNKNOWN_KID_GAP_S, now
+        self.changed = True
+        return peer
+
+    def _refresh(self, peer: Peer, hello: Hello) -> None:
+        """A later Hello of a known sid: new prekey or generation."""
+        if hello.serial <= peer.hello.serial:
+            return
+        if hello.generation > peer.hello.generation:
+            fresh = self._group_receivers(replace(hello, floor=0))
+            known = {number: key for number, key in peer.group_receive.items() if number >= hello.generation - 1}
+            peer.group_receive = fresh | known  # a key that we have keeps its window
+            self.changed = True
+        if hello.prekey != peer.hello.prekey:
+            peer.pending = None
+        peer.hello = hello
+
+    def _received_setup(self, peer: Peer, setup: Setup, now: float) -> list[SendIntro]:
+        if peer.setup_seen is not None and setup.generation <= peer.setup_seen.generation:
+            if setup == peer.setup_seen and peer.confirm is not None:  # our Confirm was lost
+                return self._to_member(peer.mac, peer.confirm)
+            raise PeerError(f"setup: generation {setup.generation} again")
+        keys = self.source.keys
+        info = pair_info(
+            self.source.vlan_id, MlsId(keys.mls_id), (peer.member, peer.sid), (self.me, self.sid), self._prekey.public
+        )
+        self._spend_verification(now)
+        secret = open_secret_untrusted(self._prekey, setup.sealed, info, setup.generation, peer.member)
+        key, confirm = keys.pair_receiver(secret, info, sealed_hash(setup.sealed), self.source.aead)
+        previous = [(old, now + PREVIOUS_KEY_S) for old, _ in peer.pair_receive[:1]]
+        peer.pair_receive = [(key, float("inf")), *previous]
+        peer.setup_seen = setup
+        peer.confirm = Confirm(peer.sid, setup.generation, confirm)
+        self.changed = True
+        return self._to_member(peer.mac, peer.confirm, after_applied=True)
+
+    def _received_confirm(self, peer: Peer, confirm: Confirm) -> list[SendIntro]:
+        pending = peer.pending
+        if pending is None or confirm.generation != pending.generation:
+            return []
+        if not constant_time.compare_digest(confirm.confirm, pending.confirm):
+            raise PeerError("confirm does not match")
+        peer.pair_send = pending.key
+        peer.pending = None
+        self.changed = True
+        return []
+
+    def _start_setup(self, peer: Peer, now: float) -> list[SendIntro]:
+        keys = self.source.keys
+        peer.setups_sent += 1
+        info = pair_info(
+            self.source.vlan_id, MlsId(keys.mls_id), (self.me, self.sid), (peer.member, peer.sid), peer.hello.prekey
+        )
+        secret = self._random(SECRET_BYTES)
+        signature = self._identity.sign(setup_message(info, secret, peer.setups_sent))
+        sealed = seal_secret(peer.hello.prekey, info, secret, peer.setups_sent, signature)
+        key, confirm = keys.pair_sender(secret, info, sealed_hash(sealed), self.source.aead)
+        setup = Setup(peer.sid, peer.setups_sent, sealed)
+        peer.pending = _PendingSetup(peer.setups_sent, setup, key, confirm, now + RETRY_FIRST_S)
+        return self._to_member(peer.mac, setup)
+
+    # Hellos
+
+    def _hello(self, now: float, *, echo: Hello | None = None, asked_kid: bytes = NO_KID) -> Hello:
+        self._serial += 1
+        hello = Hello(
+            vlan_id=self.source.vlan_id,
+            mls_id=MlsId(self.source.keys.mls_id),
+            member=self.me,
+            mac_nonce=self.mac_nonce,
+            sid=self.sid,
+            serial=self._serial,
+            signing_key=self._signer.public,
+            prekey=self._prekey.public,
+            generation=self._generation,
+            floor=self.group_send.next_counter,
+            challenge=self._challenge(now),
+            echo_sid=echo.sid if echo else Sid(bytes(16)),
+            echo_challenge=echo.challenge if echo else bytes(CHALLENGE_BYTES),
+            asked_kid=asked_kid,
+        )
+        return replace(hello, signature=self._identity.sign(Hello.PREFIX + hello.unsigned()))
+
+    def _answer(self, hello: Hello, now: float) -> list[SendIntro]:
+        """Our own Hello to its sender, echoing it; asks for an answer while its sender is not known."""
+        candidate = self._candidates.get(hello.sid)
+        if candidate is None and now < self._answered.get(hello.member, float("-inf")) + ANSWER_GAP_S:
+            return []
+        self._answered[hello.member] = now
+        self._answered.move_to_end(hello.member)
+        while len(self._answered) > MAX_MEMBERS:
+            self._answered.popitem(last=False)
+        asked = NO_KID if hello.sid in self._by_sid else self._group_receivers(hello)[hello.generation].kid
+        return self._to_member(self._mac_of(hello), self._hello(now, echo=hello, asked_kid=asked))
+
+    def _remember_candidate(self, hello: Hello, now: float) -> None:
+        known = self._candidates.get(hello.sid)
+        if known is None:
+            self._candidates[hello.sid] = _Candidate(hello, now + RETRY_FIRST_S)
+            if len(self._candidates) > MAX_CANDIDATES:
+                self._candidates.popitem(last=False)
+        elif hello.serial > known.hello.serial:
+            known.hello = hello
+
+    def _challenge(self, now: float) -> bytes:
+        if not self._challenges or self._challenges[-1][1] + CHALLENGE_STEP_S < now:
+            self._challenges.append((self._random(CHALLENGE_BYTES), now))
+        return self._challenges[-1][0]
+
+    def _is_own_challenge(self, echoed: bytes, now: float) -> bool:
+        return any(
+            constant_time.compare_digest(echoed, challenge) and now <= made + CHALLENGE_S + CHALLENGE_STEP_S
+            for challenge, made in self._challenges
+        )
+
+    def _spend_verification(self, now: float) -> None:
+        if len(self._verified) == VERIFICATIONS_PER_S and self._verified[0] > now - 1:
+            raise PeerError(f"more than {VERIFICATIONS_PER_S} introductions a second")
+        self._verified.append(now)
+
+    # Keys and packets
+
+    def _group_sender(self) -> SendKey:
+        return self.source.keys.group_sender(self.me, self.sid, self._generation, self.source.aead, self._signer)
+
+    def _group_receivers(self, hello: Hello) -> dict[int, ReceiveKey]:
+        """Keys of the present generation and the next."""
+        keys, aead = self.source.keys, self.source.aead
+        return {
+            generation: keys.group_receiver(hello.member, hello.sid, generation, aead, hello.signing_key, floor)
+            for generation, floor in ((hello.generation, hello.floor), (hello.generation + 1, 0))
+        }
+
+    def _mac_of(self, hello: Hello) -> Mac:
+        return virtual_mac(hello.member, self.source.vlan_id, hello.mac_nonce)
+
+    def _to_group(self, message: Introduction) -> list[SendIntro]:
+        return self._sealed(None, self.source.keys.token(KIND_GROUP, BROADCAST), message, after_applied=False)
+
+    def _to_member(self, mac: Mac, message: Introduction, *, after_applied: bool = False) -> list[SendIntro]:
+        return self._sealed(mac, self.source.keys.token(KIND_UNICAST, mac), message, after_applied=after_applied)
+
+    def _sealed(self, mac: Mac | None, token: bytes, message: Introduction, *, after_applied: bool) -> list[SendIntro]:
+        self._messages += 1
+        out = []
+        for part in split(Content.CONTROL, message.emit(), self._messages & 0xFFFFFFFF, INTRO_BYTES):
+            nonce = bytes(4) + self._intros.to_bytes(8, "big")
+            sealed = self.source.keys.hello_seal(self.sid, self._intros, token, part)
+            self._intros += 1
+            out.append(SendIntro(mac, nonce, sealed, after_applied))
+        return out

@@ -1,0 +1,1 @@
+"""Messages and packets as bytes. Pure: bytes in, values out, one error (DecodeError)."""

@@ -1,0 +1,170 @@
+//! The parts of the tables that Python publishes.
+
+use std::sync::Arc;
+
+use peertap_dataplane::tables::{self, Carrier, Hop, VlanSpec, check_payload};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::arguments::{Int, PyAddress, address, bytes, to_python};
+use crate::keys::{HopReceiveKey, HopSendKey, ReceiveKey, SendKey, VlanKeys};
+
+type PyHop = (Int<u32>, Int<u32>);
+
+pub fn hop((trunk, label): PyHop) -> Hop {
+    (trunk.0, label.0)
+}
+
+/// One trunk session as the data plane sees it. `id` is never used again in a process.
+#[pyclass(frozen, module = "peertap._core")]
+pub struct Trunk(Arc<tables::Trunk>);
+
+#[pymethods]
+impl Trunk {
+    #[new]
+    #[pyo3(signature = (id, *, carrier, remote, send_udp, send_stream, receive, max_payload))]
+    fn new(
+        id: Int<u32>,
+        carrier: &str,
+        remote: Option<PyAddress>,
+        send_udp: Option<&Bound<'_, HopSendKey>>,
+        send_stream: Option<&Bound<'_, HopSendKey>>,
+        receive: Vec<Py<HopReceiveKey>>,
+        max_payload: Int<usize>,
+    ) -> PyResult<Self> {
+        let carrier = match carrier {
+            "udp" => Carrier::Udp,
+            "stream" => Carrier::Stream,
+            "none" => Carrier::None,
+            other => return Err(PyValueError::new_err(format!("carrier {other:?} is not udp, stream or none"))),
+        };
+        Ok(Self(Arc::new(tables::Trunk {
+            id: id.0,
+            carrier,
+            remote: remote.as_ref().map(address).transpose()?,
+            send_udp: send_udp.map(|key| Arc::clone(&key.get().0)),
+            send_stream: send_stream.map(|key| Arc::clone(&key.get().0)),
+            receive: receive.iter().map(|key| Arc::clone(&key.get().0)).collect(),
+            max_payload: check_payload(max_payload.0).map_err(to_python)?,
+        })))
+    }
+}
+
+/// Another member of a VLAN. `hop` is (trunk id, label) of its unicast token, None while there is no route.
+#[pyclass(frozen, module = "peertap._core")]
+pub struct Member(Arc<tables::Member>);
+
+#[pymethods]
+impl Member {
+    #[new]
+    #[pyo3(signature = (id, *, mac, token, hop, max_payload, pair_send, pair_receive, group_receive))]
+    #[allow(clippy::too_many_arguments)] // as in the contract
+    fn new(
+        id: Int<u32>,
+        mac: &[u8],
+        token: &[u8],
+        hop: Option<PyHop>,
+        max_payload: Int<usize>,
+        pair_send: Option<&Bound<'_, SendKey>>,
+        pair_receive: Vec<Py<ReceiveKey>>,
+        group_receive: Vec<Py<ReceiveKey>>,
+    ) -> PyResult<Self> {
+        let keys = |keys: &[Py<ReceiveKey>]| keys.iter().map(|key| Arc::clone(&key.get().0)).collect();
+        Ok(Self(Arc::new(tables::Member {
+            id: id.0,
+            mac: bytes("mac", mac)?,
+            token: bytes("token", token)?,
+            hop: hop.map(self::hop),
+            max_payload: check_payload(max_payload.0).map_err(to_python)?,
+            pair_send: pair_send.map(|key| Arc::clone(&key.get().0)),
+            pair_receive: keys(&pair_receive),
+            group_receive: keys(&group_receive),
+        })))
+    }
+}
+
+/// One VLAN of this node. ports: ids from Engine.add_port. group_edges: (trunk id, label) of every tree edge of the broadcast token.
+#[pyclass(frozen, module = "peertap._core")]
+pub struct Vlan(Arc<tables::Vlan>);
+
+#[pymethods]
+impl Vlan {
+    #[new]
+    #[pyo3(signature = (id, *, keys, mac, token, group_token, ports, bridge, group_send, group_edges, members))]
+    #[allow(clippy::too_many_arguments)] // as in the contract
+    fn new(
+        id: Int<u32>,
+        keys: &VlanKeys,
+        mac: &[u8],
+        token: &[u8],
+        group_token: &[u8],
+        ports: Vec<Int<u32>>,
+        bridge: bool,
+        group_send: Option<&Bound<'_, SendKey>>,
+        group_edges: Vec<PyHop>,
+        members: Vec<Py<Member>>,
+    ) -> PyResult<Self> {
+        if group_send.is_some_and(|key| key.get().0.names().vlan_id != keys.0.names().vlan_id) {
+            return Err(PyValueError::new_err("group_send is of another VLAN"));
+        }
+        let spec = VlanSpec {
+            id: id.0,
+            mac: bytes("mac", mac)?,
+            token: bytes("token", token)?,
+            group_token: bytes("group_token", group_token)?,
+            ports: ports.iter().map(|id| id.0).collect(),
+            bridge,
+            group_send: group_send.map(|key| Arc::clone(&key.get().0)),
+            group_edges: group_edges.into_iter().map(hop).collect(),
+            members: members.iter().map(|member| Arc::clone(&member.get().0)).collect(),
+        };
+        Ok(Self(Arc::new(tables::Vlan::new(spec).map_err(to_python)?)))
+    }
+}
+
+/// What a label on packets from a trunk means: deliver to that local VLAN, and/or send on by every (trunk, label) of `out` but the incoming trunk.
+#[pyclass(frozen, module = "peertap._core")]
+pub struct Label(Arc<tables::Label>);
+
+#[pymethods]
+impl Label {
+    #[new]
+    #[pyo3(signature = (trunk, label, *, token, group, deliver, out))]
+    fn new(
+        trunk: Int<u32>,
+        label: Int<u32>,
+        token: &[u8],
+        group: bool,
+        deliver: Option<Int<u32>>,
+        out: Vec<PyHop>,
+    ) -> PyResult<Self> {
+        if !group && out.len() + usize::from(deliver.is_some()) > 1 {
+            return Err(PyValueError::new_err("a unicast label delivers or has one way out"));
+        }
+        Ok(Self(Arc::new(tables::Label {
+            trunk: trunk.0,
+            label: label.0,
+            token: bytes("token", token)?,
+            group,
+            deliver: deliver.map(|id| id.0),
+            out: out.into_iter().map(hop).collect(),
+        })))
+    }
+}
+
+/// One immutable set, for Engine.apply.
+#[pyclass(frozen, module = "peertap._core")]
+pub struct Tables(pub Arc<tables::Tables>);
+
+#[pymethods]
+impl Tables {
+    #[new]
+    #[pyo3(signature = (*, trunks, vlans, labels))]
+    fn new(trunks: Vec<Py<Trunk>>, vlans: Vec<Py<Vlan>>, labels: Vec<Py<Label>>) -> PyResult<Self> {
+        let trunks = trunks.iter().map(|trunk| Arc::clone(&trunk.get().0)).collect();
+        let vlans = vlans.iter().map(|vlan| Arc::clone(&vlan.get().0)).collect();
+        let labels = labels.iter().map(|label| Arc::clone(&label.get().0)).collect();
+        let tables = tables::Tables::new(trunks, vlans, labels).map_err(to_python)?;
+        Ok(Self(Arc::new(tables)))
+    }
+}

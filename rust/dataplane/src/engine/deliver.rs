@@ -1,0 +1,352 @@
+//! From a packet for a local VLAN to a frame on its ports: open, verify, reassemble, switch.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::live::Live;
+use super::shared::Shared;
+use super::{SLOT_BYTES, hex, name_of};
+use crate::drops::DropReason;
+use crate::events::Event;
+use crate::fragment::{Fragment, MessageKey, Reassembler};
+use crate::frame::{Frame, is_group};
+use crate::hold::{HOLD_NS, Hold};
+use crate::keys::ReceiveKey;
+use crate::packet::{BODY_AT, FLAG_INTRO, HopFields, INNER_TAG_AT, MIN_INTRO_BYTES};
+use crate::port::Ports;
+use crate::seal::{AAD_BYTES, ContentType, Opened, frame_aad, open_frame_untrusted, parse_plain};
+use crate::switch::Learned;
+use crate::tables::{Label, Vlan};
+use crate::trailer::{self, Trailer};
+use crate::verify::{Job, Roots, Verdict, Verifier};
+use crate::{Nanos, TrunkId, VlanId};
+
+/// A packet whose key is not known yet.
+struct Held {
+    packet: Vec<u8>,
+    fields: HopFields,
+    label: Arc<Label>,
+    trunk: TrunkId,
+}
+
+/// Content of which it is settled who sent it.
+struct Content<'a> {
+    vlan_at: usize,
+    member_at: usize,
+    kid: [u8; 4],
+    content_type: ContentType,
+    bytes: &'a [u8],
+}
+
+pub(super) struct Delivery {
+    shared: Arc<Shared>,
+    ports: Arc<Ports>,
+    verifier: Verifier,
+    roots: Roots,
+    hold: Hold<VlanId, Held>,
+    reassembly: HashMap<VlanId, Reassembler>,
+    plain: Vec<u8>,
+}
+
+impl Delivery {
+    pub(super) fn new(shared: Arc<Shared>, verifier: Verifier) -> Self {
+        Self {
+            shared,
+            ports: Arc::default(),
+            verifier,
+            roots: Roots::default(),
+            hold: Hold::default(),
+            reassembly: HashMap::new(),
+            plain: vec![0; SLOT_BYTES],
+        }
+    }
+
+    pub(super) fn adopt_ports(&mut self, ports: Arc<Ports>) {
+        self.ports = ports;
+    }
+
+    /// Takes up new tables: forgets what belongs to members that left, tries again what waits for a key.
+    pub(super) fn adopt_tables(&mut self, live: &Live, now: Nanos) {
+        self.roots.clear();
+        self.reassembly.retain(|&vlan, reassembler| {
+            let Some(at) = live.tables.vlan(vlan) else { return false };
+            reassembler.retain(|member| live.tables.vlans[at].member_by_id(member).is_some());
+            true
+        });
+        for (_, expires_at, held) in self.hold.take() {
+            let result = self.open(live, &held.packet, &held.fields, &held.label, held.trunk, expires_at, now);
+            self.shared.count(result);
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Nanos> {
+        self.hold.next_deadline()
+    }
+
+    pub(super) fn expire(&mut self, now: Nanos) {
+        let expired = self.hold.expire(now).len();
+        self.shared.drops.add(DropReason::HoldExpired, expired as u64);
+    }
+
+    /// A packet whose label says that it is for a VLAN of ours.
+    pub(super) fn on_packet(
+        &mut self,
+        live: &Live,
+        packet: &[u8],
+        fields: &HopFields,
+        label: &Arc<Label>,
+        trunk: TrunkId,
+        now: Nanos,
+    ) -> Result<(), DropReason> {
+        if fields.flags & FLAG_INTRO == 0 {
+            return self.open(live, packet, fields, label, trunk, now + HOLD_NS, now);
+        }
+        let vlan = label.deliver.ok_or(DropReason::UnknownVlan)?;
+        live.tables.vlan(vlan).ok_or(DropReason::UnknownVlan)?;
+        if packet.len() < MIN_INTRO_BYTES {
+            return Err(DropReason::TooShort);
+        }
+        let sealed = packet[INNER_TAG_AT..].to_vec();
+        self.shared.tell(Event::Intro { vlan, trunk, token: label.token, nonce: fields.nonce, sealed });
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments)] // one packet's facts, as a held packet has them too
+    fn open(
+        &mut self,
+        live: &Live,
+        packet: &[u8],
+        fields: &HopFields,
+        label: &Arc<Label>,
+        trunk: TrunkId,
+        expires_at: Nanos,
+        now: Nanos,
+    ) -> Result<(), DropReason> {
+        let vlan_id = label.deliver.ok_or(DropReason::UnknownVlan)?;
+        let vlan_at = live.tables.vlan(vlan_id).ok_or(DropReason::UnknownVlan)?;
+        let vlan = &live.tables.vlans[vlan_at];
+        let kid = fields.kid();
+        let candidates = vlan.candidates(kid, label.group);
+        if candidates.is_empty() {
+            self.shared.tell(Event::UnknownKid { vlan: vlan_id, kid, trunk });
+            let held = Held { packet: packet.to_vec(), fields: *fields, label: Arc::clone(label), trunk };
+            return self.hold.push(vlan_id, held, expires_at).map_err(|_| DropReason::UnknownKid);
+        }
+        let mut plain = std::mem::take(&mut self.plain);
+        let length = packet.len() - BODY_AT;
+        let opened = candidates.iter().find_map(|(member_at, key)| {
+            let aad = frame_aad(key.names(), &label.token, &fields.nonce);
+            if key.is_given_up() {
+                return None;
+            }
+            if open_frame_untrusted(packet, &aad, &fields.nonce, key, &mut plain) {
+                return Some((*member_at, key, aad));
+            }
+            key.count_failed_open();
+            None
+        });
+        let result = match opened {
+            None => Err(DropReason::InnerAuth),
+            Some((member_at, key, aad)) => {
+                let came = Came { vlan_at, member_at, key, fields, trunk };
+                if label.group {
+                    self.on_group(live, &came, &aad, &plain[..length], now)
+                } else {
+                    self.on_pair(live, &came, &plain[..length], now)
+                }
+            }
+        };
+        self.plain = plain;
+        result
+    }
+
+    fn on_pair(&mut self, live: &Live, came: &Came<'_>, plain: &[u8], now: Nanos) -> Result<(), DropReason> {
+        came.key.window().accept(came.fields.counter())?;
+        let Opened { content_type, rest: bytes, .. } = parse_plain(plain).ok_or(DropReason::Malformed)?;
+        self.say_opened(live, came, content_type, bytes, "pair");
+        let Came { vlan_at, member_at, key, .. } = *came;
+        self.content(live, &Content { vlan_at, member_at, kid: key.kid(), content_type, bytes }, now)
+    }
+
+    /// Tag, window check, signature; the window moves after that.
+    fn on_group(
+        &mut self,
+        live: &Live,
+        came: &Came<'_>,
+        aad: &[u8; AAD_BYTES],
+        plain: &[u8],
+        now: Nanos,
+    ) -> Result<(), DropReason> {
+        let counter = came.fields.counter();
+        if !came.key.window().is_fresh(counter) {
+            return Err(DropReason::InnerReplay);
+        }
+        let Opened { content_type, pad, rest } = parse_plain(plain).ok_or(DropReason::Malformed)?;
+        let (bytes, trailer) = Trailer::split_untrusted(rest).ok_or(DropReason::Malformed)?;
+        self.say_opened(live, came, content_type, bytes, "group");
+        let leaf = trailer::leaf(&trailer.salt, aad, content_type as u8, pad, bytes);
+        let job = Job {
+            key: Arc::clone(came.key),
+            vlan: live.tables.vlans[came.vlan_at].spec.id,
+            member: live.tables.vlans[came.vlan_at].spec.members[came.member_at].id,
+            trunk: came.trunk,
+            counter,
+            content_type,
+            content: bytes.to_vec(),
+            root: trailer.root(leaf),
+            salt: trailer.salt,
+            depth: trailer.depth,
+            signature: trailer.signature,
+        };
+        if self.roots.contains(&job) {
+            return self.verified(live, &job, now);
+        }
+        self.verifier.submit(job)
+    }
+
+    /// Takes verdicts; true when there may be more.
+    pub(super) fn drain_verdicts(&mut self, live: &Live, limit: usize, now: Nanos) -> bool {
+        for _ in 0..limit {
+            let Some(Verdict { job, genuine }) = self.shared.verdicts.pop() else { return false };
+            self.verifier.done(&job.key);
+            let result = if genuine {
+                self.roots.add(&job);
+                self.verified(live, &job, now)
+            } else {
+                self.forged(live, &job)
+            };
+            self.shared.count(result);
+        }
+        true
+    }
+
+    /// A genuine group frame. The tables may have changed meanwhile: its key must still be in them.
+    fn verified(&mut self, live: &Live, job: &Job, now: Nanos) -> Result<(), DropReason> {
+        let vlan_at = live.tables.vlan(job.vlan).ok_or(DropReason::Revoked)?;
+        let kid = job.key.kid();
+        let candidates = live.tables.vlans[vlan_at].candidates(kid, true);
+        let current = candidates.iter().find(|(_, key)| Arc::ptr_eq(key, &job.key));
+        let (member_at, key) = current.ok_or(DropReason::Revoked)?;
+        key.window().accept(job.counter)?;
+        let content = Content {
+            vlan_at,
+            member_at: *member_at,
+            kid,
+            content_type: job.content_type,
+            bytes: &job.content,
+        };
+        self.content(live, &content, now)
+    }
+
+    fn forged(&self, live: &Live, job: &Job) -> Result<(), DropReason> {
+        if let Some(at) = live.tables.vlan(job.vlan) {
+            live.vlans[at].state.count_forged(job.trunk);
+            self.shared.tell(Event::Forged { vlan: job.vlan, kid: job.key.kid(), trunk: job.trunk });
+        }
+        Err(DropReason::Forged)
+    }
+
+    fn content(&mut self, live: &Live, content: &Content<'_>, now: Nanos) -> Result<(), DropReason> {
+        match content.content_type {
+            ContentType::Padding => Ok(()),
+            ContentType::Frame => self.frame(live, content, content.bytes, now),
+            ContentType::Control => self.control(live, content, content.bytes.to_vec()),
+            ContentType::FrameFragment => match self.reassemble(live, content, now)? {
+                Some(frame) => self.frame(live, content, &frame, now),
+                None => Ok(()),
+            },
+            ContentType::ControlFragment => match self.reassemble(live, content, now)? {
+                Some(message) => self.control(live, content, message),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn reassemble(&mut self, live: &Live, content: &Content<'_>, now: Nanos) -> Result<Option<Vec<u8>>, DropReason> {
+        let fragment = Fragment::parse_untrusted(content.bytes).ok_or(DropReason::FragmentInvalid)?;
+        let spec = &live.tables.vlans[content.vlan_at].spec;
+        let member = spec.members[content.member_at].id;
+        let key = MessageKey { member, kid: content.kid, content_type: content.content_type, id: fragment.id };
+        let drops = &self.shared.drops;
+        Ok(self.reassembly.entry(spec.id).or_default().add(key, &fragment, now, |reason| drops.count(reason)))
+    }
+
+    fn control(&self, live: &Live, content: &Content<'_>, message: Vec<u8>) -> Result<(), DropReason> {
+        let spec = &live.tables.vlans[content.vlan_at].spec;
+        let member = spec.members[content.member_at].id;
+        self.shared.tell(Event::Control { vlan: spec.id, member, message });
+        Ok(())
+    }
+
+    /// A frame from a member, to local ports only: what comes from the overlay never goes back to it.
+    fn frame(&self, live: &Live, content: &Content<'_>, bytes: &[u8], now: Nanos) -> Result<(), DropReason> {
+        let (vlan, state) = live.vlan_at(content.vlan_at);
+        let (spec, member) = (&vlan.spec, &vlan.spec.members[content.member_at]);
+        let frame = Frame::parse_untrusted(bytes).ok_or(DropReason::Runt)?;
+        let (src, dst, vid, now_s) = (frame.src(), frame.dst(), frame.vid(), (now / 1_000_000_000) as u32);
+        let to_group = is_group(&dst);
+        let mut port = None;
+        if spec.bridge {
+            if is_group(&src) {
+                return Err(DropReason::BadSource);
+            }
+            if src != member.mac {
+                if src == spec.mac || vlan.member_by_mac(&src).is_some() {
+                    return Err(DropReason::SpoofedMac);
+                }
+                self.learn(state, vlan, content.member_at, &frame, now_s);
+            }
+            if !to_group {
+                port = state.state.local_macs.lookup(&dst, vid, now_s).filter(|p| spec.ports.contains(p));
+            }
+        } else if src != member.mac {
+            return Err(DropReason::SpoofedMac);
+        } else if !to_group && dst != spec.mac {
+            return Err(DropReason::NotForUs);
+        }
+        state.state.rx_frames.fetch_add(1, Ordering::Relaxed);
+        state.state.rx_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        state.members[content.member_at].rx_frames.fetch_add(1, Ordering::Relaxed);
+        let known = port.map(|p| [p]);
+        for id in known.as_ref().map_or(&spec.ports[..], |p| &p[..]) {
+            let written = self.ports.get(id).ok_or(DropReason::PortGone).and_then(|port| port.write(bytes));
+            self.shared.say(Some(bytes), spec.id, "port write", || match written {
+                Ok(()) => format!("port {id}, {} > {}, {} bytes", hex(&src), hex(&dst), bytes.len()),
+                Err(reason) => format!("port {id}: {}", reason.name()),
+            });
+            self.shared.count(written);
+        }
+        Ok(())
+    }
+
+    /// A MAC behind a member, unless it is known behind a port of ours.
+    fn learn(&self, state: &super::live::LiveVlan, vlan: &Vlan, member_at: usize, frame: &Frame<'_>, now_s: u32) {
+        let (src, vid) = (frame.src(), frame.vid());
+        if state.state.local_macs.lookup(&src, vid, now_s).is_some() {
+            return;
+        }
+        let member = vlan.spec.members[member_at].id;
+        if state.state.remote_macs.learn(&src, vid, member, now_s) == Learned::Full {
+            self.shared.drops.count(DropReason::MacNotLearned);
+        }
+    }
+
+    fn say_opened(&self, live: &Live, came: &Came<'_>, content_type: ContentType, bytes: &[u8], kind: &str) {
+        let spec = &live.tables.vlans[came.vlan_at].spec;
+        let frame = (content_type == ContentType::Frame).then_some(bytes);
+        self.shared.say(frame, spec.id, "open", || {
+            let (trunk, label, member) = (came.trunk, came.fields.label, spec.members[came.member_at].id);
+            format!("trunk {trunk} label {label} {kind} member {member} {content_type:?} {}", name_of(&came.fields.nonce))
+        });
+    }
+}
+
+/// How an opened packet came.
+struct Came<'a> {
+    vlan_at: usize,
+    member_at: usize,
+    key: &'a Arc<ReceiveKey>,
+    fields: &'a HopFields,
+    trunk: TrunkId,
+}

@@ -1,0 +1,275 @@
+//! The inbound loop: every packet of every carrier, hop open, forward, hand over to delivery. It alone owns replay state.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::deliver::Delivery;
+use super::live::Live;
+use super::probes::Probes;
+use super::shared::{Loop, Shared};
+use super::{READS_PER_TURN, SLOT_BYTES};
+use crate::drops::DropReason;
+use crate::events::Event;
+use crate::keys::HopReceiveKey;
+use crate::packet::{
+    self, FLAG_INTRO, HopFields, MIN_FRAME_PACKET_BYTES, PROBE_BYTES, PROBE_REPLY_BYTES, PacketType,
+};
+use crate::stream::Lane;
+use crate::sys::{self, Epoll};
+use crate::tables::Label;
+use crate::udp::Address;
+use crate::verify::Verifier;
+use crate::{Nanos, TrunkId};
+
+const WAKE: u64 = 0;
+const UDP: u64 = 1;
+/// Packets from the stream ring per turn (ours: about one batch).
+const STREAM_PER_TURN: usize = 64;
+/// Verdicts per turn (ours).
+const VERDICTS_PER_TURN: usize = 64;
+/// Source events per trunk: at most one in so long (contract: 1/s).
+const SOURCE_EVENT_NS: Nanos = 1_000_000_000;
+
+/// By what a packet came.
+#[derive(Clone, Copy)]
+pub(super) enum From {
+    Udp(Address),
+    Stream(TrunkId),
+}
+
+pub(super) struct Inbound {
+    shared: Arc<Shared>,
+    epoll: Epoll,
+    delivery: Delivery,
+    probes: Probes,
+    generation: u64,
+    turn: usize,
+    timers_at: Nanos,
+    source_told_at: HashMap<TrunkId, Nanos>,
+    slot: Vec<u8>,
+}
+
+impl Inbound {
+    pub(super) fn new(shared: Arc<Shared>, verifier: Verifier) -> io::Result<Self> {
+        let epoll = Epoll::new()?;
+        epoll.add(shared.wake_in.fd(), WAKE)?;
+        epoll.add(&shared.udp.0.fd, UDP)?;
+        Ok(Self {
+            delivery: Delivery::new(Arc::clone(&shared), verifier),
+            probes: Probes::new(Arc::clone(&shared)),
+            shared,
+            epoll,
+            generation: 0,
+            turn: 0,
+            timers_at: Nanos::MAX,
+            source_told_at: HashMap::new(),
+            slot: vec![0; SLOT_BYTES],
+        })
+    }
+
+    pub(super) fn run(mut self) {
+        let mut now = sys::now();
+        let mut more = false;
+        loop {
+            let deadline = self.timers_at.min(self.delivery.next_deadline().unwrap_or(Nanos::MAX));
+            self.shared.inbound_wakes_at.store(deadline, Ordering::Relaxed);
+            let timeout = match deadline {
+                _ if more => Some(0),
+                Nanos::MAX => None,
+                at => Some(at.saturating_sub(now)),
+            };
+            let ready = self.epoll.wait(timeout);
+            now = sys::now();
+            let woken = ready.iter().any(|r| r.token == WAKE);
+            if woken {
+                self.shared.wake_in.clear(); // before anything is looked at, so that no wake-up is lost
+            }
+            if self.shared.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let live = self.shared.live.load_full();
+            self.adopt(&live, now);
+            self.turn = self.turn.wrapping_add(1);
+            let udp_ready = ready.iter().any(|r| r.token == UDP);
+            // The two sources take turns in going first.
+            if self.turn.is_multiple_of(2) {
+                self.drain_udp(&live, udp_ready, now);
+                self.drain_stream(&live, now);
+            } else {
+                self.drain_stream(&live, now);
+                self.drain_udp(&live, udp_ready, now);
+            }
+            more = self.delivery.drain_verdicts(&live, VERDICTS_PER_TURN, now) || !self.shared.stream_in.is_empty();
+            self.probes.send_asked(&live, now);
+            self.delivery.expire(now);
+            if woken || now >= self.timers_at {
+                self.timers_at = self.probes.run_timers(&live, now);
+            }
+        }
+    }
+
+    fn adopt(&mut self, live: &Live, now: Nanos) {
+        self.delivery.adopt_ports(self.shared.ports.load_full());
+        if live.generation == self.generation {
+            return;
+        }
+        self.generation = live.generation;
+        self.probes.adopt(live, now);
+        self.timers_at = self.probes.run_timers(live, now);
+        self.source_told_at.retain(|&trunk, _| live.tables.trunk(trunk).is_some());
+        self.delivery.adopt_tables(live, now);
+        self.shared.note_applied(Loop::Inbound, live.generation);
+    }
+
+    fn drain_udp(&mut self, live: &Live, ready: bool, now: Nanos) {
+        if !ready {
+            return;
+        }
+        let mut slot = std::mem::take(&mut self.slot);
+        for _ in 0..READS_PER_TURN {
+            // Any error ends the turn: a real one (ENOMEM) is not the packets' fault and epoll asks again.
+            let Ok((length, from)) = self.shared.udp.0.receive(&mut slot) else { break };
+            let result = self.on_packet(live, &mut slot[..length], From::Udp(from), now);
+            self.shared.count(result);
+        }
+        self.slot = slot;
+    }
+
+    fn drain_stream(&mut self, live: &Live, now: Nanos) {
+        for _ in 0..STREAM_PER_TURN {
+            let Some((trunk, mut packet)) = self.shared.stream_in.pop() else { return };
+            let result = self.on_packet(live, &mut packet, From::Stream(trunk), now);
+            self.shared.count(result);
+        }
+    }
+
+    fn on_packet(&mut self, live: &Live, packet: &mut [u8], from: From, now: Nanos) -> Result<(), DropReason> {
+        if packet.len() < PROBE_BYTES {
+            return Err(DropReason::TooShort);
+        }
+        let (at, key) = live.tables.receive_key(packet::index_untrusted(packet)).ok_or(DropReason::UnknownIndex)?;
+        let trunk = live.tables.trunks[*at].id;
+        if matches!(from, From::Stream(of) if of != trunk) {
+            return Err(DropReason::WrongCarrier);
+        }
+        if key.is_given_up() {
+            return Err(DropReason::KeyExhausted);
+        }
+        let kind = packet::type_untrusted(packet).ok_or(DropReason::BadType)?;
+        match (kind, from) {
+            (PacketType::Frame, _) => {
+                if packet.len() < MIN_FRAME_PACKET_BYTES {
+                    return Err(DropReason::TooShort);
+                }
+                let opened = packet::open_hop_untrusted(packet, key);
+                let fields = self.admit(live, *at, key, opened, packet.len(), from, now)?;
+                self.on_frame(live, trunk, packet, &fields, now)
+            }
+            (_, From::Stream(_)) => Err(DropReason::WrongCarrier),
+            (PacketType::Probe, From::Udp(address)) => {
+                if packet.len() != PROBE_BYTES {
+                    return Err(DropReason::BadProbe);
+                }
+                let opened = packet::open_probe_untrusted(packet, key);
+                let id = self.admit(live, *at, key, opened, packet.len(), from, now)?;
+                self.probes.answer(live, *at, &id, &address)
+            }
+            (PacketType::ProbeReply, From::Udp(_)) => {
+                if packet.len() != PROBE_REPLY_BYTES {
+                    return Err(DropReason::BadProbe);
+                }
+                let opened = packet::open_probe_untrusted(packet, key);
+                let id = self.admit(live, *at, key, opened, packet.len(), from, now)?;
+                self.probes.on_reply(live, trunk, &id, now)
+            }
+        }
+    }
+
+    /// After the hop tag: the window, then what an authentic packet tells about its trunk.
+    #[allow(clippy::too_many_arguments)] // one packet's facts, used once
+    fn admit<T>(
+        &mut self,
+        live: &Live,
+        at: usize,
+        key: &HopReceiveKey,
+        opened: Option<(u64, T)>,
+        length: usize,
+        from: From,
+        now: Nanos,
+    ) -> Result<T, DropReason> {
+        let Some((counter, inside)) = opened else {
+            key.count_failed_open();
+            return Err(DropReason::HopAuth);
+        };
+        let mut window = key.window();
+        let newest = window.is_newest(counter);
+        window.accept(counter).map_err(|_| DropReason::HopReplay)?;
+        drop(window);
+        live.trunks[at].heard(now, length, matches!(from, From::Udp(_)));
+        if let (From::Udp(address), true) = (from, newest) {
+            self.check_source(live, at, &address, now);
+        }
+        Ok(inside)
+    }
+
+    /// Tells when a trunk's newest packets come from elsewhere; `remote` changes by the control plane only.
+    fn check_source(&mut self, live: &Live, at: usize, address: &Address, now: Nanos) {
+        let trunk = &live.tables.trunks[at];
+        if trunk.remote.is_some_and(|remote| remote.ip == address.ip && remote.port == address.port) {
+            return;
+        }
+        let told_at = self.source_told_at.get(&trunk.id);
+        if told_at.is_none_or(|&at| now >= at + SOURCE_EVENT_NS) {
+            self.source_told_at.insert(trunk.id, now);
+            self.shared.tell(Event::Source { trunk: trunk.id, address: *address });
+        }
+    }
+
+    fn on_frame(
+        &mut self,
+        live: &Live,
+        trunk: TrunkId,
+        packet: &mut [u8],
+        fields: &HopFields,
+        now: Nanos,
+    ) -> Result<(), DropReason> {
+        if fields.flags & !FLAG_INTRO != 0 {
+            return Err(DropReason::BadFlags);
+        }
+        let label = live.tables.label((trunk, fields.label)).ok_or(DropReason::UnknownLabel)?;
+        let forwarded = self.forward(live, trunk, packet, fields, label, now);
+        if label.deliver.is_some() {
+            self.shared.count(forwarded);
+            return self.delivery.on_packet(live, packet, fields, label, trunk, now);
+        }
+        forwarded
+    }
+
+    /// Seals the header again for each way out but the one it came by; the body stays as it is, where it is.
+    fn forward(
+        &self,
+        live: &Live,
+        trunk: TrunkId,
+        packet: &mut [u8],
+        fields: &HopFields,
+        label: &Label,
+        now: Nanos,
+    ) -> Result<(), DropReason> {
+        let mut ways = label.out.iter().filter(|(out, _)| *out != trunk).peekable();
+        if ways.peek().is_none() {
+            return if label.deliver.is_some() || label.group { Ok(()) } else { Err(DropReason::NoTrunk) };
+        }
+        let hop_limit = fields.hop_limit.saturating_sub(1);
+        if hop_limit == 0 {
+            return Err(DropReason::HopLimit);
+        }
+        let lane = if fields.flags & FLAG_INTRO != 0 { Lane::Control } else { Lane::Data };
+        for &(out, label) in ways {
+            let fields = HopFields { label, hop_limit, ..*fields };
+            self.shared.count(self.shared.transmit(live, out, packet, &fields, lane, now));
+        }
+        Ok(())
+    }
+}

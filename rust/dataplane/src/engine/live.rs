@@ -1,0 +1,73 @@
+//! Tables in use: the published set joined with the state that outlives it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::state::{MemberCounters, TrunkState, VlanState};
+use crate::tables::{Tables, Trunk, Vlan};
+use crate::{TrunkId, VlanId};
+
+/// One VLAN's state, members in the order of the tables.
+pub(super) struct LiveVlan {
+    pub(super) state: Arc<VlanState>,
+    pub(super) members: Vec<Arc<MemberCounters>>,
+}
+
+/// One generation; `trunks` and `vlans` are in the order of the tables.
+#[derive(Default)]
+pub(super) struct Live {
+    pub(super) generation: u64,
+    pub(super) tables: Arc<Tables>,
+    pub(super) trunks: Vec<Arc<TrunkState>>,
+    pub(super) vlans: Vec<LiveVlan>,
+}
+
+impl Live {
+    /// A trunk with its state.
+    pub(super) fn trunk(&self, id: TrunkId) -> Option<(&Trunk, &TrunkState)> {
+        let at = self.tables.trunk(id)?;
+        Some((&self.tables.trunks[at], &self.trunks[at]))
+    }
+
+    /// A VLAN with its state.
+    pub(super) fn vlan_at(&self, at: usize) -> (&Vlan, &LiveVlan) {
+        (&self.tables.vlans[at], &self.vlans[at])
+    }
+}
+
+/// The states by id; those of trunks and VLANs that leave the tables are forgotten.
+pub(super) struct States {
+    generation: u64,
+    trunks: HashMap<TrunkId, Arc<TrunkState>>,
+    vlans: HashMap<VlanId, Arc<VlanState>>,
+    mac_age_s: u32,
+    seed: u64,
+}
+
+impl States {
+    pub(super) fn new(mac_age_s: u32, seed: u64) -> Self {
+        Self { generation: 0, trunks: HashMap::new(), vlans: HashMap::new(), mac_age_s, seed }
+    }
+
+    /// The next generation.
+    pub(super) fn make_live(&mut self, tables: Arc<Tables>) -> Live {
+        self.generation += 1;
+        let old_trunks = std::mem::take(&mut self.trunks);
+        let old_vlans = std::mem::take(&mut self.vlans);
+        let trunks = tables.trunks.iter().map(|trunk| {
+            let state = old_trunks.get(&trunk.id).cloned().unwrap_or_default();
+            self.trunks.insert(trunk.id, Arc::clone(&state));
+            state
+        });
+        let trunks = trunks.collect();
+        let vlans = tables.vlans.iter().map(|vlan| {
+            let new = || Arc::new(VlanState::new(self.mac_age_s, self.seed));
+            let state = old_vlans.get(&vlan.spec.id).cloned().unwrap_or_else(new);
+            self.vlans.insert(vlan.spec.id, Arc::clone(&state));
+            let members = state.retain(vlan.spec.members.iter().map(|m| m.id), |t| tables.trunk(t).is_some());
+            LiveVlan { state, members }
+        });
+        let vlans = vlans.collect();
+        Live { generation: self.generation, tables, trunks, vlans }
+    }
+}

@@ -1,0 +1,266 @@
+//! The engine: two loops and a verify thread of its own, and what the control plane may ask of them.
+//!
+//! ```text
+//!     ports ──> outbound loop ──> switch ──> seal ──> hop seal ──> UDP socket, or the trunk's stream queue
+//!     ports <── inbound loop <── switch <── open <── hop open <── UDP socket, stream ring
+//!                    │ └─> forward: hop seal in place ──> UDP socket, or the trunk's stream queue
+//!                    └──> verify thread ──> back to the inbound loop      (group frames)
+//! ```
+//!
+//! Loops drain without blocking, at most `READS_PER_TURN` per descriptor, then flush, then wait.
+
+mod deliver;
+mod inbound;
+mod live;
+mod outbound;
+mod overlay;
+mod probes;
+mod shared;
+mod snapshot;
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use crate::error::{Error, Result};
+use crate::events::Event;
+use crate::frame::Mac;
+use crate::packet::{FLAG_INTRO, HOP_LIMIT, HopFields, INNER_TAG_AT, MAX_PACKET_BYTES, MIN_INTRO_BYTES};
+use crate::port::Port;
+use crate::seal::CONTENT_AT;
+use crate::stream::Lane;
+use crate::tables::{Hop, Tables};
+use crate::udp::Address;
+use crate::{MemberId, Nanos, PortId, TrunkId, VlanId, sys, verify};
+
+use inbound::Inbound;
+use live::States;
+use outbound::Outbound;
+use overlay::Overlay;
+use shared::Shared;
+pub use snapshot::{PortSnapshot, Snapshot, TrunkSnapshot, UdpSnapshot, VlanSnapshot};
+
+/// Reads per descriptor and turn (DATAPATH), so that no descriptor starves another.
+const READS_PER_TURN: usize = 32;
+/// A buffer for one packet or frame with headroom: the largest message and what surrounds it.
+const SLOT_BYTES: usize = CONTENT_AT + 65_536 + crate::trailer::MAX_TRAILER_BYTES;
+/// Probes that Python may have asked for and the loop has not sent yet (ours).
+const MAX_PROBES_ASKED: usize = 256;
+/// The largest control message (SPEC 2.3).
+const MAX_CONTROL_BYTES: usize = 65_535;
+
+/// The data plane. Its threads end with it.
+pub struct Engine {
+    shared: Arc<Shared>,
+    states: Mutex<States>,
+    next_port: AtomicU32,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Engine {
+    /// Opens the UDP socket and starts the threads. Learned MACs are forgotten after `mac_age_s` seconds.
+    pub fn start(udp_port: u16, mac_age_s: f64) -> Result<Self> {
+        if !(mac_age_s >= 1.0 && mac_age_s <= 1e6) {
+            return Err(Error::argument(format!("mac_age_s must be 1 to 1,000,000 seconds, not {mac_age_s}")));
+        }
+        let shared = Arc::new(Shared::open(udp_port)?);
+        let states = Mutex::new(States::new(mac_age_s as u32, u64::from_ne_bytes(sys::random()?)));
+        let (verifier, jobs) = verify::Verifier::new();
+        let outbound = Outbound::new(Arc::clone(&shared))?;
+        let inbound = Inbound::new(Arc::clone(&shared), verifier)?;
+        let engine = Self { shared, states, next_port: AtomicU32::new(1), threads: Mutex::default() };
+        engine.spawn("peertap-out", move || outbound.run())?;
+        engine.spawn("peertap-in", move || inbound.run())?;
+        let shared = Arc::clone(&engine.shared);
+        engine.spawn("peertap-verify", move || verify::run(&jobs, &shared.verdicts, &shared.wake_in, &shared.stop))?;
+        Ok(engine)
+    }
+
+    /// The bound UDP port.
+    pub fn udp_port(&self) -> u16 {
+        self.shared.udp.0.port
+    }
+
+    /// Readable while events wait.
+    pub fn event_fd(&self) -> RawFd {
+        self.shared.events.ready().fd().as_raw_fd()
+    }
+
+    /// Takes a duplicate of a descriptor that carries one Ethernet frame per read and write.
+    pub fn add_port(&self, fd: RawFd, name: String) -> Result<PortId> {
+        self.running()?;
+        let id = self.next_port.fetch_add(1, Ordering::Relaxed);
+        let port = Arc::new(Port::open(id, name, fd)?);
+        self.shared.ports.rcu(|ports| {
+            let mut ports = (**ports).clone();
+            ports.insert(id, Arc::clone(&port));
+            ports
+        });
+        self.shared.wake();
+        Ok(id)
+    }
+
+    /// Gives a port up; its descriptor closes when both loops have noticed.
+    pub fn remove_port(&self, id: PortId) -> Result<()> {
+        self.running()?;
+        let Some(port) = self.shared.ports.load().get(&id).cloned() else {
+            return Err(Error::argument(format!("there is no port {id}")));
+        };
+        port.set_gone();
+        self.shared.ports.rcu(|ports| {
+            let mut ports = (**ports).clone();
+            ports.remove(&id);
+            ports
+        });
+        self.shared.wake();
+        Ok(())
+    }
+
+    /// Publishes tables and returns their generation; `Event::Applied` comes when both loops use them.
+    pub fn apply(&self, tables: Arc<Tables>) -> Result<u64> {
+        self.running()?;
+        let mut states = lock(&self.states);
+        let live = states.make_live(tables);
+        let generation = live.generation;
+        self.shared.live.store(Arc::new(live));
+        self.shared.wake();
+        Ok(generation)
+    }
+
+    /// Sends a probe to an address, under the trunk's udp key.
+    pub fn probe(&self, trunk: TrunkId, address: Address) -> Result<()> {
+        self.running()?;
+        let mut asked = lock(&self.shared.probes_asked);
+        if asked.len() < MAX_PROBES_ASKED {
+            asked.push_back((trunk, address));
+        }
+        drop(asked);
+        self.shared.wake_in.signal();
+        Ok(())
+    }
+
+    /// Sends an INTRO body, as `hello_seal` makes it, by each hop.
+    pub fn send_intro(&self, hops: &[Hop], nonce: [u8; 12], sealed: &[u8]) -> Result<()> {
+        self.running()?;
+        if !(MIN_INTRO_BYTES - INNER_TAG_AT..=MAX_PACKET_BYTES - INNER_TAG_AT).contains(&sealed.len()) {
+            return Err(Error::argument(format!("an INTRO body can't have {} bytes", sealed.len())));
+        }
+        let (live, now) = (self.shared.live.load_full(), sys::now());
+        let mut packet = vec![0; INNER_TAG_AT];
+        packet.extend_from_slice(sealed);
+        for &(trunk, label) in hops {
+            let fields = HopFields { label, hop_limit: HOP_LIMIT, flags: FLAG_INTRO, nonce };
+            self.shared.count(self.shared.transmit(&live, trunk, &mut packet, &fields, Lane::Control, now));
+        }
+        Ok(())
+    }
+
+    /// Sends a control message under the member's pair key.
+    pub fn send_control(&self, vlan: VlanId, member: MemberId, message: &[u8]) -> Result<()> {
+        self.running()?;
+        if message.len() > MAX_CONTROL_BYTES {
+            return Err(Error::argument(format!("a control message has at most {MAX_CONTROL_BYTES} bytes")));
+        }
+        let live = self.shared.live.load_full();
+        let overlay = Overlay { shared: &self.shared, live: &live, now: sys::now() };
+        let mut slot = vec![0; CONTENT_AT];
+        slot.extend_from_slice(message);
+        let mut piece = vec![0; CONTENT_AT + message.len() + crate::fragment::FRAGMENT_HEADER_BYTES];
+        let end = slot.len();
+        self.shared.count(overlay.send_control(vlan, member, &mut slot, end, &mut piece));
+        Ok(())
+    }
+
+    /// The next batch for a trunk's stream; None when nothing waits. Take until None.
+    pub fn stream_take(&self, trunk: TrunkId) -> Result<Option<Vec<u8>>> {
+        self.running()?;
+        let live = self.shared.live.load();
+        Ok(live.tables.trunk(trunk).and_then(|at| live.trunks[at].stream.take()))
+    }
+
+    /// Gives a batch from a trunk's stream to the inbound loop.
+    pub fn stream_put(&self, trunk: TrunkId, batch: &[u8]) -> Result<()> {
+        self.running()?;
+        for reason in self.shared.stream_in.put_untrusted(trunk, batch) {
+            self.shared.drops.count(reason);
+        }
+        self.shared.wake_in.signal();
+        Ok(())
+    }
+
+    /// What happened since the last call. Works after `stop` too.
+    pub fn events(&self) -> Vec<Event> {
+        self.shared.events.take()
+    }
+
+    /// All counters and states. Works after `stop` too.
+    pub fn snapshot(&self) -> Snapshot {
+        snapshot::take(&self.shared)
+    }
+
+    /// Follows frames from or to a MAC, or all, for some seconds by trace events.
+    pub fn trace(&self, seconds: f64, mac: Option<Mac>) -> Result<()> {
+        self.running()?;
+        if !(0.0..=86_400.0).contains(&seconds) {
+            return Err(Error::argument(format!("seconds must be 0 to 86,400, not {seconds}")));
+        }
+        self.shared.trace.start((seconds * 1e9) as Nanos, mac);
+        Ok(())
+    }
+
+    /// Ends the threads; a second call does nothing.
+    pub fn stop(&self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.shared.wake();
+        for thread in std::mem::take(&mut *lock(&self.threads)) {
+            let _ = thread.join(); // a panic was reported as an event
+        }
+    }
+
+    /// Makes a loop panic, so that a test sees what follows.
+    #[doc(hidden)]
+    pub fn panic_for_test(&self) {
+        self.shared.panic_wanted.store(true, Ordering::SeqCst);
+        self.shared.wake();
+    }
+
+    fn running(&self) -> Result<()> {
+        if self.shared.stop.load(Ordering::Relaxed) { Err(Error::Stopped) } else { Ok(()) }
+    }
+
+    /// Starts a thread that no signal reaches; its panic stops forwarding and becomes an event.
+    fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let old = sys::block_signals(); // inherited by the thread from its first instruction
+        let spawned = thread::Builder::new().name(name.into()).spawn(move || {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
+                shared.fail(&panic);
+            }
+        });
+        sys::restore_signals(&old);
+        lock(&self.threads).push(spawned?);
+        Ok(())
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// For traces: which key sealed under which counter.
+fn name_of(nonce: &[u8; 12]) -> String {
+    let counter = u64::from_be_bytes(std::array::from_fn(|i| nonce[4 + i]));
+    format!("kid={} ctr={counter}", hex(&nonce[..4]))
+}

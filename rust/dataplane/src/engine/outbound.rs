@@ -1,0 +1,257 @@
+//! The outbound loop: port, switch, hold or seal, send.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::live::Live;
+use super::overlay::Overlay;
+use super::shared::{Loop, Shared};
+use super::{READS_PER_TURN, SLOT_BYTES, hex};
+use crate::drops::DropReason;
+use crate::frame::{Frame, is_group};
+use crate::hold::{HOLD_NS, Hold};
+use crate::port::{Port, Ports, Read};
+use crate::seal::CONTENT_AT;
+use crate::sys::{self, Epoll, Ready};
+use crate::{MemberId, Nanos, PortId, VlanId};
+
+/// The epoll number of the wake-up; ports have their ids.
+const WAKE: u64 = u64::MAX;
+/// A port that reports "down" is asked again after so long (ours), so that it does not keep the loop busy.
+const REST_NS: Nanos = 100_000_000;
+
+/// For whom a frame waits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Destination {
+    Member(MemberId),
+    Group,
+}
+
+pub(super) struct Outbound {
+    shared: Arc<Shared>,
+    epoll: Epoll,
+    ports: Arc<Ports>,
+    watched: HashMap<PortId, Arc<Port>>,
+    resting: Vec<(Nanos, PortId)>,
+    hold: Hold<(VlanId, Destination), Vec<u8>>,
+    generation: u64,
+    turn: usize,
+    slot: Vec<u8>,
+    piece: Vec<u8>,
+}
+
+impl Outbound {
+    pub(super) fn new(shared: Arc<Shared>) -> io::Result<Self> {
+        let epoll = Epoll::new()?;
+        epoll.add(shared.wake_out.fd(), WAKE)?;
+        Ok(Self {
+            shared,
+            epoll,
+            ports: Arc::default(),
+            watched: HashMap::new(),
+            resting: Vec::new(),
+            hold: Hold::default(),
+            generation: 0,
+            turn: 0,
+            slot: vec![0; SLOT_BYTES],
+            piece: vec![0; SLOT_BYTES],
+        })
+    }
+
+    pub(super) fn run(mut self) {
+        let mut now = sys::now();
+        loop {
+            let deadline = self.resting.iter().map(|(at, _)| *at).chain(self.hold.next_deadline()).min();
+            let ready = self.epoll.wait(deadline.map(|at| at.saturating_sub(now)));
+            now = sys::now();
+            if ready.iter().any(|r| r.token == WAKE) {
+                self.shared.wake_out.clear(); // before the tables are looked at, so that no wake-up is lost
+            }
+            if self.shared.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            assert!(!self.shared.panic_wanted.load(Ordering::Relaxed), "a test wanted this panic");
+            let live = self.shared.live.load_full();
+            self.adopt(&live, now);
+            self.turn = self.turn.wrapping_add(1);
+            for n in 0..ready.len() {
+                let Ready { token, hung_up } = ready[(n + self.turn) % ready.len()];
+                if token != WAKE {
+                    self.drain(&live, token as PortId, hung_up, now);
+                }
+            }
+            self.expire(now);
+        }
+    }
+
+    /// Takes up new ports and tables.
+    fn adopt(&mut self, live: &Live, now: Nanos) {
+        let ports = self.shared.ports.load_full();
+        if !Arc::ptr_eq(&ports, &self.ports) {
+            for (_, port) in self.watched.extract_if(|id, _| !ports.contains_key(id)) {
+                self.epoll.remove(&port.fd);
+            }
+            for (&id, port) in ports.iter() {
+                if !self.watched.contains_key(&id) && !port.is_gone() {
+                    self.watch(port);
+                }
+            }
+            self.ports = ports;
+        }
+        let waiting = std::mem::take(&mut self.resting);
+        for (at, id) in waiting {
+            match self.ports.get(&id).cloned() {
+                Some(port) if at <= now => self.watch(&port),
+                Some(_) => self.resting.push((at, id)),
+                None => {}
+            }
+        }
+        if live.generation != self.generation {
+            self.generation = live.generation;
+            self.shared.note_applied(Loop::Outbound, live.generation);
+            for ((vlan, _), expires_at, frame) in self.hold.take() {
+                let end = CONTENT_AT + frame.len();
+                self.slot[CONTENT_AT..end].copy_from_slice(&frame);
+                let result = match live.tables.vlan(vlan) {
+                    Some(at) => self.send(live, at, end, expires_at, now),
+                    None => Err(DropReason::NoVlan),
+                };
+                self.shared.count(result);
+            }
+        }
+    }
+
+    fn watch(&mut self, port: &Arc<Port>) {
+        if self.epoll.add(&port.fd, u64::from(port.id)).is_ok() {
+            self.watched.insert(port.id, Arc::clone(port));
+        } else {
+            port.set_gone();
+            self.shared.drops.count(DropReason::PortGone);
+        }
+    }
+
+    fn unwatch(&mut self, port: &Port) {
+        self.epoll.remove(&port.fd);
+        self.watched.remove(&port.id);
+    }
+
+    fn drain(&mut self, live: &Live, id: PortId, hung_up: bool, now: Nanos) {
+        let Some(port) = self.watched.get(&id).cloned() else { return };
+        let room = CONTENT_AT..SLOT_BYTES - crate::trailer::MAX_TRAILER_BYTES;
+        for _ in 0..READS_PER_TURN {
+            match port.read(&mut self.slot[room.clone()]) {
+                Read::Frame(0) if hung_up => {
+                    port.set_gone();
+                    self.unwatch(&port);
+                    self.shared.drops.count(DropReason::PortGone);
+                    return;
+                }
+                Read::Frame(length) => {
+                    let result = self.from_port(live, &port, CONTENT_AT + length, now);
+                    self.shared.count(result);
+                }
+                Read::Empty => return,
+                Read::Down => {
+                    self.shared.drops.count(DropReason::PortDown);
+                    self.unwatch(&port);
+                    self.resting.push((now + REST_NS, id));
+                    return;
+                }
+                Read::Gone => {
+                    self.shared.drops.count(DropReason::PortGone);
+                    self.unwatch(&port);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// One frame, in the slot at `CONTENT_AT..end`.
+    fn from_port(&mut self, live: &Live, port: &Port, end: usize, now: Nanos) -> Result<(), DropReason> {
+        let at = live.tables.vlan_of_port(port.id).ok_or(DropReason::NoVlan)?;
+        let (vlan, state) = (&live.tables.vlans[at], &live.vlans[at].state);
+        let bytes = &self.slot[CONTENT_AT..end];
+        let frame = Frame::parse_untrusted(bytes).ok_or(DropReason::Runt)?;
+        let (src, dst, vid, now_s) = (frame.src(), frame.dst(), frame.vid(), (now / 1_000_000_000) as u32);
+        self.shared.say(Some(bytes), vlan.spec.id, "port read", || {
+            format!("{} {} > {}, {} bytes", port.name, hex(&src), hex(&dst), bytes.len())
+        });
+        if is_group(&src) {
+            return Err(DropReason::BadSource);
+        }
+        if vlan.spec.bridge {
+            if vlan.member_by_mac(&src).is_some() {
+                return Err(DropReason::ForeignMac);
+            }
+            state.local_macs.learn(&src, vid, port.id, now_s);
+        } else if src != vlan.spec.mac {
+            return Err(DropReason::ForeignMac);
+        }
+        if is_group(&dst) {
+            self.to_other_ports(live, at, port.id, end);
+        } else if vlan.spec.bridge {
+            match state.local_macs.lookup(&dst, vid, now_s) {
+                Some(place) if place == port.id => return Err(DropReason::SamePort),
+                Some(place) if vlan.spec.ports.contains(&place) => return self.to_port(place, end),
+                _ => {}
+            }
+            if vlan.member_by_mac(&dst).is_none() && state.remote_macs.lookup(&dst, vid, now_s).is_none() {
+                self.to_other_ports(live, at, port.id, end);
+            }
+        }
+        self.send(live, at, end, now + HOLD_NS, now)
+    }
+
+    /// Sends the slot's frame into the overlay, or lets it wait until `expires_at`.
+    fn send(&mut self, live: &Live, at: usize, end: usize, expires_at: Nanos, now: Nanos) -> Result<(), DropReason> {
+        let (vlan, state) = (&live.tables.vlans[at], &live.vlans[at].state);
+        let frame = Frame::parse_untrusted(&self.slot[CONTENT_AT..end]).ok_or(DropReason::Runt)?;
+        let (dst, vid) = (frame.dst(), frame.vid());
+        let learned = || {
+            let id = state.remote_macs.lookup(&dst, vid, (now / 1_000_000_000) as u32)?;
+            vlan.member_by_id(id)
+        };
+        let member_at = match vlan.member_by_mac(&dst) {
+            None if vlan.spec.bridge && !is_group(&dst) => learned(),
+            known => known,
+        };
+        let overlay = Overlay { shared: &self.shared, live, now };
+        let destination = match member_at {
+            Some(member_at) if overlay.reaches(&vlan.spec.members[member_at]) => {
+                return overlay.send_pair(at, member_at, &mut self.slot, end, &mut self.piece);
+            }
+            Some(member_at) => Destination::Member(vlan.spec.members[member_at].id),
+            None if !is_group(&dst) && (!vlan.spec.bridge || dst == vlan.spec.mac) => {
+                return Err(DropReason::UnknownMac);
+            }
+            None if overlay.reaches_group(vlan) => {
+                return overlay.send_group(at, &mut self.slot, end, &mut self.piece);
+            }
+            None => Destination::Group,
+        };
+        let frame = self.slot[CONTENT_AT..end].to_vec();
+        self.shared.say(Some(&frame), vlan.spec.id, "hold", || "no key or route yet".into());
+        self.hold.push((vlan.spec.id, destination), frame, expires_at)
+    }
+
+    fn to_port(&self, id: PortId, end: usize) -> Result<(), DropReason> {
+        self.ports.get(&id).ok_or(DropReason::PortGone)?.write(&self.slot[CONTENT_AT..end])
+    }
+
+    fn to_other_ports(&self, live: &Live, at: usize, from: PortId, end: usize) {
+        for &id in live.tables.vlans[at].spec.ports.iter().filter(|&&id| id != from) {
+            self.shared.count(self.to_port(id, end));
+        }
+    }
+
+    fn expire(&mut self, now: Nanos) {
+        for (_, destination) in self.hold.expire(now) {
+            self.shared.drops.count(match destination {
+                Destination::Group => DropReason::NoEdge,
+                Destination::Member(_) => DropReason::HoldExpired,
+            });
+        }
+    }
+}

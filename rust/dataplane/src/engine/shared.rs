@@ -1,0 +1,158 @@
+//! What the loops and the control side share.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+use super::live::Live;
+use super::lock;
+use crate::drops::{DropReason, Drops};
+use crate::events::{Event, Events};
+use crate::liveness::SILENCE_NS;
+use crate::packet::{HopFields, seal_hop};
+use crate::port::Ports;
+use crate::stream::{InboundRing, Lane};
+use crate::sys::EventFd;
+use crate::tables::Carrier;
+use crate::trace::Trace;
+use crate::udp::{Address, Udp};
+use crate::verify::Verdicts;
+use crate::{Nanos, TrunkId, VlanId, sys};
+
+pub(super) struct Shared {
+    pub(super) live: ArcSwap<Live>,
+    pub(super) ports: ArcSwap<Ports>,
+    pub(super) udp: Udp,
+    pub(super) drops: Drops,
+    pub(super) events: Events,
+    pub(super) trace: Trace,
+    pub(super) wake_out: EventFd,
+    pub(super) wake_in: EventFd,
+    pub(super) stop: AtomicBool,
+    pub(super) panic: Mutex<Option<String>>,
+    pub(super) panic_wanted: AtomicBool,
+    pub(super) stream_in: InboundRing,
+    pub(super) probes_asked: Mutex<VecDeque<(TrunkId, Address)>>,
+    pub(super) verdicts: Verdicts,
+    pub(super) fragment_id: AtomicU32,
+    /// When the inbound loop looks at its timers without being woken.
+    pub(super) inbound_wakes_at: AtomicU64,
+    applied: [AtomicU64; 2],
+    applied_told: AtomicU64,
+}
+
+/// Which loop, for `applied`.
+#[derive(Clone, Copy)]
+pub(super) enum Loop {
+    Outbound = 0,
+    Inbound = 1,
+}
+
+impl Shared {
+    pub(super) fn open(udp_port: u16) -> io::Result<Self> {
+        Ok(Self {
+            live: ArcSwap::default(),
+            ports: ArcSwap::default(),
+            udp: Udp::open(udp_port)?,
+            drops: Drops::default(),
+            events: Events::new()?,
+            trace: Trace::default(),
+            wake_out: EventFd::new()?,
+            wake_in: EventFd::new()?,
+            stop: AtomicBool::new(false),
+            panic: Mutex::default(),
+            panic_wanted: AtomicBool::new(false),
+            stream_in: InboundRing::default(),
+            probes_asked: Mutex::default(),
+            verdicts: Verdicts::default(),
+            fragment_id: AtomicU32::new(u32::from_ne_bytes(sys::random()?)),
+            inbound_wakes_at: AtomicU64::new(0),
+            applied: Default::default(),
+            applied_told: AtomicU64::new(0),
+        })
+    }
+
+    /// Wakes both loops.
+    pub(super) fn wake(&self) {
+        self.wake_out.signal();
+        self.wake_in.signal();
+    }
+
+    pub(super) fn tell(&self, event: Event) {
+        self.events.push(event, &self.drops);
+    }
+
+    /// Counts a loss; what was done needs no count here.
+    pub(super) fn count(&self, result: Result<(), DropReason>) {
+        if let Err(reason) = result {
+            self.drops.count(reason);
+        }
+    }
+
+    pub(super) fn say(&self, frame: Option<&[u8]>, vlan: VlanId, step: &'static str, text: impl FnOnce() -> String) {
+        self.trace.say((&self.events, &self.drops), frame, vlan, step, text);
+    }
+
+    /// A loop uses this generation from now on; the second one to say so makes the event.
+    pub(super) fn note_applied(&self, which: Loop, generation: u64) {
+        self.applied[which as usize].store(generation, Ordering::SeqCst);
+        let both = self.applied.iter().map(|a| a.load(Ordering::SeqCst)).min().unwrap_or(0);
+        if both > self.applied_told.fetch_max(both, Ordering::SeqCst) {
+            self.tell(Event::Applied(both));
+        }
+    }
+
+    /// A loop panicked: nothing is forwarded any more, and Python hears of it.
+    pub(super) fn fail(&self, panic: &Box<dyn Any + Send>) {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        let text = text.unwrap_or_else(|| "a loop panicked".into());
+        *lock(&self.panic) = Some(text.clone());
+        self.stop.store(true, Ordering::SeqCst);
+        self.wake();
+        self.tell(Event::Panic(text));
+    }
+
+    /// Seals the hop part in place and sends by the trunk's carrier.
+    pub(super) fn transmit(
+        &self,
+        live: &Live,
+        trunk_id: TrunkId,
+        packet: &mut [u8],
+        fields: &HopFields,
+        lane: Lane,
+        now: Nanos,
+    ) -> Result<(), DropReason> {
+        let (trunk, state) = live.trunk(trunk_id).ok_or(DropReason::NoTrunk)?;
+        if packet.len() > trunk.max_payload {
+            return Err(DropReason::ExceedsMtu);
+        }
+        let down = trunk.send_stream.is_some() && state.udp_down.load(Ordering::Relaxed);
+        match trunk.carrier {
+            Carrier::Udp if !down => {
+                let key = trunk.send_udp.as_ref().ok_or(DropReason::NoCarrier)?;
+                let remote = trunk.remote.as_ref().ok_or(DropReason::NoCarrier)?;
+                seal_hop(packet, key, fields)?;
+                let sent = self.udp.send(packet, remote);
+                if state.sent_udp(now) && self.inbound_wakes_at.load(Ordering::Relaxed) > now + SILENCE_NS {
+                    self.wake_in.signal(); // so that silence is noticed in time
+                }
+                sent?;
+            }
+            Carrier::Udp | Carrier::Stream => {
+                let key = trunk.send_stream.as_ref().ok_or(DropReason::NoCarrier)?;
+                seal_hop(packet, key, fields)?;
+                if state.stream.push(packet, lane, now)? {
+                    self.tell(Event::Stream { trunk: trunk_id });
+                }
+            }
+            Carrier::None => return Err(DropReason::NoCarrier),
+        }
+        state.sent(packet.len());
+        Ok(())
+    }
+}

@@ -1,0 +1,148 @@
+//! All counters and states at one moment.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::lock;
+use super::shared::Shared;
+use crate::frame::Mac;
+use crate::{MemberId, PortId, TrunkId, VlanId, sys};
+
+/// One trunk.
+#[derive(Debug, Clone)]
+pub struct TrunkSnapshot {
+    /// "udp", "stream" or "none".
+    pub carrier: &'static str,
+    /// The udp carrier is silent.
+    pub udp_down: bool,
+    /// Authentic packets received.
+    pub rx_packets: u64,
+    /// Their bytes.
+    pub rx_bytes: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+    /// Seconds since the last authentic packet.
+    pub heard_age_s: Option<f64>,
+    /// Smoothed round trip of probes.
+    pub rtt_s: Option<f64>,
+    /// Share of the last probes without answer.
+    pub loss: f64,
+}
+
+/// One VLAN.
+#[derive(Debug, Clone)]
+pub struct VlanSnapshot {
+    /// Frames delivered to local ports.
+    pub rx_frames: u64,
+    /// Their bytes.
+    pub rx_bytes: u64,
+    /// Frames sealed.
+    pub tx_frames: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+    /// Forged group frames per trunk.
+    pub forged: Vec<(TrunkId, u64)>,
+    /// Per member: frames delivered from it and sealed for it.
+    pub members: Vec<(MemberId, u64, u64)>,
+    /// Learned MACs behind members with their age in seconds.
+    pub macs: Vec<(Mac, MemberId, u32)>,
+}
+
+/// One port.
+#[derive(Debug, Clone)]
+pub struct PortSnapshot {
+    /// Its name.
+    pub name: String,
+    /// Frames read.
+    pub read: u64,
+    /// Frames written.
+    pub written: u64,
+    /// Its descriptor broke.
+    pub gone: bool,
+}
+
+/// The UDP socket.
+#[derive(Debug, Clone, Copy)]
+pub struct UdpSnapshot {
+    /// Bound port.
+    pub port: u16,
+    /// What the system granted.
+    pub receive_buffer_bytes: u32,
+    /// What the system granted.
+    pub send_buffer_bytes: u32,
+}
+
+/// Everything.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Of the tables published last.
+    pub generation: u64,
+    /// Why forwarding stopped, if it did.
+    pub panic: Option<String>,
+    /// Every reason with its count.
+    pub drops: Vec<(&'static str, u64)>,
+    /// By id.
+    pub trunks: Vec<(TrunkId, TrunkSnapshot)>,
+    /// By id.
+    pub vlans: Vec<(VlanId, VlanSnapshot)>,
+    /// By id.
+    pub ports: Vec<(PortId, PortSnapshot)>,
+    /// The socket.
+    pub udp: UdpSnapshot,
+}
+
+pub(super) fn take(shared: &Shared) -> Snapshot {
+    let live = shared.live.load_full();
+    let now = sys::now();
+    let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let trunks = live.tables.trunks.iter().zip(&live.trunks).map(|(trunk, state)| {
+        let (rtt_s, loss) = state.path();
+        let heard_at = get(&state.heard_at);
+        let snapshot = TrunkSnapshot {
+            carrier: trunk.carrier.name(),
+            udp_down: state.udp_down.load(Ordering::Relaxed),
+            rx_packets: get(&state.rx_packets),
+            rx_bytes: get(&state.rx_bytes),
+            tx_packets: get(&state.tx_packets),
+            tx_bytes: get(&state.tx_bytes),
+            heard_age_s: (heard_at != 0).then(|| now.saturating_sub(heard_at) as f64 / 1e9),
+            rtt_s,
+            loss,
+        };
+        (trunk.id, snapshot)
+    });
+    let vlans = live.tables.vlans.iter().zip(&live.vlans).map(|(vlan, live)| {
+        let state = &live.state;
+        let members = state.members();
+        let snapshot = VlanSnapshot {
+            rx_frames: get(&state.rx_frames),
+            rx_bytes: get(&state.rx_bytes),
+            tx_frames: get(&state.tx_frames),
+            tx_bytes: get(&state.tx_bytes),
+            forged: state.forged().into_iter().collect(),
+            members: members.iter().map(|(id, m)| (*id, get(&m.rx_frames), get(&m.tx_frames))).collect(),
+            macs: state.remote_macs.entries((now / 1_000_000_000) as u32),
+        };
+        (vlan.spec.id, snapshot)
+    });
+    let ports = shared.ports.load_full();
+    let ports = ports.values().map(|port| {
+        let (read, written, gone) = (get(&port.read), get(&port.written), port.is_gone());
+        (port.id, PortSnapshot { name: port.name.clone(), read, written, gone })
+    });
+    let socket = &shared.udp.0;
+    Snapshot {
+        generation: live.generation,
+        panic: lock(&shared.panic).clone(),
+        drops: shared.drops.all(),
+        trunks: trunks.collect(),
+        vlans: vlans.collect(),
+        ports: ports.collect(),
+        udp: UdpSnapshot {
+            port: socket.port,
+            receive_buffer_bytes: socket.receive_buffer_bytes,
+            send_buffer_bytes: socket.send_buffer_bytes,
+        },
+    }
+}

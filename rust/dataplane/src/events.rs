@@ -1,0 +1,177 @@
+//! What the data plane tells the control plane: a bounded, coalescing queue with one eventfd.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use crate::drops::{DropReason, Drops};
+use crate::sys::EventFd;
+use crate::udp::Address;
+use crate::{MemberId, Token, TrunkId, VlanId};
+
+/// Something that happened.
+#[allow(missing_docs)] // the fields' names and types say it
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Every loop uses this generation of tables.
+    Applied(u64),
+    /// An INTRO came for a local VLAN: nonce and body as `hello_seal` makes it.
+    Intro { vlan: VlanId, trunk: TrunkId, token: Token, nonce: [u8; 12], sealed: Vec<u8> },
+    /// A frame under a key that nobody introduced.
+    UnknownKid { vlan: VlanId, kid: [u8; 4], trunk: TrunkId },
+    /// A group frame with a right tag and a wrong signature.
+    Forged { vlan: VlanId, kid: [u8; 4], trunk: TrunkId },
+    /// Member control, reassembled.
+    Control { vlan: VlanId, member: MemberId, message: Vec<u8> },
+    /// A send key reached 2^30.
+    Generation { vlan: VlanId, kid: [u8; 4] },
+    /// A probe of ours came back.
+    Path { trunk: TrunkId, address: Address, rtt_s: f64 },
+    /// Authentic packets come from another address than `remote`.
+    Source { trunk: TrunkId, address: Address },
+    /// The udp carrier is silent though we sent.
+    PathDown { trunk: TrunkId },
+    /// `stream_take` has something.
+    Stream { trunk: TrunkId },
+    /// One step of a traced frame.
+    Trace { at_s: f64, vlan: VlanId, step: &'static str, text: String },
+    /// A loop failed and forwarding has stopped.
+    Panic(String),
+    /// Events were lost: read a snapshot.
+    Resync,
+}
+
+/// What coalesces: a later event of the same subject replaces the waiting one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Subject {
+    Applied,
+    UnknownKid(VlanId, [u8; 4]),
+    Forged(VlanId, [u8; 4], TrunkId),
+    Generation(VlanId, [u8; 4]),
+    Path(TrunkId, Address),
+    Source(TrunkId),
+    PathDown(TrunkId),
+    Stream(TrunkId),
+}
+
+/// Kinds are bounded one by one, so that no kind starves another.
+const KINDS: usize = 5;
+/// Most waiting events per kind (ours): state of trunks and keys, introductions, unknown kids, control messages, trace.
+const MAX_WAITING: [usize; KINDS] = [4096, 256, 256, 64, 1000];
+
+impl Event {
+    fn kind(&self) -> usize {
+        match self {
+            Self::Intro { .. } => 1,
+            Self::UnknownKid { .. } | Self::Forged { .. } => 2,
+            Self::Control { .. } => 3,
+            Self::Trace { .. } => 4,
+            _ => 0,
+        }
+    }
+
+    fn subject(&self) -> Option<Subject> {
+        Some(match *self {
+            Self::Applied(_) => Subject::Applied,
+            Self::UnknownKid { vlan, kid, .. } => Subject::UnknownKid(vlan, kid),
+            Self::Forged { vlan, kid, trunk } => Subject::Forged(vlan, kid, trunk),
+            Self::Generation { vlan, kid } => Subject::Generation(vlan, kid),
+            Self::Path { trunk, address, .. } => Subject::Path(trunk, address),
+            Self::Source { trunk, .. } => Subject::Source(trunk),
+            Self::PathDown { trunk } => Subject::PathDown(trunk),
+            Self::Stream { trunk } => Subject::Stream(trunk),
+            _ => return None,
+        })
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Event>,
+    at: HashMap<Subject, usize>,
+    counts: [usize; KINDS],
+    overflow: bool,
+}
+
+/// The queue. At a kind's limit new events are dropped, counted, and `Resync` says so.
+pub struct Events {
+    queue: Mutex<Queue>,
+    ready: EventFd,
+}
+
+impl Events {
+    /// An empty queue.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { queue: Mutex::default(), ready: EventFd::new()? })
+    }
+
+    /// Readable while something waits.
+    pub fn ready(&self) -> &EventFd {
+        &self.ready
+    }
+
+    /// Adds an event, or replaces the waiting one of the same subject.
+    pub fn push(&self, event: Event, drops: &Drops) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_empty = queue.waiting.is_empty() && !queue.overflow;
+        let subject = event.subject();
+        if let Some(&at) = subject.and_then(|s| queue.at.get(&s)) {
+            queue.waiting[at] = event;
+            return;
+        }
+        let kind = event.kind();
+        if queue.counts[kind] >= MAX_WAITING[kind] {
+            drops.count(DropReason::EventsFull);
+            queue.overflow = true;
+        } else {
+            queue.counts[kind] += 1;
+            if let Some(subject) = subject {
+                let at = queue.waiting.len();
+                queue.at.insert(subject, at);
+            }
+            queue.waiting.push(event);
+        }
+        drop(queue);
+        if was_empty {
+            self.ready.signal();
+        }
+    }
+
+    /// Takes all, oldest first.
+    pub fn take(&self) -> Vec<Event> {
+        self.ready.clear();
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let Queue { mut waiting, overflow, .. } = std::mem::take(&mut *queue);
+        if overflow {
+            waiting.insert(0, Event::Resync);
+        }
+        waiting
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_of_one_subject_coalesce_to_the_latest() {
+        let (events, drops) = (Events::new().unwrap(), Drops::default());
+        events.push(Event::Applied(1), &drops);
+        events.push(Event::Stream { trunk: 3 }, &drops);
+        events.push(Event::Applied(2), &drops);
+        assert_eq!(events.take(), [Event::Applied(2), Event::Stream { trunk: 3 }]);
+        assert_eq!(events.take(), []);
+    }
+
+    #[test]
+    fn an_overflow_of_one_kind_says_resync_and_leaves_room_for_others() {
+        let (events, drops) = (Events::new().unwrap(), Drops::default());
+        for i in 0..300u32 {
+            events.push(Event::UnknownKid { vlan: 1, kid: i.to_be_bytes(), trunk: 1 }, &drops);
+        }
+        events.push(Event::PathDown { trunk: 1 }, &drops);
+        let taken = events.take();
+        assert_eq!((taken.len(), &taken[0], &taken[257]), (258, &Event::Resync, &Event::PathDown { trunk: 1 }));
+        assert_eq!(drops.get(DropReason::EventsFull), 44);
+    }
+}

@@ -1,0 +1,274 @@
+//! What the control plane publishes: one immutable set of trunks, VLANs and labels, with the maps that make each look-up one step.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::frame::{Mac, is_group};
+use crate::keys::{HopReceiveKey, HopSendKey, ReceiveKey, SendKey};
+use crate::lookup::FastMap;
+use crate::packet::MAX_PACKET_BYTES;
+use crate::udp::Address;
+use crate::{LabelValue, MemberId, PortId, Token, TrunkId, VlanId};
+
+/// Keys that are tried when kids collide (PROTOCOL 1).
+pub const MAX_CANDIDATES: usize = 4;
+/// The smallest payload that a trunk or route may have (ours: room for a fragment of some use).
+pub const MIN_PAYLOAD_BYTES: usize = 256;
+
+/// Where a packet goes next: a trunk and the label that its far end gave us.
+pub type Hop = (TrunkId, LabelValue);
+
+/// Which carrier sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// UDP to `remote`.
+    Udp,
+    /// The stream that Python feeds.
+    Stream,
+    /// None yet.
+    None,
+}
+
+impl Carrier {
+    /// The name in snapshots.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Stream => "stream",
+            Self::None => "none",
+        }
+    }
+}
+
+/// One trunk session.
+pub struct Trunk {
+    /// Its id.
+    pub id: TrunkId,
+    /// Which carrier sends.
+    pub carrier: Carrier,
+    /// The validated address of the udp carrier.
+    pub remote: Option<Address>,
+    /// Key of the udp carrier.
+    pub send_udp: Option<Arc<HopSendKey>>,
+    /// Key of the stream carrier.
+    pub send_stream: Option<Arc<HopSendKey>>,
+    /// Keys of both carriers and all live epochs.
+    pub receive: Vec<Arc<HopReceiveKey>>,
+    /// The largest packet.
+    pub max_payload: usize,
+}
+
+impl Trunk {
+    /// Whether a packet could leave by it now.
+    pub fn can_send(&self) -> bool {
+        match self.carrier {
+            Carrier::Udp => self.send_udp.is_some() && self.remote.is_some(),
+            Carrier::Stream => self.send_stream.is_some(),
+            Carrier::None => false,
+        }
+    }
+}
+
+/// Another member of a VLAN.
+pub struct Member {
+    /// Its id within the VLAN.
+    pub id: MemberId,
+    /// Its virtual MAC.
+    pub mac: Mac,
+    /// Its unicast token.
+    pub token: Token,
+    /// The way to it, if there is one.
+    pub hop: Option<Hop>,
+    /// The largest packet of the route.
+    pub max_payload: usize,
+    /// Our pair key to it.
+    pub pair_send: Option<Arc<SendKey>>,
+    /// Its pair keys to us.
+    pub pair_receive: Vec<Arc<ReceiveKey>>,
+    /// Its group keys.
+    pub group_receive: Vec<Arc<ReceiveKey>>,
+}
+
+/// What makes a VLAN.
+pub struct VlanSpec {
+    /// Its id.
+    pub id: VlanId,
+    /// Our virtual MAC.
+    pub mac: Mac,
+    /// Our unicast token.
+    pub token: Token,
+    /// The broadcast token.
+    pub group_token: Token,
+    /// Local ports.
+    pub ports: Vec<PortId>,
+    /// Whether MACs behind ports are allowed.
+    pub bridge: bool,
+    /// Our group key.
+    pub group_send: Option<Arc<SendKey>>,
+    /// Every tree edge of the broadcast token.
+    pub group_edges: Vec<Hop>,
+    /// The other members.
+    pub members: Vec<Arc<Member>>,
+}
+
+type Candidates = FastMap<[u8; 4], Vec<(usize, Arc<ReceiveKey>)>>;
+
+/// One VLAN of this node, with its maps.
+pub struct Vlan {
+    /// What it was made of.
+    pub spec: VlanSpec,
+    by_mac: FastMap<Mac, usize>,
+    by_id: FastMap<MemberId, usize>,
+    pair: Candidates,
+    group: Candidates,
+}
+
+impl Vlan {
+    /// Checks and indexes.
+    pub fn new(spec: VlanSpec) -> Result<Self> {
+        let members = || spec.members.iter().enumerate();
+        unique("member id", spec.members.iter().map(|m| m.id))?;
+        unique("member MAC", spec.members.iter().map(|m| m.mac))?;
+        unique("port", spec.ports.iter().copied())?;
+        if is_group(&spec.mac) || spec.members.iter().any(|m| is_group(&m.mac) || m.mac == spec.mac) {
+            return Err(Error::argument("a virtual MAC is no group address, and each member has its own"));
+        }
+        if spec.group_send.as_ref().is_some_and(|key| key.signer().is_none()) {
+            return Err(Error::argument("group_send must come from group_sender"));
+        }
+        for member in &spec.members {
+            let pair_is_group = member.pair_receive.iter().any(|key| key.is_group())
+                || member.pair_send.as_ref().is_some_and(|key| key.signer().is_some());
+            if pair_is_group || member.group_receive.iter().any(|key| !key.is_group()) {
+                return Err(Error::argument(format!("member {}: pair and group keys are mixed up", member.id)));
+            }
+        }
+        let (mut pair, mut group) = (Candidates::default(), Candidates::default());
+        for (at, member) in members() {
+            for (map, keys) in [(&mut pair, &member.pair_receive), (&mut group, &member.group_receive)] {
+                for key in keys {
+                    let candidates = map.entry(key.kid()).or_default();
+                    if candidates.len() < MAX_CANDIDATES {
+                        candidates.push((at, Arc::clone(key)));
+                    }
+                }
+            }
+        }
+        let by_mac = members().map(|(at, m)| (m.mac, at)).collect();
+        let by_id = members().map(|(at, m)| (m.id, at)).collect();
+        Ok(Self { spec, by_mac, by_id, pair, group })
+    }
+
+    /// The member with this virtual MAC.
+    pub fn member_by_mac(&self, mac: &Mac) -> Option<usize> {
+        self.by_mac.get(mac).copied()
+    }
+
+    /// The member with this id.
+    pub fn member_by_id(&self, id: MemberId) -> Option<usize> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// The keys that a kid may name, with their members.
+    pub fn candidates(&self, kid: [u8; 4], group: bool) -> &[(usize, Arc<ReceiveKey>)] {
+        let map = if group { &self.group } else { &self.pair };
+        map.get(&kid).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// What a label on packets from a trunk means.
+pub struct Label {
+    /// The trunk it is valid on.
+    pub trunk: TrunkId,
+    /// Its value.
+    pub label: LabelValue,
+    /// The token that it stands for.
+    pub token: Token,
+    /// Whether the token is a group's.
+    pub group: bool,
+    /// Deliver to this local VLAN.
+    pub deliver: Option<VlanId>,
+    /// Send on by each but the incoming trunk.
+    pub out: Vec<Hop>,
+}
+
+/// One immutable set. References to trunks or VLANs that are not in it are allowed: such packets are dropped and counted.
+#[derive(Default)]
+pub struct Tables {
+    /// All trunks.
+    pub trunks: Vec<Arc<Trunk>>,
+    /// All VLANs.
+    pub vlans: Vec<Arc<Vlan>>,
+    trunk_by_id: FastMap<TrunkId, usize>,
+    vlan_by_id: FastMap<VlanId, usize>,
+    vlan_by_port: FastMap<PortId, usize>,
+    by_index: FastMap<u32, (usize, Arc<HopReceiveKey>)>,
+    by_label: FastMap<Hop, Arc<Label>>,
+}
+
+impl Tables {
+    /// Checks and indexes.
+    pub fn new(trunks: Vec<Arc<Trunk>>, vlans: Vec<Arc<Vlan>>, labels: Vec<Arc<Label>>) -> Result<Self> {
+        unique("trunk id", trunks.iter().map(|t| t.id))?;
+        unique("receive index", trunks.iter().flat_map(|t| t.receive.iter().map(|k| k.index())))?;
+        unique("VLAN id", vlans.iter().map(|v| v.spec.id))?;
+        unique("port", vlans.iter().flat_map(|v| v.spec.ports.iter().copied()))?;
+        unique("label", labels.iter().map(|l| (l.trunk, l.label)))?;
+        let trunk_by_id = trunks.iter().enumerate().map(|(at, t)| (t.id, at)).collect();
+        let vlan_by_id = vlans.iter().enumerate().map(|(at, v)| (v.spec.id, at)).collect();
+        let ports = |(at, v): (usize, &Arc<Vlan>)| v.spec.ports.iter().map(move |&p| (p, at)).collect::<Vec<_>>();
+        let vlan_by_port = vlans.iter().enumerate().flat_map(ports).collect();
+        let keys = |(at, t): (usize, &Arc<Trunk>)| {
+            t.receive.iter().map(move |k| (k.index(), (at, Arc::clone(k)))).collect::<Vec<_>>()
+        };
+        let by_index = trunks.iter().enumerate().flat_map(keys).collect();
+        let by_label = labels.into_iter().map(|l| ((l.trunk, l.label), l)).collect();
+        Ok(Self { trunks, vlans, trunk_by_id, vlan_by_id, vlan_by_port, by_index, by_label })
+    }
+
+    /// A trunk's place.
+    pub fn trunk(&self, id: TrunkId) -> Option<usize> {
+        self.trunk_by_id.get(&id).copied()
+    }
+
+    /// A VLAN's place.
+    pub fn vlan(&self, id: VlanId) -> Option<usize> {
+        self.vlan_by_id.get(&id).copied()
+    }
+
+    /// The place of the VLAN that uses a port.
+    pub fn vlan_of_port(&self, id: PortId) -> Option<usize> {
+        self.vlan_by_port.get(&id).copied()
+    }
+
+    /// The trunk and key that an index names.
+    pub fn receive_key(&self, index: u32) -> Option<&(usize, Arc<HopReceiveKey>)> {
+        self.by_index.get(&index)
+    }
+
+    /// What a label on a trunk means.
+    pub fn label(&self, hop: Hop) -> Option<&Arc<Label>> {
+        self.by_label.get(&hop)
+    }
+}
+
+/// A payload size within what a packet may have.
+pub fn check_payload(bytes: usize) -> Result<usize> {
+    if (MIN_PAYLOAD_BYTES..=MAX_PACKET_BYTES).contains(&bytes) {
+        return Ok(bytes);
+    }
+    Err(Error::argument(format!("max_payload must be {MIN_PAYLOAD_BYTES} to {MAX_PACKET_BYTES} bytes, not {bytes}")))
+}
+
+fn unique<T: Hash + Eq + std::fmt::Debug>(what: &str, items: impl Iterator<Item = T>) -> Result<()> {
+    let mut seen = HashSet::new();
+    for item in items {
+        if seen.contains(&item) {
+            return Err(Error::argument(format!("{what} {item:?} is there twice")));
+        }
+        seen.insert(item);
+    }
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! Checking signatures of group frames beside the inbound loop, which must never stall.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::drops::DropReason;
+use crate::keys::ReceiveKey;
+use crate::seal::ContentType;
+use crate::sys::EventFd;
+use crate::trailer::{self, Node};
+use crate::{MemberId, TrunkId, VlanId};
+
+/// Frames that wait for a signature check or for their verdict (ours: 60 ms of checks at 60 µs).
+pub const MAX_WAITING: usize = 1024;
+/// Of them those of one key, so that no sender fills the queue (ours).
+pub const MAX_PER_SENDER: u32 = 128;
+/// Verified roots that are remembered (ours: two flushes of 32 frames each would need two).
+const MAX_ROOTS: usize = 64;
+
+/// A group frame whose tag is right; who sent it is not known yet.
+pub struct Job {
+    /// Whose key opened it.
+    pub key: Arc<ReceiveKey>,
+    /// For this VLAN.
+    pub vlan: VlanId,
+    /// The member of that key.
+    pub member: MemberId,
+    /// The trunk it came by.
+    pub trunk: TrunkId,
+    /// Its counter.
+    pub counter: u64,
+    /// What the content is.
+    pub content_type: ContentType,
+    /// The content without trailer.
+    pub content: Vec<u8>,
+    /// The tree's root that the frame leads to.
+    pub root: Node,
+    /// From the trailer.
+    pub salt: [u8; 16],
+    /// From the trailer.
+    pub depth: u8,
+    /// From the trailer.
+    pub signature: [u8; 64],
+}
+
+/// A checked job.
+pub struct Verdict {
+    /// The job.
+    pub job: Job,
+    /// Whether the signature is the key owner's.
+    pub genuine: bool,
+}
+
+/// Finished checks on their way back to the inbound loop.
+#[derive(Default)]
+pub struct Verdicts(Mutex<VecDeque<Verdict>>);
+
+impl Verdicts {
+    /// The oldest verdict.
+    pub fn pop(&self) -> Option<Verdict> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    fn push(&self, verdict: Verdict) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(verdict);
+    }
+}
+
+/// The inbound loop's end of the side queue.
+pub struct Verifier {
+    jobs: SyncSender<Job>,
+    waiting: usize,
+}
+
+impl Verifier {
+    /// A queue and its other end.
+    pub fn new() -> (Self, Receiver<Job>) {
+        let (jobs, receiver) = sync_channel(MAX_WAITING);
+        (Self { jobs, waiting: 0 }, receiver)
+    }
+
+    /// Hands a frame over, within the bounds of its sender and of all.
+    pub fn submit(&mut self, job: Job) -> Result<(), DropReason> {
+        let of_sender = Arc::clone(&job.key);
+        if self.waiting >= MAX_WAITING || of_sender.verifying().load(Ordering::Relaxed) >= MAX_PER_SENDER {
+            return Err(DropReason::VerifyFull);
+        }
+        match self.jobs.try_send(job) {
+            Ok(()) => {
+                self.waiting += 1;
+                of_sender.verifying().fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(DropReason::VerifyFull),
+        }
+    }
+
+    /// Notes that a verdict came back.
+    pub fn done(&mut self, key: &ReceiveKey) {
+        self.waiting -= 1;
+        key.verifying().fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The verify thread: checks until the inbound loop is gone.
+pub fn run(jobs: &Receiver<Job>, verdicts: &Verdicts, wake: &EventFd, stop: &AtomicBool) {
+    let mut roots = Roots::default();
+    while let Ok(job) = jobs.recv() {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let genuine = roots.contains(&job) || {
+            let message = trailer::message(job.key.names(), job.key.kid(), &job.salt, job.depth, &job.root);
+            job.key.verify(&message, &job.signature)
+        };
+        if genuine {
+            roots.add(&job);
+        }
+        verdicts.push(Verdict { job, genuine });
+        wake.signal();
+    }
+}
+
+/// Roots whose signature was right. Only trees with several frames are worth remembering.
+#[derive(Default)]
+pub struct Roots(VecDeque<(Arc<ReceiveKey>, [u8; 16], u8, Node)>);
+
+impl Roots {
+    /// Whether the job's root is known under its key.
+    pub fn contains(&self, job: &Job) -> bool {
+        self.0.iter().any(|(key, salt, depth, root)| {
+            Arc::ptr_eq(key, &job.key) && *salt == job.salt && *depth == job.depth && *root == job.root
+        })
+    }
+
+    /// Remembers the root of a genuine job; the oldest makes room.
+    pub fn add(&mut self, job: &Job) {
+        if job.depth == 0 || self.contains(job) {
+            return;
+        }
+        if self.0.len() >= MAX_ROOTS {
+            self.0.pop_front();
+        }
+        self.0.push_back((Arc::clone(&job.key), job.salt, job.depth, job.root));
+    }
+
+    /// Forgets all; keys of other tables must not live on here.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
