@@ -1,28 +1,190 @@
 """A malicious member: it holds the VLAN's secret and a link to the relay, and speaks in another member's name.
 
-It is built from PeerTap's own modules (libp2p host, trunk handshake, vlan, wire), because only then are its frames
-right in everything but the signature.
+It is PeerTap's own node with a data plane of a few lines in Python (stream carrier only, peertap.wire.packet), because
+only then are its frames right in everything but the signature. It runs as a process of its own in its namespace:
+`send_forged_group_frame` starts it.
 """
 
+import json
+import os
+import secrets
+import sys
+import time
 from pathlib import Path
+from typing import Any, Final
+
+import trio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from netns.errors import LabError
 from netns.namespace import Namespace
+from peertap._core import StaticSecret
+from peertap.errors import DecodeError
+from peertap.identity.node import parse_peer_id
+from peertap.mesh.policy import Mode, RelayPolicy
+from peertap.node.actions import Action, Apply, Send, SendIntro
+from peertap.node.events import Event, IntroReceived, MessageReceived, TablesApplied, TimePassed
+from peertap.node.node import Node
+from peertap.node.tables import Hop
+from peertap.node.vlan import LocalVlan, VlanSettings
+from peertap.shell.host import TRUNK_PROTOCOL, running_host
+from peertap.shell.link import Link, shake_hands
+from peertap.shell.store import Store, load_vlan_secret_file
+from peertap.types import PeerId, TrunkId, VlanIndex
+from peertap.vlan.membership import StaticMembership
+from peertap.wire import packet
+from peertap.wire.codec import lp
+from peertap.wire.control import Endpoints, Indexes
+from peertap.wire.packet import FLAG_INTRO, HOP_LIMIT, FramePacket, GroupTrailer
+
+AHEAD: Final = 60_000  # a window that moved before the signature was checked would refuse the victim's next frames
+FRAMES: Final = 20  # forged in a row, each further ahead
+WITHIN_S: Final = 20.0
+VLAN: Final = VlanIndex(1)
+TRUNK: Final = TrunkId(1)
+
+
+class Adversary:
+    """A member's node with a data plane in Python; all its packets go over the frame stream."""
+
+    def __init__(self, secret: bytes, membership: StaticMembership, node: Node) -> None:
+        self.node = node
+        self._secret = secret
+        self._membership = membership
+        self._link: Link | None = None
+        self._send_index: int | None = None
+        self._counter = 0
+        self._batches: list[bytes] = []
+        self._key = Ed25519PrivateKey.generate()  # not the victim's
+
+    # The data plane, as peertap.shell.link.FrameCarrier wants it
+
+    def stream_take(self, trunk: int) -> bytes | None:
+        return self._batches.pop(0) if self._batches else None
+
+    def stream_put(self, trunk: int, batch: bytes) -> None:
+        assert self._link is not None
+        key = self._link.agreed.hop(sending=False, carrier="stream")
+        while batch:
+            size = int.from_bytes(batch[:2], "big")
+            data, batch = batch[2 : 2 + size], batch[2 + size :]
+            try:
+                got = FramePacket.parse_untrusted(data, key, self._link.agreed.aead)
+            except DecodeError:
+                continue
+            labels = {entry.label: entry for entry in self.node.tables.labels}
+            if got.flags & FLAG_INTRO and got.label in labels:
+                self.post(IntroReceived(VLAN, labels[got.label].token, got.nonce, got.inner_tag + got.body))
+
+    def send_packet(self, hop: Hop, flags: int, nonce: bytes, inner_tag: bytes, body: bytes) -> None:
+        assert self._link is not None
+        assert self._send_index is not None
+        out = FramePacket(self._send_index, self._counter, hop[1], HOP_LIMIT, flags, nonce, inner_tag, body)
+        self._counter += 1
+        agreed = self._link.agreed
+        self._batches.append(lp(out.emit(agreed.hop(sending=True, carrier="stream"), agreed.aead)))
+        self._link.frames_ready.set()
+
+    # The node's owner
+
+    def attach(self, link: Link) -> None:
+        self._link = link
+
+    def post(self, event: Event) -> None:
+        if isinstance(event, MessageReceived) and isinstance(event.message, Indexes):
+            self._send_index = event.message.stream
+        self._carry_out(self.node.handle(event, time.monotonic()))
+
+    def _carry_out(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Send(_, message) if self._link is not None:
+                    self._link.send(message)
+                case Apply(version, _):
+                    self._carry_out(self.node.handle(TablesApplied(version), time.monotonic()))
+                case SendIntro(hops, nonce, sealed):
+                    for hop in hops:
+                        self.send_packet(hop, FLAG_INTRO, nonce, sealed[:16], sealed[16:])
+
+    # The attack
+
+    @property
+    def vlan(self) -> LocalVlan:
+        return self.node.vlans[VLAN]
+
+    def forge(self, victim: PeerId, frame: bytes) -> int:
+        """Sends frames under the victim's group key, signed by our own; returns how many."""
+        peer, keys = self.vlan.introductions.peers[victim], self._membership.keys
+        root = packet.expand(self._secret, "static root")
+        stolen = packet.group_secret(root, victim, peer.hello.sid, peer.hello.generation, self._membership.aead)
+        key, kid = packet.frame_key(stolen)
+        hops = self.node.group_hops(VLAN)
+        for number in range(FRAMES):
+            nonce = kid + (peer.hello.floor + AHEAD * (number + 1)).to_bytes(8, "big")
+            aad = packet.frame_aad(keys.vlan_id, keys.mls_id, self.vlan.group_token, nonce)
+            content, salt = b"\1\0" + frame, secrets.token_bytes(16)
+            leaf = packet.group_leaf(salt, aad, content)
+            message = packet.group_message(keys.vlan_id, keys.mls_id, kid, salt, 0, leaf)
+            trailer = GroupTrailer((), salt, self._key.sign(message), 0)
+            tag, ciphertext = packet.seal(key, self._membership.aead, nonce, aad, content + trailer.emit())
+            for hop in hops:
+                self.send_packet(hop, 0, nonce, tag, ciphertext)
+        return FRAMES * len(hops)
+
+
+async def _attack(order: dict[str, Any]) -> int:
+    identity = Store(Path(order["state_directory"])).load_identity()
+    secret = load_vlan_secret_file(Path(order["secret_file"]))
+    membership = StaticMembership(secret.label, StaticSecret(secret.secret))
+    relay, victim = parse_peer_id(order["relay_peer_id"]), parse_peer_id(order["victim_peer_id"])
+    node = Node(
+        identity, [VlanSettings(VLAN, membership, False)], RelayPolicy(Mode.NONE), endpoints=Endpoints((), ()),
+        random=secrets.token_bytes, now=time.monotonic(), now_unix=time.time(), payload_bytes=1452, udp_allowed=False,
+    )  # fmt: skip
+    adversary = Adversary(secret.secret, membership, node)
+    sent = 0
+    async with running_host(identity, []) as host, trio.open_nursery() as nursery:
+        connection = await host.dial(f"/ip4/{order['relay_address']}/tcp/4511/p2p/{order['relay_peer_id']}", relay)
+        stream = await host.open(connection, TRUNK_PROTOCOL)
+        agreed = await shake_hands(stream, identity, connection, dialled=True)
+        link = Link(
+            TRUNK, connection, stream, agreed, identity, adversary.post, adversary, dialled=True, frames_allowed=True
+        )
+        adversary.attach(link)
+        nursery.start_soon(link.run, host)
+        with trio.move_on_after(WITHIN_S):
+            while victim not in adversary.vlan.introductions.peers or not node.group_hops(VLAN):
+                await trio.sleep(0.05)
+                adversary.post(TimePassed())
+            sent = adversary.forge(victim, bytes.fromhex(order["frame"]))
+            await trio.sleep(1)  # for the stream to carry them
+        nursery.cancel_scope.cancel()
+    return sent
 
 
 def send_forged_group_frame(
     *, machine: Namespace, relay_address: str, relay_peer_id: str, state_directory: Path, secret_file: Path,
     victim_peer_id: str, frame: bytes,
-) -> None:  # fmt: skip
-    """Joins the VLAN through the relay and sends `frame` as a group frame sealed under the victim's group key.
+) -> int:  # fmt: skip
+    """Joins the VLAN through the relay and sends `frame` as group frames sealed under the victim's group key.
 
-    The steps, inside `machine`:
-      1. a trunk to the relay with the identity in `state_directory`; a JOIN for the VLAN's group token;
-      2. from Hellos: the victim's sid and generation, hence its group key (SPEC 3.3);
-      3. the frame sealed under that key with a counter far ahead (a window that moved before the signature was checked
-         would now refuse the victim's own frames), signed by the adversary's own key, sent down the tree.
-
-    Raises:
-        LabError: the frame could not be sent.
+    Returns: how many packets were sent.
+    Raises: LabError: none could be sent.
     """
-    raise LabError("adversary.send_forged_group_frame is not written: it needs the node's own modules")
+    order = {
+        "relay_address": relay_address,
+        "relay_peer_id": relay_peer_id,
+        "state_directory": str(state_directory),
+        "secret_file": str(secret_file),
+        "victim_peer_id": victim_peer_id,
+        "frame": frame.hex(),
+    }
+    status, out, errors = machine.try_run(sys.executable, "-m", "netns.adversary", json.dumps(order))
+    if status != 0 or not out.strip().isdigit() or int(out) == 0:
+        raise LabError(f"the adversary sent nothing: exit status {status}, {out.strip()} {errors[-2000:]}")
+    return int(out)
+
+
+if __name__ == "__main__":
+    print(trio.run(_attack, json.loads(sys.argv[1])), flush=True)
+    os._exit(0)  # libp2p's listeners can stay open after run() ends

@@ -145,10 +145,10 @@ def run(lab: Lab, short: bool) -> Figures:
 
 def forged_group_frame(network: Network, red_b: Listener) -> object:
     """A member of red (it has red's secret) at c's machine sends group frames to b as if a had sent them."""
-    before = network.b.status()["forged"]
+    before = network.b.vlan("red")["forged"]
     network.c.terminate()
     marker = new_marker()
-    adversary.send_forged_group_frame(
+    sent = adversary.send_forged_group_frame(
         machine=network.c.namespace,
         relay_address=R_TO_C_IP,
         relay_peer_id=network.relay.peer_id,
@@ -159,9 +159,10 @@ def forged_group_frame(network: Network, red_b: Listener) -> object:
     )
 
     def counted() -> object:
-        after = network.b.status()["forged"]
+        after = network.b.vlan("red")["forged"]
         return after if after != before else None
 
+    require(sent > 0, "the adversary sent nothing")
     seen = wait_for(counted, 10, f"b counts the forged frame (before: {before})", interval_s=0.2)
     time.sleep(SILENCE_S)
     require(red_b.count(marker) == 0, "the forged frame was delivered")

@@ -11,6 +11,7 @@ from peertap.node.tables import Address
 
 PROBE_FIRST_S: Final = 0.05  # ours: a first probe can be lost to a NAT that the other side's probe opens
 PROBE_MOST_S: Final = 1.0  # ours: back on udp within about a second of its return
+WHERE_SEEN: Final = "::"  # SPEC 4.4: in Endpoints, the address at which the neighbour sees us
 MAX_CANDIDATES: Final = 40  # ours: 32 that the neighbour names, some that it was seen at
 
 
@@ -80,10 +81,14 @@ def packed(address: Address) -> tuple[bytes, int]:
     return raw, address[1]
 
 
-def unpacked(ip: bytes, port: int) -> Address | None:
-    """An address out of Endpoints; None where nothing may be sent to."""
+def unpacked(ip: bytes, port: int, seen_at: str | None) -> Address | None:
+    """An address out of Endpoints; None where nothing may be sent to.
+
+    Args:
+        seen_at: the neighbour's IP address as its connection shows it, for WHERE_SEEN.
+    """
     six = ipaddress.IPv6Address(ip)
     one: ipaddress.IPv4Address | ipaddress.IPv6Address = six.ipv4_mapped or six
-    if port == 0 or one.is_multicast or one.is_unspecified:
-        return None
-    return str(one), port
+    if one.is_unspecified:
+        return None if seen_at is None or port == 0 else (seen_at, port)
+    return None if port == 0 or one.is_multicast else (str(one), port)

@@ -7,6 +7,7 @@ contain it.
 """
 
 from collections.abc import Callable, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Final
 
 from peertap.errors import PeerError
@@ -35,7 +36,7 @@ from peertap.node.events import (
     TrunkRekeyed,
     UnknownKidSeen,
 )
-from peertap.node.tables import Address, TableSet
+from peertap.node.tables import Address, Hop, TableSet
 from peertap.node.trunk import Trunk
 from peertap.node.vlan import REFRESH_S, LocalVlan, VlanSettings
 from peertap.types import Token, TrunkId, VlanIndex, VTag
@@ -67,6 +68,7 @@ from peertap.wire.routes import KIND_TREE, KIND_UNICAST, signed_by
 REPLACE_AFTER_S: Final = 1.0  # ours: labels of the newer trunk are bound long before
 TABLE_EXPIRY_S: Final = 60.0  # ours: how often routes are looked through for expired ones
 MEMBER_GONE_S: Final = 300.0  # ours: a member without a route for so long is forgotten, as a MAC ages
+TRANSPORT_RANK: Final = {"tcp": 0, "ws": 1, "quic": 2}  # docs/decisions/0003: what carries frames, and fails, best
 MAX_PINGS: Final = 256  # ours: operator's pings under way
 
 
@@ -85,7 +87,9 @@ class Node:
         now_unix: float,
         payload_bytes: int,
         udp_allowed: bool = True,
+        overlay: Sequence[IPv4Network | IPv6Network] = (),
     ) -> None:
+        """Args: overlay: networks of this node's own VLANs, over which no trunk may run."""
         self.identity: Final = identity
         self.trunks: dict[TrunkId, Trunk] = {}
         self.routes: Final = RouteTable()
@@ -105,6 +109,7 @@ class Node:
         self._tree_tokens: dict[VTag, Token] = {}
         self._payload_bytes = payload_bytes
         self._udp_allowed = udp_allowed
+        self._overlay = tuple(overlay)
         self._compiler = Compiler(self)
         self._out: list[Action] = []
         self._deferred: list[Action] = []
@@ -178,6 +183,10 @@ class Node:
         dues += [vlan.introductions.next_deadline() for vlan in self.vlans.values()]
         return min(due for due in dues if due is not None)
 
+    def group_hops(self, vlan: VlanIndex) -> tuple[Hop, ...]:
+        """Where a VLAN's group frames go now."""
+        return self._compiler.group_hops(self.vlans[vlan])
+
     # Trunks
 
     def _opened(self, event: TrunkOpened, now: float) -> None:
@@ -185,14 +194,20 @@ class Node:
         if self._stopping:
             self._out.append(CloseTrunk(trunk.id, CloseCode.SHUTDOWN, "the node is going down"))
             return
-        for other in self.trunks.values():
-            if other.peer == trunk.peer and self.identity.peer_id < trunk.peer:
-                other.close_at = now + REPLACE_AFTER_S
         self.trunks[trunk.id] = trunk
+        if self.identity.peer_id < trunk.peer:
+            self._keep_one(trunk, now)
         self._log("info", "trunk up", trunk, transport=trunk.transport, dialled=trunk.dialled)
         self._out.append(Send(trunk.id, Policy(self.policy.relays, self.policy.wants_grants)))
         self._out.append(Send(trunk.id, self._endpoints))
         self._deferred.append(Send(trunk.id, self._indexes(event)))
+
+    def _keep_one(self, newest: Trunk, now: float) -> None:
+        """Of the trunks to one peer, the cheapest transport stays, the newest among equals (SPEC 4.5)."""
+        trunks = [one for one in self.trunks.values() if one.peer == newest.peer]
+        kept = min(trunks, key=lambda one: (TRANSPORT_RANK[one.transport], -one.id))
+        for one in trunks:
+            one.close_at = None if one is kept else now + REPLACE_AFTER_S
 
     def _new_epoch(self, trunk: Trunk, event: TrunkRekeyed, now: float) -> None:
         trunk.begin_epoch(event.keys, now)
@@ -254,8 +269,9 @@ class Node:
             case Policy():
                 self._policy(trunk, message)
             case Endpoints():
-                found = (unpacked(ip, port) for ip, port in message.udp)
-                trunk.learn_endpoints([address for address in found if address is not None], message.addresses, now)
+                found = (unpacked(ip, port, trunk.host) for ip, port in message.udp)
+                udp = [one for one in found if one is not None and not self._is_overlay(one)]
+                trunk.learn_endpoints(udp, message.addresses, now)
             case Indexes():
                 trunk.peer_ready(message, now)
             case Grant():
@@ -284,6 +300,10 @@ class Node:
                 trunk.labels.unbind_untrusted(message)
             case _:
                 raise PeerError(f"{type(message).__name__} does not belong here")
+
+    def _is_overlay(self, address: Address) -> bool:
+        ip = ip_address(address[0])
+        return any(ip in network for network in self._overlay if network.version == ip.version)
 
     def _policy(self, trunk: Trunk, message: Policy) -> None:
         trunk.relays = message.relays
@@ -397,7 +417,7 @@ class Node:
             if trunk.is_dead(now):
                 self._close(trunk, CloseCode.TIMEOUT, "nothing heard", now)
             elif trunk.close_at is not None and trunk.close_at <= now:
-                self._close(trunk, CloseCode.REPLACED, "a newer trunk to the same node is up", now)
+                self._close(trunk, CloseCode.REPLACED, "another trunk to the same node is kept", now)
             else:
                 self._out += [Send(trunk.id, ping) for ping in trunk.pings_due(now, self._random)]
                 self._out += [Probe(trunk.id, address) for address in trunk.probes_due(now)]

@@ -95,9 +95,8 @@ class Trunk:
     # Where the neighbour is
 
     def learn_endpoints(self, udp: Sequence[Address], addresses: Sequence[str], now: float) -> None:
-        """The neighbour says where it can be reached; its port also counts at the address that we see it at."""
-        seen = [(self.host, port) for _, port in udp if self.host is not None]
-        self.choice.offer([*seen[:1], *udp], now)
+        """The neighbour says where it can be reached."""
+        self.choice.offer(udp, now)
         self.addresses = tuple(addresses[:MAX_ADDRESSES])
 
     def probes_due(self, now: float) -> list[Address]:

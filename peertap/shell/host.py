@@ -158,7 +158,7 @@ class Host:
         if raw is None:
             return None
         family = raw.get_transport_family()
-        transport = "quic" if "quic" in family else "tcp" if family == "tcp" else "ws"
+        transport = {"tcp": "tcp", "udp": "quic", "quic-v1": "quic"}.get(family, "ws")
         remote = raw_stream.get_remote_address()
         return Connection(PeerId(muxed.peer_id.to_bytes()), transport, None if remote is None else remote[0], raw)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import TYPE_CHECKING, Final
@@ -37,8 +37,11 @@ class LocalAddress:
         return f"/ip{self.address.version}/{self.address.ip}"
 
 
-def local_addresses() -> list[LocalAddress]:
-    """Returns the addresses of the interfaces that are up, without TAP and TUN devices.
+def local_addresses(*, without: Collection[str] | None = None) -> list[LocalAddress]:
+    """Returns the addresses of the interfaces that are up.
+
+    Args:
+        without: Names of interfaces to leave out; None: all TAP and TUN devices.
 
     Raises:
         DeviceError: The kernel does not say.
@@ -49,17 +52,19 @@ def local_addresses() -> list[LocalAddress]:
 
     try:
         with IPRoute() as netlink:
-            found = list(_usable(netlink))
+            found = list(_usable(netlink, without))
     except (OSError, NetlinkError) as error:
         raise DeviceError(f"this machine's addresses cannot be listed: {error}") from None
     return sorted(found, key=lambda one: (not one.has_default_route, one.address.is_private, one.address.version))
 
 
-def _usable(netlink: IPRoute) -> Iterator[LocalAddress]:
+def _usable(netlink: IPRoute, without: Collection[str] | None) -> Iterator[LocalAddress]:
     names: dict[int, str] = {}
     for link in netlink.get_links():
-        if link["state"] == "up" and link.get(("linkinfo", "kind")) != "tun":
-            names[link["index"]] = link.get("ifname")
+        name = link.get("ifname")
+        left_out = link.get(("linkinfo", "kind")) == "tun" if without is None else name in without
+        if link["state"] == "up" and not left_out:
+            names[link["index"]] = name
     routed = {route.get("oif") for route in netlink.get_routes(table=_RT_TABLE_MAIN) if route["dst_len"] == 0}
     for entry in netlink.get_addr():
         name = names.get(entry["index"])

@@ -34,6 +34,7 @@ CLOSE_S: Final = 0.3  # ours: for the last record to get out
 FRAMES_S: Final = 5.0  # ours: for the frame stream to open
 FRAMES_PROOF_BYTES: Final = 32
 READ_BYTES: Final = 65_536
+GONE: Final = "the neighbour went away"
 
 
 class FrameCarrier(Protocol):
@@ -129,7 +130,7 @@ class Link:
         self.number: Final = number
         self.connection: Final = connection
         self.dialled: Final = dialled
-        self.closed_reason = "the neighbour went away"
+        self.closed_reason = GONE
         self.frames_ready = trio.Event()  # replaced each time the data plane has a batch
         self.epoch = 0
         self._keyed_at = trio.current_time()
@@ -137,7 +138,7 @@ class Link:
         self._identity = identity
         self._post = post
         self._carrier = carrier
-        self._agreed = agreed
+        self.agreed = agreed
         self._sender = RecordSender(agreed.control_send, agreed.aead)
         self._receiver = RecordReceiver(agreed.control_receive, agreed.aead)
         self._rekeying = Rekeying(identity, os.urandom, agreed)
@@ -172,7 +173,7 @@ class Link:
     @property
     def frames_proof(self) -> bytes:
         """What the dialler says first on the frame stream (SPEC 4.6)."""
-        return expand(self._agreed.prk, "frames", length=FRAMES_PROOF_BYTES)
+        return expand(self.agreed.prk, "frames", length=FRAMES_PROOF_BYTES)
 
     async def adopt_frames(self, stream: Stream, proof: bytes) -> bool:
         """The listener's side of a frame stream: whether it is this trunk's; returns when the trunk ends."""
@@ -185,7 +186,7 @@ class Link:
 
     async def run(self, host: Host) -> None:
         """Runs until the trunk ends; never raises for what the other side does."""
-        keys = HopKeys(0, self._agreed)
+        keys = HopKeys(0, self.agreed)
         self._post(
             TrunkOpened(
                 trunk=self.number,
@@ -205,7 +206,9 @@ class Link:
                     if self._rekeying.begins:
                         nursery.start_soon(self._guard, self._rekey_in_time)
                     if self._carries_frames:
-                        nursery.start_soon(self._guard, self._run_frames, host)
+                        nursery.start_soon(self._guard, self._open_frames, host)
+                        nursery.start_soon(self._guard, self._read_frames)
+                        nursery.start_soon(self._guard, self._write_frames)
         finally:
             self._ended.set()
             with trio.CancelScope(shield=True):
@@ -217,22 +220,29 @@ class Link:
     # Inside
 
     async def _guard(self, task: Callable[..., Awaitable[None]], *arguments: object) -> None:
-        """Runs one task of the trunk; however it ends, the trunk ends."""
+        """Runs one task of the trunk; when it fails, the trunk ends, and nothing gets out of it."""
         try:
             await task(*arguments)
         except TrunkError as error:
             self._end(str(error))
         except (PeerError, DecodeError) as error:
-            self._end(f"the neighbour broke the protocol: {error}")
             with trio.move_on_after(CLOSE_S) as scope:
                 scope.shield = True
                 code = error.code if isinstance(error, HandshakeFailed) else CloseCode.MALFORMED
-                await self._stream.write(self._sender.seal(emit(Close(code, str(error)))))
-        self._scope.cancel()
+                await self._say_goodbye(Close(code, str(error)))
+            self._end(f"the neighbour broke the protocol: {error}")
+
+    async def _say_goodbye(self, message: Close) -> None:
+        try:
+            await self._stream.write(self._sender.seal(emit(message)))
+        except TrunkError:
+            pass  # it is gone already
 
     def _end(self, reason: str) -> None:
-        if not self._scope.cancel_called and self.closed_reason == "the neighbour went away":
+        """Ends the trunk; the first reason stays."""
+        if not self._scope.cancel_called and self.closed_reason == GONE:
             self.closed_reason = reason
+        self._scope.cancel()
 
     async def _read_records(self) -> None:
         while True:
@@ -251,6 +261,7 @@ class Link:
     async def _write_records(self) -> None:
         async for message in self._queue_out:
             if message is None:
+                self._scope.cancel()
                 return
             if isinstance(message, _Switch):
                 self._sender.rekey(message.key, message.aead)
@@ -286,22 +297,25 @@ class Link:
         """Begins a rekey now; only the end with the lower peer ID does."""
         self.send(self._rekeying.begin())
 
-    async def _run_frames(self, host: Host) -> None:
-        """Moves sealed batches between the data plane and the frame stream."""
-        if self.dialled:
-            with trio.move_on_after(FRAMES_S):
-                self._frames = await host.open(self.connection, FRAMES_PROTOCOL)
-                await self._frames.write(self.frames_proof)
-        else:
-            with trio.move_on_after(FRAMES_S):
-                await self._frames_arrived.wait()
+    async def _open_frames(self, host: Host) -> None:
+        """Opens the frame stream, or waits for the neighbour to do so."""
+        with trio.move_on_after(FRAMES_S):
+            if self.dialled:
+                stream = await host.open(self.connection, FRAMES_PROTOCOL)
+                await stream.write(self.frames_proof)
+                self._frames = stream
+                self._frames_arrived.set()
+            await self._frames_arrived.wait()
         if self._frames is None:
             raise TrunkError("the frame stream did not open in time")
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._read_frames, self._frames)
-            nursery.start_soon(self._write_frames, self._frames)
 
-    async def _read_frames(self, stream: Stream) -> None:
+    async def _frame_stream(self) -> Stream:
+        while self._frames is None:
+            await self._frames_arrived.wait()
+        return self._frames
+
+    async def _read_frames(self) -> None:
+        stream = await self._frame_stream()
         buffer = bytearray()
         while True:
             data = await stream.read_some(READ_BYTES)
@@ -313,7 +327,8 @@ class Link:
                 self._carrier.stream_put(self.number, bytes(memoryview(buffer)[:whole]))
                 del buffer[:whole]
 
-    async def _write_frames(self, stream: Stream) -> None:
+    async def _write_frames(self) -> None:
+        stream = await self._frame_stream()
         while True:
             batch = self._carrier.stream_take(self.number)
             if batch is None:

@@ -20,7 +20,7 @@ from peertap.errors import DeviceError, PeerTapError, TrunkError
 from peertap.identity.node import NodeIdentity, format_peer_id
 from peertap.mesh.policy import Mode, RelayPolicy
 from peertap.node.actions import Action, Apply, CloseTrunk, Log, Probe, ReportPing, Send, SendControl, SendIntro
-from peertap.node.carrier import packed
+from peertap.node.carrier import WHERE_SEEN, packed
 from peertap.node.events import Event, PingAsked, PolicyChanged, StopAsked, TimePassed, TrunkClosed
 from peertap.node.node import Node
 from peertap.node.vlan import VlanSettings
@@ -30,7 +30,7 @@ from peertap.shell import admin
 from peertap.shell.dataplane import DataPlane
 from peertap.shell.dial import Dialling
 from peertap.shell.host import FRAMES_PROTOCOL, TRUNK_PROTOCOL, Connection, Stream, running_host
-from peertap.shell.interfaces import local_addresses
+from peertap.shell.interfaces import LocalAddress, local_addresses
 from peertap.shell.link import FRAMES_PROOF_BYTES, FRAMES_S, Link, shake_hands
 from peertap.shell.lock import lock_node
 from peertap.shell.notify import notify, watchdog_gap_s
@@ -138,7 +138,7 @@ class Runtime:
     def _new_node(self, identity: NodeIdentity, memberships: Sequence[StaticMembership]) -> Node:
         config = self._config
         port = self._data_plane.engine.udp_port
-        addresses = [str(one.address.ip) for one in local_addresses()]
+        addresses = [WHERE_SEEN, *(str(one.address.ip) for one in self._underlay_addresses())]
         udp_allowed = config.carrier == "auto" and config.listen.udp is not None
         candidates = [packed((address, port)) for address in addresses][:MAX_ENDPOINTS] if udp_allowed else []
         settings = [
@@ -156,17 +156,22 @@ class Runtime:
             now_unix=time.time(),
             payload_bytes=config.underlay_mtu - UDP_IPV6_BYTES,
             udp_allowed=udp_allowed,
+            overlay=[address.network for vlan in config.vlans for address in vlan.tap.address],
         )
 
     def _listening(self) -> list[str]:
         """Addresses that others can dial, as far as this machine knows."""
         listen, out = self._config.listen, []
-        for one in local_addresses():
+        for one in self._underlay_addresses():
             base, tail = one.multiaddr, f"/p2p/{self._identity.text}"
             out += [f"{base}/tcp/{listen.tcp}{tail}"] if listen.tcp else []
             out += [f"{base}/tcp/{listen.websocket}/ws{tail}"] if listen.websocket else []
             out += [f"{base}/udp/{listen.quic}/quic-v1{tail}"] if listen.quic else []
         return out[:16]
+
+    def _underlay_addresses(self) -> list[LocalAddress]:
+        """Where others may reach this machine: not over the node's own VLANs."""
+        return local_addresses(without=[vlan.tap.name for vlan in self._config.vlans])
 
     def _open_taps(self, memberships: Sequence[StaticMembership]) -> None:
         for number, vlan in enumerate(self._config.vlans, start=1):
@@ -226,22 +231,34 @@ class Runtime:
     # Trunks
 
     async def _accepted(self, connection: Connection, stream: Stream) -> None:
-        """A neighbour opened a trunk."""
+        """A neighbour opened a trunk; runs it until it ends."""
         if self._handshakes >= MAX_HANDSHAKES:
             await stream.close()
             return
-        await self._run_trunk(connection, stream, dialled=False)
+        try:
+            link = await self._new_link(connection, stream, dialled=False)
+        except TrunkError:
+            return
+        await self._run_link(link)
 
     async def _dialled(self, connection: Connection) -> None:
+        """Makes a trunk of a connection that we dialled.
+
+        Raises: TrunkError.
+        """
         try:
             stream = await self._host.open(connection, TRUNK_PROTOCOL)
-        except TrunkError as error:
-            self._dial_failed(connection.peer, str(error))
+        except TrunkError:
             await connection.close()
-            return
-        await self._run_trunk(connection, stream, dialled=True)
+            raise
+        link = await self._new_link(connection, stream, dialled=True)
+        self._nursery.start_soon(self._run_link, link)
 
-    async def _run_trunk(self, connection: Connection, stream: Stream, *, dialled: bool) -> None:
+    async def _new_link(self, connection: Connection, stream: Stream, *, dialled: bool) -> Link:
+        """Shakes hands.
+
+        Raises: TrunkError.
+        """
         self._handshakes += 1
         try:
             agreed = await shake_hands(stream, self._identity, connection, dialled=dialled)
@@ -249,32 +266,34 @@ class Runtime:
             self._log.warning("handshake failed", peer=format_peer_id(connection.peer), reason=str(error))
             await stream.close()
             await connection.close()
-            return
+            raise TrunkError(str(error)) from None
         finally:
             self._handshakes -= 1
         self._last_trunk += 1
-        number = TrunkId(self._last_trunk)
         link = Link(
-            number, connection, stream, agreed, self._identity, self.post, self._data_plane.engine,
+            TrunkId(self._last_trunk), connection, stream, agreed, self._identity, self.post, self._data_plane.engine,
             dialled=dialled, frames_allowed=True,
         )  # fmt: skip
-        self._links[number] = link
-        dialling = self._dialling.get(connection.peer)
-        if dialling is not None:
-            dialling[0].trunk_up()
+        self._links[link.number] = link
+        if connection.peer in self._dialling:
+            self._dialling[connection.peer][0].trunk_up(connection.transport)
         self._failures.pop(connection.peer, None)
+        return link
+
+    async def _run_link(self, link: Link) -> None:
         try:
             await link.run(self._host)
         finally:
-            trunk = self.node.trunks.get(number)
-            if dialling is not None and trunk is not None:
-                dialling[0].learn(trunk.addresses)
-            del self._links[number]
+            peer, trunk = link.connection.peer, self.node.trunks.get(link.number)
+            del self._links[link.number]
             if not self._links and self._stopping:
                 self._no_links.set()
-            if dialling is not None:
-                dialling[0].trunk_down()
-            self.post(TrunkClosed(number, link.closed_reason))
+            if peer in self._dialling:
+                dialling = self._dialling[peer][0]
+                if trunk is not None and trunk.addresses:
+                    dialling.learn(trunk.addresses)
+                dialling.trunk_down(link.connection.transport)
+            self.post(TrunkClosed(link.number, link.closed_reason))
 
     async def _accepted_frames(self, connection: Connection, stream: Stream) -> None:
         """A neighbour opened the frame stream of a trunk on the same connection."""
@@ -299,9 +318,9 @@ class Runtime:
         for peer, addresses in wanted.items():
             if peer not in self._dialling and peer != self._identity.peer_id:
                 dialling = Dialling(self._host, peer, addresses, self._dialled, self._dial_failed)
-                for trunk in self.node.trunks.values():
-                    if trunk.peer == peer:
-                        dialling.trunk_up()
+                for link in self._links.values():
+                    if link.connection.peer == peer:
+                        dialling.trunk_up(link.connection.transport)
                 scope = trio.CancelScope()
                 self._dialling[peer] = (dialling, scope, addresses)
                 self._nursery.start_soon(self._dial, dialling, scope)

@@ -71,16 +71,31 @@ pub fn seal_frame(
     token: &Token,
     content_type: ContentType,
 ) -> Result<(usize, [u8; NONCE_BYTES]), DropReason> {
+    let salt = match key.signer() {
+        Some(_) => crate::sys::random().map_err(|_| DropReason::KeyExhausted)?,
+        None => [0; 16],
+    };
+    seal_frame_salted(slot, end, key, token, content_type, &salt)
+}
+
+/// `seal_frame` with a given salt of the group trailer, for vectors; everyone else needs a random one.
+pub fn seal_frame_salted(
+    slot: &mut [u8],
+    end: usize,
+    key: &SendKey,
+    token: &Token,
+    content_type: ContentType,
+    salt: &[u8; 16],
+) -> Result<(usize, [u8; NONCE_BYTES]), DropReason> {
     let nonce = key.take_nonce()?;
     let aad = frame_aad(key.names(), token, &nonce);
     slot[BODY_AT] = content_type as u8;
     slot[BODY_AT + 1] = 0;
     let mut end = end;
     if let Some(signer) = key.signer() {
-        let salt = crate::sys::random::<16>().map_err(|_| DropReason::KeyExhausted)?;
-        let root = trailer::leaf(&salt, &aad, content_type as u8, 0, &slot[CONTENT_AT..end]);
-        let signature = signer.sign(&trailer::message(key.names(), key.kid(), &salt, 0, &root));
-        trailer::emit_single(&mut slot[end..end + SENT_TRAILER_BYTES], &salt, &signature);
+        let root = trailer::leaf(salt, &aad, content_type as u8, 0, &slot[CONTENT_AT..end]);
+        let signature = signer.sign(&trailer::message(key.names(), key.kid(), salt, 0, &root));
+        trailer::emit_single(&mut slot[end..end + SENT_TRAILER_BYTES], salt, &signature);
         end += SENT_TRAILER_BYTES;
     }
     let tag = key.aead().seal(&nonce, &aad, &mut slot[BODY_AT..end]);

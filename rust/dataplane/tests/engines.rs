@@ -186,7 +186,11 @@ impl Wire {
         socket.set_read_timeout(Some(WAIT)).unwrap();
         let port = socket.local_addr().unwrap().port();
         let b = two.b.engine.udp_port();
-        two.apply_a(Carrier::Udp, port, false);
+        // No stream to fall back to: nobody answers A's probes here.
+        let mut trunk = trunk(1, 2, Carrier::Udp, Some(port), 1432);
+        std::sync::Arc::get_mut(&mut trunk).unwrap().send_stream = None;
+        let vlan = vlan(1, vec![two.port_a], false, vec![member(1, 2, 2, 1432)], vec![(2, GROUP_LABEL)]);
+        two.a.apply(vec![trunk], vec![vlan], vec![]);
         two.apply_b(Carrier::Udp, port, false);
         Self(socket, b)
     }
@@ -429,6 +433,7 @@ fn a_trace_tells_the_steps_of_a_frame() {
     two.tap_a.send(&frame(GROUP, mac(1), 60)); // not followed at A
     two.tap_a.send(&frame(mac(2), mac(1), 60));
     two.tap_b.receive_within(WAIT);
+    two.tap_b.expect(&frame(mac(2), mac(1), 60));
     two.b.wait(|e| matches!(e, Event::Trace { step: "open", .. }));
     two.b.wait(|e| matches!(e, Event::Trace { step: "port write", .. }));
     let mut steps: Vec<_> = two.a.engine.events().into_iter().chain(two.a.events.drain(..)).collect();
