@@ -1,7 +1,7 @@
 # Every target that needs it makes the machine and the checkout ready first (tools/setup.sh); that can be repeated.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help setup demo test test-full lint clean
+.PHONY: help setup demo test test-full lint install uninstall clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -20,6 +20,12 @@ test-full: setup ## the same with the long forms
 
 lint: setup ## formatters, linters and type checkers only
 	@. .venv/env.sh && exec tools/test.sh --lint
+
+install: setup ## install PeerTap on this machine (as root): /opt/peertap, /usr/local/bin/peertap, a systemd unit
+	@. .venv/env.sh && exec tools/install.sh
+
+uninstall: ## take that away again; configuration and state stay
+	@tools/install.sh --remove
 
 clean: ## remove all that was built, .venv too
 	rm -rf .venv target netns/emulator/target .mypy_cache .ruff_cache .pytest_cache .hypothesis

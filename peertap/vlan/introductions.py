@@ -42,6 +42,8 @@ CHALLENGE_STEP_S: Final = 5.0  # ours: a new one every 5 s, so that each is offe
 ANSWER_GAP_S: Final = 1.0  # PROTOCOL 2: at most one answer per member and second
 UNKNOWN_KID_GAP_S: Final = 2.0  # PROTOCOL 2: at most one Hello in 2 s for unknown kids, doubling
 UNKNOWN_KID_GAP_MOST_S: Final = 300.0  # PROTOCOL 2
+REPEAT_FIRST_S: Final = 1.0  # ours: a Hello to the group is said again, each time four times later, for those who
+REPEAT_MOST_S: Final = 300.0  # missed it; who knows us does not answer
 VERIFICATIONS_PER_S: Final = 64  # PROTOCOL 2
 RETRY_FIRST_S: Final = 0.1  # ours: about ten round trips of a near relay
 RETRY_MOST_S: Final = 2.0  # ours
@@ -148,11 +150,15 @@ class Introductions:
         self._messages = 0
         self._unknown_gap_s = UNKNOWN_KID_GAP_S
         self._unknown_from = float("-inf")
+        self._repeat_gap_s = REPEAT_FIRST_S
+        self._repeat_at: float | None = None
 
     # What happens
 
     def edge_up(self, now: float) -> list[SendIntro]:
-        """An own tree edge came up: introduce ourselves to the group."""
+        """An own tree edge came up: introduce ourselves to the group, and again, in case that is lost."""
+        self._repeat_gap_s = REPEAT_FIRST_S
+        self._repeat_at = now + self._repeat_gap_s
         return self._to_group(self._hello(now))
 
     def unknown_kid(self, kid: bytes, now: float) -> list[SendIntro]:
@@ -205,7 +211,8 @@ class Introductions:
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do."""
-        dues = [candidate.due_at for candidate in self._candidates.values()]
+        dues = [self._repeat_at] if self._repeat_at is not None else []
+        dues += [candidate.due_at for candidate in self._candidates.values()]
         dues += [peer.pending.due_at for peer in self.peers.values() if peer.pending is not None]
         dues += [until for peer in self.peers.values() for _, until in peer.pair_receive[1:]]
         return min(dues, default=None)
@@ -213,6 +220,10 @@ class Introductions:
     def tick(self, now: float) -> list[SendIntro]:
         """Repeats what has not been answered, and drops keys whose time is over."""
         out: list[SendIntro] = []
+        if self._repeat_at is not None and self._repeat_at <= now:
+            self._repeat_gap_s = min(4 * self._repeat_gap_s, REPEAT_MOST_S)
+            self._repeat_at = now + self._repeat_gap_s
+            out += self._to_group(self._hello(now))
         for sid, candidate in list(self._candidates.items()):
             if candidate.due_at <= now:
                 candidate.tries += 1

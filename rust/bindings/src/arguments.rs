@@ -27,9 +27,9 @@ impl<'py, T: TryFrom<i64>> FromPyObject<'_, 'py> for Int<T> {
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         let range = || PyValueError::new_err(format!("{} is out of range", &*object));
-        let value = object.extract::<i64>().map_err(|error| {
-            if error.is_instance_of::<PyOverflowError>(object.py()) { range() } else { error }
-        })?;
+        let value = object
+            .extract::<i64>()
+            .map_err(|error| if error.is_instance_of::<PyOverflowError>(object.py()) { range() } else { error })?;
         T::try_from(value).map(Self).map_err(|_| range())
     }
 }

@@ -54,13 +54,7 @@ impl Engine {
     }
 
     /// Sends an INTRO body (as from hello_seal) by each (trunk id, label).
-    fn send_intro(
-        &self,
-        py: Python<'_>,
-        hops: Vec<(Int<u32>, Int<u32>)>,
-        nonce: &[u8],
-        sealed: &[u8],
-    ) -> PyResult<()> {
+    fn send_intro(&self, py: Python<'_>, hops: Vec<(Int<u32>, Int<u32>)>, nonce: &[u8], sealed: &[u8]) -> PyResult<()> {
         let (hops, nonce) = (hops.into_iter().map(hop).collect::<Vec<_>>(), bytes("nonce", nonce)?);
         py.detach(|| self.0.send_intro(&hops, nonce, sealed)).map_err(to_python)
     }

@@ -17,9 +17,7 @@ mod _core {
     #[pymodule_export]
     use super::engine::Engine;
     #[pymodule_export]
-    use super::keys::{
-        FrameSigner, HopReceiveKey, HopSendKey, ReceiveKey, SendKey, StaticSecret, VlanKeys,
-    };
+    use super::keys::{FrameSigner, HopReceiveKey, HopSendKey, ReceiveKey, SendKey, StaticSecret, VlanKeys};
     #[pymodule_export]
     use super::tables::{Label, Member, Tables, Trunk, Vlan};
     use pyo3::prelude::*;

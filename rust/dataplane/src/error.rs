@@ -44,7 +44,5 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// A slice as an array of exactly N bytes, or an error that names the argument.
 pub fn exactly<const N: usize>(name: &str, bytes: &[u8]) -> Result<[u8; N]> {
-    bytes
-        .try_into()
-        .map_err(|_| Error::argument(format!("{name} must be {N} bytes, not {}", bytes.len())))
+    bytes.try_into().map_err(|_| Error::argument(format!("{name} must be {N} bytes, not {}", bytes.len())))
 }

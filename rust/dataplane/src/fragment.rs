@@ -53,7 +53,8 @@ impl<'a> Fragment<'a> {
 
 /// Cuts a message into pieces of at most `piece_bytes`; None when it would take more than 64.
 pub fn split(message: &[u8], id: u32, piece_bytes: usize) -> Option<impl Iterator<Item = Fragment<'_>>> {
-    let fits = message.len() <= MAX_MESSAGE_BYTES && piece_bytes > 0 && message.len().div_ceil(piece_bytes) <= MAX_FRAGMENTS;
+    let fits =
+        message.len() <= MAX_MESSAGE_BYTES && piece_bytes > 0 && message.len().div_ceil(piece_bytes) <= MAX_FRAGMENTS;
     let total = message.len() as u32;
     fits.then(|| {
         message.chunks(piece_bytes).enumerate().map(move |(n, bytes)| Fragment {
@@ -213,11 +214,9 @@ mod tests {
                 let mut content = [0; FRAGMENT_HEADER_BYTES].to_vec();
                 Fragment { id, offset, total, bytes: &[] }.emit_header(&mut content);
                 content.extend(bytes);
-                if let Some(fragment) = Fragment::parse_untrusted(&content) {
-                    if let Some(whole) = reassembler.add(key(member, id), &fragment, now, |_| ()) {
-                        prop_assert_eq!(whole.len(), total as usize);
-                    }
-                }
+                let fragment = Fragment::parse_untrusted(&content);
+                let whole = fragment.and_then(|f| reassembler.add(key(member, id), &f, now, |_| ()));
+                prop_assert!(whole.is_none_or(|w| w.len() == total as usize));
                 prop_assert!(reassembler.partial.len() <= MAX_PER_VLAN);
                 for m in 0..12 {
                     prop_assert!(reassembler.partial.keys().filter(|k| k.member == m).count() <= MAX_PER_SENDER);

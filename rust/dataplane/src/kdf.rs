@@ -77,9 +77,7 @@ mod tests {
         assert_eq!(*expand(&[7; 32], "label", &[b"abc", b""]), want);
     }
 
-    fn hkdf_bytes<'a>(
-        want: &'a mut [u8; 32],
-    ) -> impl FnOnce(hkdf::Okm<'_, &'static aws_lc_rs::aead::Algorithm>) + 'a {
+    fn hkdf_bytes<'a>(want: &'a mut [u8; 32]) -> impl FnOnce(hkdf::Okm<'_, &'static aws_lc_rs::aead::Algorithm>) + 'a {
         |okm| {
             struct L;
             impl hkdf::KeyType for L {

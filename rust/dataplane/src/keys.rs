@@ -37,9 +37,7 @@ impl FrameSigner {
 
     /// The key of a seed.
     pub fn from_seed(seed: &[u8; 32]) -> Result<Self> {
-        Ed25519KeyPair::from_seed_unchecked(seed)
-            .map(Self)
-            .map_err(|_| Error::argument("this Ed25519 seed is refused"))
+        Ed25519KeyPair::from_seed_unchecked(seed).map(Self).map_err(|_| Error::argument("this Ed25519 seed is refused"))
     }
 
     /// The public key.
@@ -112,8 +110,7 @@ impl SendKey {
 
     /// True once, when the generation should step.
     pub(crate) fn step_is_due(&self) -> bool {
-        self.counter.load(Ordering::Relaxed) >= GENERATION_STEP
-            && !self.step_told.swap(true, Ordering::Relaxed)
+        self.counter.load(Ordering::Relaxed) >= GENERATION_STEP && !self.step_told.swap(true, Ordering::Relaxed)
     }
 
     /// Moves the counter forward, so that a test reaches its limits.

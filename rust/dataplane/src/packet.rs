@@ -193,10 +193,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn keys() -> (HopSendKey, HopReceiveKey) {
-        (
-            HopSendKey::new(9, &[3; 32], Aead::Aes256Gcm),
-            HopReceiveKey::new(9, &[3; 32], Aead::Aes256Gcm),
-        )
+        (HopSendKey::new(9, &[3; 32], Aead::Aes256Gcm), HopReceiveKey::new(9, &[3; 32], Aead::Aes256Gcm))
     }
 
     proptest! {

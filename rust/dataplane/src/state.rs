@@ -148,7 +148,11 @@ impl VlanState {
     }
 
     /// The counters of the members in the tables; those of others are forgotten, like forged counts of gone trunks.
-    pub fn retain(&self, members: impl Iterator<Item = MemberId>, is_trunk: impl Fn(TrunkId) -> bool) -> Vec<Arc<MemberCounters>> {
+    pub fn retain(
+        &self,
+        members: impl Iterator<Item = MemberId>,
+        is_trunk: impl Fn(TrunkId) -> bool,
+    ) -> Vec<Arc<MemberCounters>> {
         lock(&self.forged).retain(|&trunk, _| is_trunk(trunk));
         let mut known = lock(&self.members);
         let mut kept = HashMap::new();

@@ -162,10 +162,7 @@ impl Epoll {
             libc::epoll_wait(self.fd.as_raw_fd(), self.events.as_mut_ptr(), self.events.len() as libc::c_int, timeout)
         };
         let bad = (libc::EPOLLHUP | libc::EPOLLERR | libc::EPOLLRDHUP) as u32;
-        self.events[..n.max(0) as usize]
-            .iter()
-            .map(|e| Ready { token: e.u64, hung_up: e.events & bad != 0 })
-            .collect()
+        self.events[..n.max(0) as usize].iter().map(|e| Ready { token: e.u64, hung_up: e.events & bad != 0 }).collect()
     }
 }
 
@@ -232,9 +229,7 @@ fn set_option(fd: &OwnedFd, level: libc::c_int, name: libc::c_int, value: i32) -
 fn get_option(fd: &OwnedFd, name: libc::c_int) -> io::Result<u32> {
     let (mut value, mut length) = (0u32, size_of::<u32>() as libc::socklen_t);
     // SAFETY: value and length live through the call; the length says the value's size.
-    check(unsafe {
-        libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, name, (&raw mut value).cast(), &mut length)
-    })?;
+    check(unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, name, (&raw mut value).cast(), &mut length) })?;
     Ok(value)
 }
 

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::Token;
 use crate::aead::{Aead, AeadKey, NONCE_BYTES, TAG_BYTES};
 use crate::error::{Error, Result, exactly};
 use crate::frame::Mac;
 use crate::kdf::{Secret, expand, expand_name, extract, h16};
 use crate::keys::{FrameSigner, Names, ReceiveKey, SendKey};
 use crate::seal::frame_aad;
-use crate::Token;
 
 /// Bytes of a sid (SPEC 3.3).
 pub const SID_BYTES: usize = 16;
@@ -111,7 +111,14 @@ impl VlanKeys {
     }
 
     /// Our group key.
-    pub fn group_sender(&self, member: &[u8], sid: &[u8], generation: u32, aead: Aead, signer: Arc<FrameSigner>) -> Result<SendKey> {
+    pub fn group_sender(
+        &self,
+        member: &[u8],
+        sid: &[u8],
+        generation: u32,
+        aead: Aead,
+        signer: Arc<FrameSigner>,
+    ) -> Result<SendKey> {
         let g = self.group_secret(member, sid, generation, aead)?;
         Ok(SendKey::new(&g, aead, self.names, Some(signer)))
     }
@@ -132,7 +139,13 @@ impl VlanKeys {
     }
 
     /// Our pair key and the confirmation that the other side must send.
-    pub fn pair_sender(&self, secret: &[u8], info: &[u8], sealed_hash: &[u8], aead: Aead) -> Result<(SendKey, [u8; CONFIRM_BYTES])> {
+    pub fn pair_sender(
+        &self,
+        secret: &[u8],
+        info: &[u8],
+        sealed_hash: &[u8],
+        aead: Aead,
+    ) -> Result<(SendKey, [u8; CONFIRM_BYTES])> {
         let g = self.pair_secret(secret, info, sealed_hash, aead)?;
         Ok((SendKey::new(&g, aead, self.names, None), expand_name(&g[..], "confirm", &[])))
     }
@@ -211,9 +224,16 @@ mod tests {
     fn another_sid_generation_or_aead_gives_another_group_key() {
         let keys = keys();
         let kid = |sid: u8, generation, aead| {
-            keys.group_receiver(b"m", &[sid; 16], generation, aead, &FrameSigner::from_seed(&[1; 32]).unwrap().public(), 0)
-                .unwrap()
-                .kid()
+            keys.group_receiver(
+                b"m",
+                &[sid; 16],
+                generation,
+                aead,
+                &FrameSigner::from_seed(&[1; 32]).unwrap().public(),
+                0,
+            )
+            .unwrap()
+            .kid()
         };
         let first = kid(1, 0, Aead::Aes256Gcm);
         assert_eq!(first, kid(1, 0, Aead::Aes256Gcm));

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use peertap_dataplane::aead::Aead;
 use peertap_dataplane::kdf::{Secret, expand, extract, h16};
 use peertap_dataplane::keys::{FrameSigner, HopSendKey};
-use peertap_dataplane::packet::{FLAG_INTRO, HOP_LIMIT, HopFields, INNER_TAG_AT, seal_hop, seal_probe, seal_probe_reply};
+use peertap_dataplane::packet::{
+    FLAG_INTRO, HOP_LIMIT, HopFields, INNER_TAG_AT, seal_hop, seal_probe, seal_probe_reply,
+};
 use peertap_dataplane::seal::{CONTENT_AT, ContentType, seal_frame_salted};
 use peertap_dataplane::udp::Address;
 use peertap_dataplane::vlan_keys::StaticSecret;

@@ -229,13 +229,8 @@ impl Delivery {
         let current = candidates.iter().find(|(_, key)| Arc::ptr_eq(key, &job.key));
         let (member_at, key) = current.ok_or(DropReason::Revoked)?;
         key.window().accept(job.counter)?;
-        let content = Content {
-            vlan_at,
-            member_at: *member_at,
-            kid,
-            content_type: job.content_type,
-            bytes: &job.content,
-        };
+        let content =
+            Content { vlan_at, member_at: *member_at, kid, content_type: job.content_type, bytes: &job.content };
         self.content(live, &content, now)
     }
 
@@ -337,7 +332,10 @@ impl Delivery {
         let frame = (content_type == ContentType::Frame).then_some(bytes);
         self.shared.say(frame, spec.id, "open", || {
             let (trunk, label, member) = (came.trunk, came.fields.label, spec.members[came.member_at].id);
-            format!("trunk {trunk} label {label} {kind} member {member} {content_type:?} {}", name_of(&came.fields.nonce))
+            format!(
+                "trunk {trunk} label {label} {kind} member {member} {content_type:?} {}",
+                name_of(&came.fields.nonce)
+            )
         });
     }
 }

@@ -13,9 +13,7 @@ use super::{READS_PER_TURN, SLOT_BYTES};
 use crate::drops::DropReason;
 use crate::events::Event;
 use crate::keys::HopReceiveKey;
-use crate::packet::{
-    self, FLAG_INTRO, HopFields, MIN_FRAME_PACKET_BYTES, PROBE_BYTES, PROBE_REPLY_BYTES, PacketType,
-};
+use crate::packet::{self, FLAG_INTRO, HopFields, MIN_FRAME_PACKET_BYTES, PROBE_BYTES, PROBE_REPLY_BYTES, PacketType};
 use crate::stream::Lane;
 use crate::sys::{self, Epoll};
 use crate::tables::Label;

@@ -62,7 +62,7 @@ pub struct Engine {
 impl Engine {
     /// Opens the UDP socket and starts the threads. Learned MACs are forgotten after `mac_age_s` seconds.
     pub fn start(udp_port: u16, mac_age_s: f64) -> Result<Self> {
-        if !(mac_age_s >= 1.0 && mac_age_s <= 1e6) {
+        if !(1.0..=1e6).contains(&mac_age_s) {
             return Err(Error::argument(format!("mac_age_s must be 1 to 1,000,000 seconds, not {mac_age_s}")));
         }
         let shared = Arc::new(Shared::open(udp_port)?);

@@ -149,7 +149,7 @@ impl Outbound {
                     return;
                 }
                 Read::Frame(length) => {
-                    let result = self.from_port(live, &port, CONTENT_AT + length, now);
+                    let result = self.on_frame(live, &port, CONTENT_AT + length, now);
                     self.shared.count(result);
                 }
                 Read::Empty => return,
@@ -169,7 +169,7 @@ impl Outbound {
     }
 
     /// One frame, in the slot at `CONTENT_AT..end`.
-    fn from_port(&mut self, live: &Live, port: &Port, end: usize, now: Nanos) -> Result<(), DropReason> {
+    fn on_frame(&mut self, live: &Live, port: &Port, end: usize, now: Nanos) -> Result<(), DropReason> {
         let at = live.tables.vlan_of_port(port.id).ok_or(DropReason::NoVlan)?;
         let (vlan, state) = (&live.tables.vlans[at], &live.vlans[at].state);
         let bytes = &self.slot[CONTENT_AT..end];

@@ -80,7 +80,9 @@ impl Overlay<'_> {
         let (vlan, live) = self.live.vlan_at(vlan_at);
         let spec = &vlan.spec;
         let key = spec.group_send.as_ref().ok_or(DropReason::NoEdge)?;
-        self.shared.say(Some(&slot[CONTENT_AT..end]), spec.id, "switch", || format!("group, {} edges", spec.group_edges.len()));
+        self.shared.say(Some(&slot[CONTENT_AT..end]), spec.id, "switch", || {
+            format!("group, {} edges", spec.group_edges.len())
+        });
         let message = Message {
             vlan: spec.id,
             key,

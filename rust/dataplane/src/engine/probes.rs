@@ -19,7 +19,7 @@ use crate::{Nanos, TrunkId, sys};
 const REPLY_NS: Nanos = 5_000_000_000;
 /// Probes without reply that are remembered (ours); the oldest counts as lost.
 const MAX_OUTSTANDING: usize = 256;
-/// A trunk with traffic in the last second is looked at every 250 ms, so that packets need not wake the loop (ours).
+/// A trunk by which something was sent in the last second is looked at every 250 ms, so that packets need not wake the loop (ours).
 const ACTIVE_NS: Nanos = 1_000_000_000;
 
 struct Outstanding {
@@ -75,23 +75,13 @@ impl Probes {
     }
 
     /// An authentic reply, from wherever: the address that we probed is valid.
-    pub(super) fn on_reply(
-        &mut self,
-        live: &Live,
-        trunk: TrunkId,
-        id: &[u8; 8],
-        now: Nanos,
-    ) -> Result<(), DropReason> {
+    pub(super) fn on_reply(&mut self, live: &Live, trunk: TrunkId, id: &[u8; 8], now: Nanos) -> Result<(), DropReason> {
         self.expire(live, now);
         let at = self.outstanding.iter().position(|o| o.id == *id && o.trunk == trunk);
         let at = at.ok_or(DropReason::ProbeUnmatched)?;
         let probe = self.outstanding.remove(at).ok_or(DropReason::ProbeUnmatched)?;
         let rtt_s = now.saturating_sub(probe.sent_at) as f64 / 1e9;
-        if let Some((spec, state)) = live.trunk(trunk) {
-            if spec.remote == Some(probe.address) {
-                state.probe_ended(Some(rtt_s));
-            }
-        }
+        note_end(live, &probe, Some(rtt_s));
         self.shared.tell(Event::Path { trunk, address: probe.address, rtt_s });
         Ok(())
     }
@@ -114,8 +104,7 @@ impl Probes {
                 }
             }
             let traffic = state.traffic();
-            let active_at = traffic.heard_at.max(state.sent_udp_at.load(Ordering::Relaxed));
-            let active = now < active_at.saturating_add(ACTIVE_NS);
+            let active = now < state.sent_udp_at.load(Ordering::Relaxed).saturating_add(ACTIVE_NS);
             let tick = if active { now + SILENCE_NS } else { Nanos::MAX };
             next = next.min(machine.next_deadline(traffic)).min(tick);
         }
@@ -148,10 +137,13 @@ impl Probes {
 
     fn lose_oldest(&mut self, live: &Live) {
         let Some(probe) = self.outstanding.pop_front() else { return };
-        if let Some((spec, state)) = live.trunk(probe.trunk) {
-            if spec.remote == Some(probe.address) {
-                state.probe_ended(None);
-            }
-        }
+        note_end(live, &probe, None);
+    }
+}
+
+/// Only probes of the address in use say something about the trunk.
+fn note_end(live: &Live, probe: &Outstanding, rtt_s: Option<f64>) {
+    if let Some((_, state)) = live.trunk(probe.trunk).filter(|(spec, _)| spec.remote == Some(probe.address)) {
+        state.probe_ended(rtt_s);
     }
 }

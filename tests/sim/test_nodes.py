@@ -1,0 +1,195 @@
+"""Whole nodes on a simulated network: members get to know each other, frames arrive once, nothing crosses, all heals."""
+
+import os
+
+import pytest
+
+from peertap.mesh.policy import Mode
+from peertap.node.events import PingAsked, StopAsked
+from peertap.types import VlanIndex
+from tests.support.mesh import SimMesh
+
+SEEDS = range(20 if os.environ.get("PEERTAP_FULL") else 4)
+
+
+def line() -> SimMesh:
+    mesh = SimMesh()
+    mesh.add("a", "lab")
+    mesh.add("r", mode=Mode.OPEN)
+    mesh.add("b", "lab")
+    mesh.link("a", "r")
+    mesh.link("r", "b")
+    return mesh
+
+
+def assert_complete(mesh: SimMesh, label: str) -> None:
+    """Every member knows every other, and a broadcast of each reaches every other exactly once."""
+    members = list(mesh.members(label))
+    for node in members:
+        others = {one.identity.peer_id for one in members if one is not node}
+        assert node.knows(label) == others, f"{node.name} knows {len(node.knows(label))} of {len(others)}"
+    for node in mesh.nodes.values():
+        node.delivered.clear()
+    for node in members:
+        node.broadcast(label, ("from", node.name))
+    mesh.run(1)
+    for node in members:
+        expected = sorted(("from", one.name) for one in members if one is not node)
+        assert sorted(content for got, content in node.delivered if got == label) == expected, node.name  # type: ignore[type-var]
+    for node in mesh.nodes.values():
+        if node not in members:
+            assert not node.delivered, f"{node.name} is no member of {label}"
+
+
+def test_members_behind_a_relay_know_each_other_within_ten_round_trips() -> None:
+    mesh = line()
+    mesh.run(0.2)  # a round trip from a to b is 20 ms
+    assert_complete(mesh, "lab")
+
+
+def test_unicast_reaches_its_member_only_and_echo_comes_back() -> None:
+    mesh = line()
+    mesh.run(1)
+    a, b = mesh.nodes["a"], mesh.nodes["b"]
+    mac = b.vlan("lab").mac  # type: ignore[attr-defined]
+    assert a.unicast("lab", mac, "hello")
+    a.post(PingAsked(1, (VlanIndex(1), mac)))
+    mesh.run(1)
+    assert b.delivered == [("lab", "hello")]
+    assert a.pings == [pytest.approx(0.02, abs=0.005)]
+
+
+def test_a_relay_that_is_no_member_holds_no_key_and_its_tables_name_no_vlan() -> None:
+    mesh = line()
+    mesh.run(1)
+    tables = mesh.nodes["r"].tables
+    assert not tables.vlans
+    assert tables.labels
+    assert all(entry.deliver is None for entry in tables.labels)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_lost_introductions_are_repeated_until_all_know_each_other(seed: int) -> None:
+    mesh = SimMesh(seed)
+    mesh.packet_loss = 0.3
+    for name in "abcd":
+        mesh.add(name, "lab")
+    mesh.add("r", mode=Mode.OPEN)
+    for name in "abcd":
+        mesh.link(name, "r")
+    mesh.run(20)
+    mesh.packet_loss = 0.0
+    mesh.run(5)
+    assert_complete(mesh, "lab")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_two_vlans_on_a_random_mesh_are_each_complete_and_nothing_crosses(seed: int) -> None:
+    mesh = SimMesh(seed)
+    for number in range(9):
+        labels = [("red",), ("blue",), ("red", "blue")][number % 3]
+        mesh.add(f"m{number}", *labels)
+    for number in range(3):
+        mesh.add(f"r{number}", mode=Mode.OPEN)
+    mesh.link("r0", "r1")
+    mesh.link("r1", "r2")
+    mesh.link("r0", "r2", 0.02)
+    for number in range(9):
+        for relay in mesh.random.sample(range(3), 2):
+            mesh.link(f"m{number}", f"r{relay}", 0.003 + number / 1000)
+    mesh.run(5)
+    assert_complete(mesh, "red")
+    assert_complete(mesh, "blue")
+
+
+@pytest.mark.parametrize("victim", ["a", "r", "b"])
+def test_after_a_restart_of_any_node_all_know_each_other_again(victim: str) -> None:
+    mesh = line()
+    mesh.run(1)
+    for _ in range(3):
+        for neighbour in mesh.restart(victim):
+            mesh.link(neighbour, victim)
+        mesh.run(3)
+        assert_complete(mesh, "lab")
+
+
+def test_a_restarted_member_gets_a_new_sid_and_its_former_keys_are_gone() -> None:
+    mesh = line()
+    mesh.run(1)
+    a, b = mesh.nodes["a"], mesh.nodes["b"]
+    before = a.vlan("lab").introductions.peers[b.identity.peer_id]  # type: ignore[attr-defined]
+    old_keys = {key.kid for key in before.group_receive.values()}
+    for neighbour in mesh.restart("b"):
+        mesh.link(neighbour, "b")
+    mesh.run(3)
+    after = a.vlan("lab").introductions.peers[b.identity.peer_id]  # type: ignore[attr-defined]
+    assert after.sid != before.sid
+    assert not old_keys & {key.kid for key in after.group_receive.values()}
+    assert len(a.tables.vlans[0].members) == 1
+
+
+def test_a_black_hole_is_noticed_within_five_seconds_and_another_relay_takes_over() -> None:
+    mesh = SimMesh()
+    mesh.add("a", "lab")
+    mesh.add("b", "lab")
+    for relay in ("r", "s"):
+        mesh.add(relay, mode=Mode.OPEN)
+        mesh.link("b", relay)
+    first = mesh.link("a", "r", 0.001)
+    mesh.link("a", "s", 0.010)
+    mesh.run(2)
+    first.deaf = True
+    mesh.run(5)
+    assert first.numbers["a"] not in mesh.nodes["a"].node.trunks
+    mesh.run(1)
+    assert_complete(mesh, "lab")
+
+
+def test_a_ring_of_members_without_a_relay_is_complete_and_delivers_once() -> None:
+    mesh = SimMesh()
+    names = [f"m{number}" for number in range(6)]
+    for name in names:
+        mesh.add(name, "lab")
+    for number, name in enumerate(names):
+        mesh.link(name, names[(number + 1) % 6])
+    mesh.run(5)
+    assert_complete(mesh, "lab")
+
+
+def test_two_trunks_to_one_peer_leave_one_and_lose_nothing() -> None:
+    mesh = line()
+    mesh.run(1)
+    mesh.link("a", "r")
+    mesh.link("r", "a")
+    mesh.run(4)
+    assert len(mesh.nodes["a"].trunks) == 1
+    assert_complete(mesh, "lab")
+
+
+def test_a_member_without_a_grant_passes_no_restricted_relay_and_with_one_does() -> None:
+    mesh = SimMesh()
+    mesh.add("a", "lab")
+    mesh.add("b", "lab")
+    relay = mesh.add("r", mode=Mode.ALLOW)
+    mesh.link("a", "r")
+    mesh.link("b", "r")
+    mesh.run(3)
+    assert not mesh.nodes["a"].knows("lab")
+    relay.node.policy.patterns = (mesh.membership("lab").vlan_id.hex()[:6] + "*",)
+    mesh.restart("a")
+    mesh.restart("b")
+    mesh.link("a", "r")
+    mesh.link("b", "r")
+    mesh.run(3)
+    assert_complete(mesh, "lab")
+
+
+def test_a_stopping_node_withdraws_so_that_others_forget_its_routes_at_once() -> None:
+    mesh = line()
+    mesh.run(1)
+    a, b = mesh.nodes["a"], mesh.nodes["b"]
+    token = b.vlan("lab").token  # type: ignore[attr-defined]
+    b.post(StopAsked())
+    mesh.run(0.2)
+    assert a.node.routes.selected((a.vlan("lab").vtag, token)) is None  # type: ignore[attr-defined]
+    assert not b.trunks

@@ -1,0 +1,257 @@
+"""Whole nodes in one process, on a simulated network and clock.
+
+Control messages travel as bytes over trunks that delay and keep order; the data plane is the node's own tables, looked
+up packet by packet, so that what is tested is what the engine would be told.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from peertap._core import AES_256_GCM, HopReceiveKey, HopSendKey, StaticSecret
+from peertap.identity.node import NodeIdentity
+from peertap.mesh.policy import Mode, RelayPolicy
+from peertap.node.actions import Action, Apply, CloseTrunk, ReportPing, Send, SendControl, SendIntro
+from peertap.node.events import (
+    ControlReceived,
+    Event,
+    IntroReceived,
+    MessageReceived,
+    TablesApplied,
+    TimePassed,
+    TrunkClosed,
+    TrunkOpened,
+)
+from peertap.node.node import Node
+from peertap.node.tables import Hop, TableSet
+from peertap.node.vlan import VlanSettings
+from peertap.types import Mac, PeerId, TrunkId, VlanIndex
+from peertap.vlan.membership import StaticMembership
+from peertap.wire import control
+from peertap.wire.control import Endpoints
+from tests.support.identities import identity
+
+NOW_UNIX = 1_800_000_000.0
+APPLY_S = 0.0005
+HOP_LIMIT = 32
+
+
+class SimKeys:
+    """Hop keys of a simulated trunk: handles that nobody opens anything with."""
+
+    def __init__(self, epoch: int, number: int) -> None:
+        self.epoch, self.udp_index, self.stream_index = epoch, 2 * number, 2 * number + 1
+        self.receive = tuple(
+            HopReceiveKey(index, bytes(32), AES_256_GCM) for index in (self.udp_index, self.stream_index)
+        )
+
+    def send(self, udp_index: int, stream_index: int) -> tuple[HopSendKey, HopSendKey]:
+        return HopSendKey(udp_index, bytes(32), AES_256_GCM), HopSendKey(stream_index, bytes(32), AES_256_GCM)
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """An INTRO or a frame between nodes: what a relay sees of it, and its content."""
+
+    intro: tuple[bytes, bytes] | None  # nonce, sealed
+    content: object = None
+
+
+class SimNode:
+    """A node, its data plane's tables, and what its interfaces got."""
+
+    def __init__(self, mesh: SimMesh, name: str, labels: tuple[str, ...], mode: Mode) -> None:
+        self.mesh, self.name, self.labels, self.mode = mesh, name, labels, mode
+        self.identity: NodeIdentity = identity(name)
+        self.trunks: dict[TrunkId, SimLink] = {}
+        self.delivered: list[tuple[str, object]] = []
+        self.pings: list[float | None] = []
+        self.boot()
+
+    def boot(self) -> None:
+        """Starts, or starts again: new sids, nothing remembered."""
+        self.tables = TableSet((), (), ())
+        self.life = next(self.mesh.numbers)
+        settings = [
+            VlanSettings(VlanIndex(number), self.mesh.membership(label), False)
+            for number, label in enumerate(self.labels, start=1)
+        ]
+        self.node = Node(
+            self.identity, settings, RelayPolicy(self.mode), endpoints=Endpoints((), ()),
+            random=self.mesh.random.randbytes, now=self.mesh.now, now_unix=NOW_UNIX + self.mesh.now,
+            payload_bytes=1452, udp_allowed=False,
+        )  # fmt: skip
+        self.carry_out(self.node.start())
+
+    def post(self, event: Event) -> None:
+        self.carry_out(self.node.handle(event, self.mesh.now))
+
+    def carry_out(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Send(trunk, message):
+                    if trunk in self.trunks:
+                        self.trunks[trunk].send(self, control.emit(message))
+                case CloseTrunk(trunk, _, reason):
+                    if trunk in self.trunks:
+                        self.trunks[trunk].close(reason)
+                case Apply(version, tables):
+                    self.mesh.later(APPLY_S, lambda v=version, t=tables, life=self.life: self._applied(v, t, life))  # type: ignore[misc]
+                case SendIntro(hops, nonce, sealed):
+                    self.send(hops, Packet((nonce, sealed)))
+                case SendControl(vlan, member, message):
+                    target = next(one for one in self._vlan(vlan).members if one.id == member)
+                    if target.hop is not None:
+                        self.send((target.hop,), Packet(None, ("control", message)))
+                case ReportPing(_, rtt_s):
+                    self.pings.append(rtt_s)
+
+    def _applied(self, version: int, tables: TableSet, life: int) -> None:
+        if life == self.life:
+            self.tables = tables
+            self.post(TablesApplied(version))
+
+    # The data plane
+
+    def _vlan(self, index: VlanIndex) -> object:
+        return next(one for one in self.tables.vlans if one.id == index)
+
+    def send(self, hops: tuple[Hop, ...], packet: Packet, limit: int = HOP_LIMIT) -> None:
+        for trunk, label in hops:
+            if trunk in self.trunks:
+                self.trunks[trunk].carry(self, label, packet, limit)
+
+    def arrived(self, trunk: TrunkId, label: int, packet: Packet, limit: int) -> None:
+        entry = next((one for one in self.tables.labels if (one.trunk, one.label) == (trunk, label)), None)
+        if entry is None:
+            return
+        if entry.deliver is not None:
+            self._deliver(entry.deliver, entry.token, packet)
+        if limit > 1:
+            self.send(tuple(hop for hop in entry.out if hop[0] != trunk), packet, limit - 1)
+
+    def _deliver(self, vlan: VlanIndex, token: bytes, packet: Packet) -> None:
+        if packet.intro is not None:
+            self.post(IntroReceived(vlan, token, *packet.intro))
+        elif isinstance(packet.content, tuple) and packet.content[0] == "control":
+            sender = self._vlan(vlan).members[0].id  # type: ignore[attr-defined]
+            self.post(ControlReceived(vlan, sender, packet.content[1]))
+        else:
+            self.delivered.append((self.labels[vlan - 1], packet.content))
+
+    # What a test asks
+
+    def vlan(self, label: str) -> object:
+        return self.node.vlans[VlanIndex(self.labels.index(label) + 1)]
+
+    def broadcast(self, label: str, content: object) -> None:
+        table = self._vlan(VlanIndex(self.labels.index(label) + 1))
+        self.send(table.group_edges, Packet(None, content))  # type: ignore[attr-defined]
+
+    def unicast(self, label: str, mac: Mac, content: object) -> bool:
+        table = self._vlan(VlanIndex(self.labels.index(label) + 1))
+        member = next((one for one in table.members if one.mac == mac), None)  # type: ignore[attr-defined]
+        if member is None or member.hop is None or member.pair_send is None:
+            return False
+        self.send((member.hop,), Packet(None, content))
+        return True
+
+    def knows(self, label: str) -> set[PeerId]:
+        """Members to whom frames can go, both ways agreed."""
+        introductions = self.vlan(label).introductions  # type: ignore[attr-defined]
+        return {one.member for one in introductions.peers.values() if one.pair_send and one.pair_receive}
+
+
+class SimLink:
+    """A trunk between two nodes."""
+
+    def __init__(self, mesh: SimMesh, a: SimNode, b: SimNode, delay_s: float) -> None:
+        self.mesh, self.ends, self.delay_s, self.up = mesh, (a, b), delay_s, True
+        self.numbers = {a.name: TrunkId(next(mesh.numbers)), b.name: TrunkId(next(mesh.numbers))}
+        self.deaf = False  # a black hole: nothing arrives, nobody is told
+        for end, other in ((a, b), (b, a)):
+            number = self.numbers[end.name]
+            end.trunks[number] = self
+            keys = SimKeys(0, next(mesh.numbers))
+            end.post(TrunkOpened(number, other.identity.peer_id, "tcp", end is a, None, True, keys))
+
+    def other(self, end: SimNode) -> SimNode:
+        return self.ends[1] if end is self.ends[0] else self.ends[0]
+
+    def send(self, source: SimNode, data: bytes) -> None:
+        to = self.other(source)
+        self._later(lambda: to.post(MessageReceived(self.numbers[to.name], control.parse_untrusted(data))))  # type: ignore[arg-type]
+
+    def carry(self, source: SimNode, label: int, packet: Packet, limit: int) -> None:
+        to = self.other(source)
+        if self.mesh.random.random() >= self.mesh.packet_loss:
+            self._later(lambda: to.arrived(self.numbers[to.name], label, packet, limit))
+
+    def close(self, reason: str) -> None:
+        if self.up:
+            self.up = False
+            for end in self.ends:
+                end.trunks.pop(self.numbers[end.name], None)
+            for end in self.ends:
+                number = self.numbers[end.name]
+                self.mesh.later(self.delay_s, lambda e=end, n=number: e.post(TrunkClosed(n, reason)))  # type: ignore[misc]
+
+    def _later(self, what: Callable[[], None]) -> None:
+        if self.up and not self.deaf:
+            self.mesh.later(self.delay_s, lambda: what() if self.up and not self.deaf else None)
+
+
+class SimMesh:
+    """Nodes, links, and the clock."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.random = random.Random(seed)
+        self.now = 100.0
+        self.numbers = itertools.count(1)
+        self.nodes: dict[str, SimNode] = {}
+        self.packet_loss = 0.0
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+
+    def membership(self, label: str) -> StaticMembership:
+        return StaticMembership(label, StaticSecret(label.encode().ljust(32, b".")))
+
+    def add(self, name: str, *labels: str, mode: Mode = Mode.NONE) -> SimNode:
+        self.nodes[name] = SimNode(self, name, labels, mode)
+        return self.nodes[name]
+
+    def link(self, a: str, b: str, delay_s: float = 0.005) -> SimLink:
+        return SimLink(self, self.nodes[a], self.nodes[b], delay_s)
+
+    def restart(self, name: str) -> list[str]:
+        """Kills and starts a node; returns its former neighbours, to be linked again."""
+        node = self.nodes[name]
+        neighbours = [link.other(node).name for link in node.trunks.values()]
+        for link in list(node.trunks.values()):
+            link.close("killed")
+        node.boot()
+        return neighbours
+
+    def later(self, delay_s: float, what: Callable[[], None]) -> None:
+        heapq.heappush(self._queue, (self.now + delay_s, next(self.numbers), what))
+
+    def run(self, seconds: float) -> None:
+        """Lets so much simulated time pass."""
+        end = self.now + seconds
+        while True:
+            due, node = min(((one.node.next_deadline(), one.name) for one in self.nodes.values()), default=(end, ""))
+            if self._queue and self._queue[0][0] <= min(due, end):
+                self.now, _, what = heapq.heappop(self._queue)
+                what()
+            elif due <= end:
+                self.now = max(self.now, due)
+                self.nodes[node].post(TimePassed())
+            else:
+                self.now = end
+                return
+
+    def members(self, label: str) -> Iterator[SimNode]:
+        return (node for node in self.nodes.values() if label in node.labels)
