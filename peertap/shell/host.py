@@ -23,7 +23,7 @@ from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_ID
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from multiaddr import Multiaddr
 
-from peertap.errors import TrunkError
+from peertap.errors import DeviceError, TrunkError
 from peertap.types import PeerId
 
 if TYPE_CHECKING:
@@ -167,24 +167,31 @@ class Host:
 async def running_host(identity: NodeIdentity, listen: Sequence[str]) -> AsyncIterator[Host]:
     """A host that listens on these multiaddrs.
 
-    Raises: TrunkError when one of them cannot be listened on.
+    Raises: DeviceError when one of them cannot be listened on.
     """
     key_pair = create_new_key_pair(identity.seed)
     noise = NoiseTransport(key_pair, noise_privkey=create_noise_key_pair().private_key)
-    addresses = [Multiaddr(one) for one in listen]
     raw = new_host(
         key_pair=key_pair,
-        listen_addrs=addresses or None,
         sec_opt={NOISE_ID: noise},
-        enable_tcp=True,
+        enable_tcp=True,  # named here: derived from the addresses, a lone TCP address would get QUIC only
         enable_quic=True,
         enable_websocket=True,
         connection_config=ConnectionConfig(
-            max_connections=MAX_CONNECTIONS, high_watermark=MAX_CONNECTIONS, low_watermark=0, min_connections=0,
+            max_connections=MAX_CONNECTIONS,
+            high_watermark=MAX_CONNECTIONS,
+            low_watermark=0,
+            min_connections=0,
             max_connections_per_peer=8,
         ),
-    )  # fmt: skip
+    )
+    addresses = [Multiaddr(one) for one in listen]
     async with raw.run(listen_addrs=addresses):
+        swarm: Any = raw.get_network()
+        await swarm.auto_connector.stop()  # whom to dial is the node's decision
+        deaf = [str(one) for one in addresses if str(one) not in swarm.listeners]
+        if deaf:  # libp2p only logs it
+            raise DeviceError(f"cannot listen on {', '.join(deaf)}", hint="another program may have the port")
         yield Host(raw, tuple(str(one) for one in raw.get_addrs()))
 
 

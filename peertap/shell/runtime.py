@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
@@ -30,7 +31,7 @@ from peertap.shell import admin
 from peertap.shell.dataplane import DataPlane
 from peertap.shell.dial import Dialling
 from peertap.shell.host import FRAMES_PROTOCOL, TRUNK_PROTOCOL, Connection, Stream, running_host
-from peertap.shell.interfaces import LocalAddress, local_addresses
+from peertap.shell.interfaces import LocalAddress, local_addresses, port_is_free
 from peertap.shell.link import FRAMES_PROOF_BYTES, FRAMES_S, Link, shake_hands
 from peertap.shell.lock import lock_node
 from peertap.shell.notify import notify, watchdog_gap_s
@@ -82,6 +83,7 @@ class Runtime:
         identity = store.load_identity()
         with lock_node(config.state_dir, config.node):
             memberships = self._memberships(store)
+            self._check_ports()
             self._data_plane = DataPlane(config.listen.udp or 0, self.post, self._batch_ready, self._traced)
             try:
                 await self._run_host(identity, memberships)
@@ -124,6 +126,22 @@ class Runtime:
                 self._log.info("ready", node=self._config.node, peer_id=identity.text)
                 await self._stopped.wait()
                 nursery.cancel_scope.cancel()
+
+    def _check_ports(self) -> None:
+        """py-libp2p shares ports silently with whoever has them (SO_REUSEPORT): look first.
+
+        Raises: DeviceError.
+        """
+        listen, tcp, udp = self._config.listen, socket.SOCK_STREAM, socket.SOCK_DGRAM
+        for key, kind, port in (
+            ("tcp", tcp, listen.tcp), ("websocket", tcp, listen.websocket), ("quic", udp, listen.quic),
+            ("udp", udp, listen.udp),
+        ):  # fmt: skip
+            if port and not port_is_free(kind, port):
+                raise DeviceError(
+                    f"listen.{key}: port {port} is taken by another program",
+                    hint="choose another one; `peertap init --node NAME` does so for a second node",
+                )
 
     def _listen_addresses(self) -> list[str]:
         listen = self._config.listen

@@ -1,4 +1,4 @@
-"""Whole nodes on a simulated network: members get to know each other, frames arrive once, nothing crosses, all heals."""
+"""Whole nodes on a simulated network: members meet, frames arrive once, nothing crosses, all heals."""
 
 import os
 

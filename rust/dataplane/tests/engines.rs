@@ -56,7 +56,7 @@ fn a_frame_of_9000_bytes_passes_in_fragments() {
         two.tap_a.send(&jumbo);
         two.tap_b.expect(&jumbo);
     }
-    assert_eq!(two.a.engine.snapshot().trunks[0].1.tx_packets, 7 + 10);
+    two.a.wait_for(|a| a.engine.snapshot().trunks[0].1.tx_packets == 7 + 10);
     two.tap_a.send(&frame(GROUP, mac(1), 65_000)); // 66 fragments
     two.a.wait_for(|a| a.drops("too_large") == 1);
 }
@@ -405,7 +405,7 @@ fn a_generation_step_is_told_once_and_an_exhausted_key_refuses() {
     two.a.wait(|e| *e == Event::Generation { vlan: VLAN, kid: key.kid() });
     key.skip_to(1 << 32);
     two.tap_a.send(&sent);
-    two.a.wait_for(|a| a.drops("key_exhausted") == 1);
+    two.a.wait_for(|a| a.drops("key_exhausted") >= 1);
     assert!(!two.a.engine.events().iter().any(|e| matches!(e, Event::Generation { .. })));
 }
 

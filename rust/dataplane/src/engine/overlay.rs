@@ -63,10 +63,9 @@ impl Overlay<'_> {
         let member = &vlan.spec.members[member_at];
         let message = self.pair_message(vlan, member, ContentType::Frame, Lane::Data)?;
         self.shared.say(Some(&slot[CONTENT_AT..end]), vlan.spec.id, "switch", || format!("member {}", member.id));
-        let sent = self.send(&message, slot, end, piece);
         live.members[member_at].tx_frames.fetch_add(1, Ordering::Relaxed);
-        count_sent(live, end);
-        sent
+        count_sealed(live, end);
+        self.send(&message, slot, end, piece)
     }
 
     /// A frame under our group key.
@@ -92,9 +91,8 @@ impl Overlay<'_> {
             hops: &spec.group_edges,
             lane: Lane::Data,
         };
-        let sent = self.send(&message, slot, end, piece);
-        count_sent(live, end);
-        sent
+        count_sealed(live, end);
+        self.send(&message, slot, end, piece)
     }
 
     /// A control message under the member's pair key.
@@ -183,7 +181,7 @@ impl Overlay<'_> {
     }
 }
 
-fn count_sent(live: &LiveVlan, end: usize) {
+fn count_sealed(live: &LiveVlan, end: usize) {
     live.state.tx_frames.fetch_add(1, Ordering::Relaxed);
     live.state.tx_bytes.fetch_add((end - CONTENT_AT) as u64, Ordering::Relaxed);
 }
