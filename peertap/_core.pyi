@@ -183,7 +183,7 @@ class Label:
 
 @final
 class Tables:
-    """One immutable set. Ids must be unique; what refers to a trunk or VLAN that is not there is dropped and counted."""
+    """One immutable set. Ids are unique; what refers to a trunk or VLAN that is not there is dropped and counted."""
     def __new__(cls, *, trunks: list[Trunk], vlans: list[Vlan], labels: list[Label]) -> Tables: ...
 
 # Events, tuples whose first item is the kind. They coalesce by (kind, subject); the queue is bounded per kind, and on
@@ -195,8 +195,8 @@ class Tables:
 #   ("control", vlan id, member id, message)                      member control, reassembled; at most 64 wait
 #   ("generation", vlan id, kid 4)                                a send key reached 2^30
 #   ("path", trunk id, (host, port), rtt seconds)                 a probe of ours came back: the address is valid
-#   ("source", trunk id, (host, port))                            the newest packets come from another address than `remote`
-#   ("path_down", trunk id)                                       the udp carrier is silent; frames go to the stream meanwhile
+#   ("source", trunk id, (host, port))                            the newest packets come from elsewhere than `remote`
+#   ("path_down", trunk id)                                       the udp carrier is silent; the stream takes over
 #   ("stream", trunk id)                                          stream_take has something; take until None
 #   ("trace", monotonic seconds, vlan id, step, text)
 #   ("panic", message)                                            forwarding has stopped, as after stop()

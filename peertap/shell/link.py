@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac as constant_time
+import itertools
 import os
 import secrets
 from collections.abc import Awaitable, Callable
@@ -45,6 +46,10 @@ class FrameCarrier(Protocol):
     def stream_put(self, trunk: int, batch: bytes) -> None: ...
 
 
+# Unique in the process, from a start that says nothing about how long it runs.
+_INDEXES: Final = (number & 0xFFFFFFFF for number in itertools.count(secrets.randbits(32)))
+
+
 @dataclass(frozen=True, slots=True)
 class _Switch:
     """In the queue of messages: from here on, another key."""
@@ -59,8 +64,7 @@ class HopKeys:
     def __init__(self, epoch: int, secrets_: TrunkSecrets) -> None:
         self.epoch = epoch
         self._secrets = secrets_
-        self.udp_index = secrets.randbits(32)
-        self.stream_index = secrets.randbits(32)
+        self.udp_index, self.stream_index = next(_INDEXES), next(_INDEXES)
         self.receive = (
             HopReceiveKey(self.udp_index, secrets_.hop(sending=False, carrier="udp"), secrets_.aead),
             HopReceiveKey(self.stream_index, secrets_.hop(sending=False, carrier="stream"), secrets_.aead),

@@ -301,8 +301,11 @@ class Introductions:
             raise PeerError(f"hello: more than {MAX_MEMBERS} members")
         if old is not None:
             self._by_sid.pop(old.sid, None)  # a replaced sid takes its keys along
+        mac = self._mac_of(hello)
+        if mac == self.mac or any(one.mac == mac and one is not old for one in self.peers.values()):
+            raise PeerError("hello: the virtual MAC is another member's")
         number = self._ids.setdefault(hello.member, len(self._ids) + 1)
-        peer = Peer(number, hello.member, self._mac_of(hello), hello, now, self._group_receivers(hello))
+        peer = Peer(number, hello.member, mac, hello, now, self._group_receivers(hello))
         self.peers[hello.member] = peer
         self._by_sid[hello.sid] = peer
         self._candidates.pop(hello.sid, None)

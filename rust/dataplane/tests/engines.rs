@@ -1,12 +1,12 @@
 //! Whole engines joined by the loopback: what one port sends the other receives, and nothing else does.
 #![allow(missing_docs)]
 
-mod common;
+mod harness;
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use common::*;
+use harness::*;
 use peertap_dataplane::events::Event;
 use peertap_dataplane::tables::Carrier;
 

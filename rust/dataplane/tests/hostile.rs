@@ -1,9 +1,9 @@
 //! Bytes from strangers, neighbours and members who mean harm: nothing is delivered, nothing panics, everything is counted.
 #![allow(missing_docs)]
 
-mod common;
+mod harness;
 
-use common::*;
+use harness::*;
 use peertap_dataplane::aead::{Aead, AeadKey};
 use peertap_dataplane::events::Event;
 use peertap_dataplane::kdf::{Secret, expand, expand_name};

@@ -11,7 +11,7 @@ use crate::drops::DropReason;
 use crate::events::Event;
 use crate::liveness::{Action, Liveness, SILENCE_NS};
 use crate::packet::{seal_probe, seal_probe_reply};
-use crate::tables::Carrier;
+use crate::tables::{Carrier, Trunk};
 use crate::udp::Address;
 use crate::{Nanos, TrunkId, sys};
 
@@ -19,7 +19,7 @@ use crate::{Nanos, TrunkId, sys};
 const REPLY_NS: Nanos = 5_000_000_000;
 /// Probes without reply that are remembered (ours); the oldest counts as lost.
 const MAX_OUTSTANDING: usize = 256;
-/// A trunk by which something was sent in the last second is looked at every 250 ms, so that packets need not wake the loop (ours).
+/// A trunk that sent something in the last second is looked at every 250 ms: packets need not wake the loop (ours).
 const ACTIVE_NS: Nanos = 1_000_000_000;
 
 struct Outstanding {
@@ -27,6 +27,8 @@ struct Outstanding {
     trunk: TrunkId,
     address: Address,
     sent_at: Nanos,
+    /// Whether the address was in use when it was probed: a candidate that does not answer is no loss.
+    in_use: bool,
 }
 
 pub(super) struct Probes {
@@ -123,7 +125,8 @@ impl Probes {
         if self.outstanding.len() >= MAX_OUTSTANDING {
             self.lose_oldest(live);
         }
-        self.outstanding.push_back(Outstanding { id, trunk, address: *address, sent_at: now });
+        let in_use = spec.remote == Some(*address);
+        self.outstanding.push_back(Outstanding { id, trunk, address: *address, sent_at: now, in_use });
         self.shared.udp.send(&packet, address)?;
         state.sent(packet.len());
         Ok(())
@@ -143,7 +146,8 @@ impl Probes {
 
 /// Only probes of the address in use say something about the trunk.
 fn note_end(live: &Live, probe: &Outstanding, rtt_s: Option<f64>) {
-    if let Some((_, state)) = live.trunk(probe.trunk).filter(|(spec, _)| spec.remote == Some(probe.address)) {
+    let here = |spec: &Trunk| spec.remote == Some(probe.address) && (probe.in_use || rtt_s.is_some());
+    if let Some((_, state)) = live.trunk(probe.trunk).filter(|(spec, _)| here(spec)) {
         state.probe_ended(rtt_s);
     }
 }
