@@ -47,6 +47,7 @@ class _Entry:
     own: SignedRoute | None = None
     distance: dict[Origin, tuple[int, int]] = field(default_factory=dict)  # (sequence, metric): feasibility
     selected: Selected | None = None
+    newest: Origin | None = None  # unicast: once this one was used, no older one is (SPEC 6.1)
     changed_at: float = float("-inf")
     requested_at: float = float("-inf")
     empty_since: float | None = None
@@ -238,7 +239,8 @@ class RouteTable:
         for trunk, advert in entry.heard.items():
             neighbour = self._neighbours[trunk]
             metric = advert.metric + neighbour.cost
-            if metric < INFINITE_METRIC and self._is_feasible(entry, advert):
+            outdated = entry.newest is not None and not _better(advert.route.origin, entry.newest, advert.route.kind)
+            if metric < INFINITE_METRIC and not outdated and self._is_feasible(entry, advert):
                 out.append(Selected(trunk, advert, metric, max(LEAST_PATH_MTU, min(advert.path_mtu, neighbour.mtu))))
         winner = _winner(one.advert.route for one in out)
         return [one for one in out if one.advert.route.origin == winner]
@@ -268,10 +270,12 @@ class RouteTable:
         requests: list[tuple[TrunkId, SequenceRequest]] = []
         wanted = _winner(advert.route for advert in entry.heard.values())
         used = None if new is None else new.advert.route
-        if wanted is not None and (used is None or (wanted != used.origin and _better(wanted, used))):
+        if wanted is not None and (used is None or (wanted != used.origin and _better(wanted, used.origin, used.kind))):
             requests = self._ask(key, entry, wanted, now)
         if new is not None:
             self._keep_distance(entry, new)
+            if new.advert.route.kind != KIND_TREE:
+                entry.newest = new.advert.route.origin
         entry.empty_since = None if entry.heard or entry.own else now
         if new == old:
             return requests
@@ -330,18 +334,18 @@ class RouteTable:
         return True
 
 
-def _better(origin: Origin, route: SignedRoute) -> bool:
-    """Whether another origin takes a token from the one that this route names (SPEC 6.1)."""
-    if route.kind == KIND_TREE:
-        return origin <= route.origin
-    return (origin.start_ms, origin.random) >= (route.origin.start_ms, route.origin.random)
+def _better(origin: Origin, than: Origin, kind: int) -> bool:
+    """Whether an origin is as good as another one of the same token, or takes it (SPEC 6.1)."""
+    if kind == KIND_TREE:
+        return origin <= than
+    return (origin.start_ms, origin.random) >= (than.start_ms, than.random)
 
 
 def _winner(routes: Iterable[SignedRoute]) -> Origin | None:
     """The origin that all nodes prefer among these routes of one token."""
     best: SignedRoute | None = None
     for route in routes:
-        if best is None or _better(route.origin, best):
+        if best is None or _better(route.origin, best.origin, route.kind):
             best = route
     return None if best is None else best.origin
 

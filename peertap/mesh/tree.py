@@ -17,6 +17,7 @@ from peertap.wire.routes import Origin, SignedJoin
 
 LINGER_S: Final = 2.0  # PROTOCOL 6: old edges live 2 s longer
 REJOIN_S: Final = 1.0  # ours: a Join without an answer is said again
+RENEWAL_S: Final = 3600  # ours: a Join that lives so much longer is passed up again
 MAX_TREES: Final = 65_536  # ours: bounds the table
 MAX_CHILDREN: Final = 4096  # ours: of one group in one tree
 
@@ -32,6 +33,7 @@ class Group:
     parent: TrunkId | None = None
     parent_up: bool = False
     joined_at: float = float("-inf")
+    said_expiry: int = 0  # of the Join that the parent has
     children: dict[TrunkId, SignedJoin] = field(default_factory=dict)
     children_up: set[TrunkId] = field(default_factory=set)
 
@@ -208,7 +210,7 @@ class Trees:
 
     def _cut(self, group: Group, trunk: TrunkId) -> None:
         if group.parent == trunk:
-            group.parent, group.parent_up = None, False
+            group.parent, group.parent_up, group.said_expiry = None, False, 0
         group.children.pop(trunk, None)
         group.children_up.discard(trunk)
         self.changed = True
@@ -220,15 +222,17 @@ class Trees:
         out: list[Outgoing] = []
         if group.parent is not None and (group.parent != tree.parent or not group.wanted()):
             out.append((group.parent, Leave(vtag, root, token)))
-            group.parent, group.parent_up = None, False
+            group.parent, group.parent_up, group.said_expiry = None, False, 0
             self.changed = True
         if tree.parent in group.children:  # it was our child before it became our parent
             del group.children[tree.parent]
             group.children_up.discard(tree.parent)
-        if tree.parent is not None and group.wanted() and (group.parent is None or again):
-            join = group.member or next(iter(group.children.values()))
-            group.parent, group.joined_at = tree.parent, now
-            out.append((tree.parent, Join(join)))
+        if tree.parent is not None and group.wanted():
+            join = group.member or max(group.children.values(), key=lambda one: one.expiry)
+            renewed = join.expiry >= group.said_expiry + RENEWAL_S
+            if group.parent is None or again or renewed:
+                group.parent, group.joined_at, group.said_expiry = tree.parent, now, join.expiry
+                out.append((tree.parent, Join(join)))
         if tree.is_root or group.parent_up:
             for trunk in group.children:
                 if trunk not in group.children_up:

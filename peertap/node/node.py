@@ -165,9 +165,7 @@ class Node:
             case PingAsked():
                 self._ping(event, now)
             case PolicyChanged():
-                self.policy.mode, self.policy.patterns = event.mode, event.patterns
-                for trunk in self.trunks.values():
-                    self._out.append(Send(trunk.id, Policy(self.policy.relays, self.policy.wants_grants)))
+                self._policy_changed(event, now)
             case TimePassed():
                 self._time(now)
             case StopAsked():
@@ -201,6 +199,14 @@ class Node:
         self._out.append(Send(trunk.id, Policy(self.policy.relays, self.policy.wants_grants)))
         self._out.append(Send(trunk.id, self._endpoints))
         self._deferred.append(Send(trunk.id, self._indexes(event)))
+
+    def _policy_changed(self, event: PolicyChanged, now: float) -> None:
+        """What is carried is decided as it comes in: under another policy, all neighbours begin anew."""
+        if (event.mode, event.patterns) == (self.policy.mode, self.policy.patterns):
+            return
+        self.policy.mode, self.policy.patterns = event.mode, event.patterns
+        for trunk in list(self.trunks.values()):
+            self._close(trunk, CloseCode.REPLACED, "the relay policy changed", now)
 
     def _keep_one(self, newest: Trunk, now: float) -> None:
         """Of the trunks to one peer, the cheapest transport stays, the newest among equals (SPEC 4.5)."""
@@ -334,7 +340,7 @@ class Node:
 
     def _outbid(self, vlan: LocalVlan, start_ms: int, now: float) -> None:
         """Somebody else announces our own token."""
-        if start_ms < vlan.origin.start_ms:
+        if start_ms < vlan.origin.start_ms or vlan.outbid:
             return
         vlan.adopt_later_start(start_ms)
         self._out.append(Log("warning", "own token announced by another", {"vlan": vlan.source.label}))
@@ -431,8 +437,17 @@ class Node:
             self._forget_gone_members(now)
         if self._refresh_at <= now:
             self._refresh_at = now + REFRESH_S
-            for vlan in self.vlans.values():
-                self.routes.own(vlan.route(KIND_UNICAST, self._now_unix), now)
+            self._refresh(now)
+
+    def _refresh(self, now: float) -> None:
+        """Announces and joins anew, long before what is signed expires."""
+        for vlan in self.vlans.values():
+            self.routes.own(vlan.route(KIND_UNICAST, self._now_unix), now)
+            if self.routes.owns((vlan.vtag, vlan.tree_token)):
+                self.routes.own(vlan.route(KIND_TREE, self._now_unix), now)
+            root = self.trees.root_of(vlan.vtag)
+            if root is not None:
+                self._tell(self.trees.interest(vlan.join(root[0], self._now_unix), now))
 
     def _forget_gone_members(self, now: float) -> None:
         for vlan in self.vlans.values():

@@ -41,7 +41,9 @@ class LocalVlan:
         self.token: Final = Token(keys.token(KIND_UNICAST, self.mac))
         self.group_token: Final = Token(keys.token(KIND_GROUP, BROADCAST))
         self.tree_token: Final = Token(keys.token(KIND_TREE, NO_MAC))
-        self.origin = Origin(DEFAULT_PRIORITY, start_ms, random(9))
+        self.origin = Origin(DEFAULT_PRIORITY, start_ms, random(9))  # of the unicast token
+        self.tree_origin: Final = Origin(DEFAULT_PRIORITY, start_ms, random(9))
+        self.outbid = False
         self.group_edges: set[tuple[TrunkId, Origin]] = set()  # edges that frames can take now
         self.reachable: set[Mac] = set()  # members to whose token there is a hop now
         self._sequence = 0
@@ -58,8 +60,8 @@ class LocalVlan:
         """A fresh announcement of our unicast or tree token."""
         self._sequence = max(self._sequence + 1, at_least) & 0xFFFFFFFF
         keys = self.source.keys
-        token = self.token if kind == KIND_UNICAST else self.tree_token
-        fields = (keys.route_public, kind, token, self.origin, self._sequence, int(now_unix) + ROUTE_LIFETIME_S)
+        token, origin = (self.token, self.origin) if kind == KIND_UNICAST else (self.tree_token, self.tree_origin)
+        fields = (keys.route_public, kind, token, origin, self._sequence, int(now_unix) + ROUTE_LIFETIME_S)
         return SignedRoute(*fields, signature=keys.sign_route(SignedRoute.unsigned(*fields)))
 
     def join(self, root: Origin, now_unix: float) -> SignedJoin:
@@ -71,6 +73,7 @@ class LocalVlan:
     def adopt_later_start(self, start_ms: int) -> None:
         """Another origin announces our token with a later start: outbid it once (SPEC 6.1)."""
         self.origin = Origin(self.origin.priority, start_ms + 1, self.origin.random)
+        self.outbid = True
 
     def member_macs(self) -> dict[Mac, PeerId]:
         return {peer.mac: peer.member for peer in self.introductions.peers.values()}

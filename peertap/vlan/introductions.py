@@ -44,6 +44,7 @@ UNKNOWN_KID_GAP_S: Final = 2.0  # PROTOCOL 2: at most one Hello in 2 s for unkno
 UNKNOWN_KID_GAP_MOST_S: Final = 300.0  # PROTOCOL 2
 REPEAT_FIRST_S: Final = 1.0  # ours: a Hello to the group is said again, each time four times later, for those who
 REPEAT_MOST_S: Final = 300.0  # missed it; who knows us does not answer
+PREKEY_S: Final = 24 * 3600.0  # PROTOCOL 2: a new prekey every 24 h
 VERIFICATIONS_PER_S: Final = 64  # PROTOCOL 2
 RETRY_FIRST_S: Final = 0.1  # ours: about ten round trips of a near relay
 RETRY_MOST_S: Final = 2.0  # ours
@@ -135,7 +136,8 @@ class Introductions:
         self._identity = identity
         self._random = random
         self._signer = FrameSigner.generate()
-        self._prekey = Prekey()
+        self._prekeys = [Prekey()]  # ours, and the former one
+        self._prekey_until: float | None = None
         self._generation = 0
         self.group_send = self._group_sender()
         self._ids: dict[PeerId, int] = {}
@@ -159,6 +161,7 @@ class Introductions:
         """An own tree edge came up: introduce ourselves to the group, and again, in case that is lost."""
         self._repeat_gap_s = REPEAT_FIRST_S
         self._repeat_at = now + self._repeat_gap_s
+        self._prekey_until = self._prekey_until or now + PREKEY_S
         return self._to_group(self._hello(now))
 
     def unknown_kid(self, kid: bytes, now: float) -> list[SendIntro]:
@@ -211,7 +214,7 @@ class Introductions:
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do."""
-        dues = [self._repeat_at] if self._repeat_at is not None else []
+        dues = [at for at in (self._repeat_at, self._prekey_until) if at is not None]
         dues += [candidate.due_at for candidate in self._candidates.values()]
         dues += [peer.pending.due_at for peer in self.peers.values() if peer.pending is not None]
         dues += [until for peer in self.peers.values() for _, until in peer.pair_receive[1:]]
@@ -223,6 +226,10 @@ class Introductions:
         if self._repeat_at is not None and self._repeat_at <= now:
             self._repeat_gap_s = min(4 * self._repeat_gap_s, REPEAT_MOST_S)
             self._repeat_at = now + self._repeat_gap_s
+            out += self._to_group(self._hello(now))
+        if self._prekey_until is not None and self._prekey_until <= now:
+            self._prekeys = [Prekey(), self._prekeys[0]]
+            self._prekey_until = now + PREKEY_S
             out += self._to_group(self._hello(now))
         for sid, candidate in list(self._candidates.items()):
             if candidate.due_at <= now:
@@ -289,7 +296,8 @@ class Introductions:
         out: list[SendIntro] = []
         if not known:
             self._remember_candidate(hello, now)
-        if not known or hello.asked_kid == self.group_send.kid:
+        asks = not known or hello.asked_kid == self.group_send.kid
+        if asks and now >= self._answered.get(hello.member, float("-inf")) + ANSWER_GAP_S:
             out += self._answer(hello, now)
         if peer is not None and peer.pair_send is None and peer.pending is None:
             out += self._start_setup(peer, now)
@@ -332,11 +340,8 @@ class Introductions:
                 return self._to_member(peer.mac, peer.confirm)
             raise PeerError(f"setup: generation {setup.generation} again")
         keys = self.source.keys
-        info = pair_info(
-            self.source.vlan_id, MlsId(keys.mls_id), (peer.member, peer.sid), (self.me, self.sid), self._prekey.public
-        )
         self._spend_verification(now)
-        secret = open_secret_untrusted(self._prekey, setup.sealed, info, setup.generation, peer.member)
+        secret, info = self._open_setup(peer, setup)
         key, confirm = keys.pair_receiver(secret, info, sealed_hash(setup.sealed), self.source.aead)
         previous = [(old, now + PREVIOUS_KEY_S) for old, _ in peer.pair_receive[:1]]
         peer.pair_receive = [(key, float("inf")), *previous]
@@ -344,6 +349,20 @@ class Introductions:
         peer.confirm = Confirm(peer.sid, setup.generation, confirm)
         self.changed = True
         return self._to_member(peer.mac, peer.confirm, after_applied=True)
+
+    def _open_setup(self, peer: Peer, setup: Setup) -> tuple[bytes, bytes]:
+        """The pair secret and its info, under our prekey or the former one."""
+        failure = PeerError("setup: no prekey")
+        for prekey in self._prekeys:
+            info = pair_info(
+                self.source.vlan_id, MlsId(self.source.keys.mls_id), (peer.member, peer.sid), (self.me, self.sid),
+                prekey.public,
+            )  # fmt: skip
+            try:
+                return open_secret_untrusted(prekey, setup.sealed, info, setup.generation, peer.member), info
+            except PeerError as error:
+                failure = error
+        raise failure
 
     def _received_confirm(self, peer: Peer, confirm: Confirm) -> list[SendIntro]:
         pending = peer.pending
@@ -382,7 +401,7 @@ class Introductions:
             sid=self.sid,
             serial=self._serial,
             signing_key=self._signer.public,
-            prekey=self._prekey.public,
+            prekey=self._prekeys[0].public,
             generation=self._generation,
             floor=self.group_send.next_counter,
             challenge=self._challenge(now),
@@ -394,9 +413,6 @@ class Introductions:
 
     def _answer(self, hello: Hello, now: float) -> list[SendIntro]:
         """Our own Hello to its sender, echoing it; asks for an answer while its sender is not known."""
-        candidate = self._candidates.get(hello.sid)
-        if candidate is None and now < self._answered.get(hello.member, float("-inf")) + ANSWER_GAP_S:
-            return []
         self._answered[hello.member] = now
         self._answered.move_to_end(hello.member)
         while len(self._answered) > MAX_MEMBERS:

@@ -58,9 +58,10 @@ def unpad_untrusted(data: bytes) -> tuple[int, bytes]:
     reader = Reader(data, "plaintext")
     kind, padding = reader.uint(1, "content type"), reader.uint(1, "pad length")
     content = reader.rest()
-    if padding > len(content):
-        raise DecodeError(f"plaintext: {padding} bytes of padding in {len(content)}")
-    return kind, content[: len(content) - padding]
+    end = len(content) - padding
+    if end < 0 or any(content[end:]):
+        raise DecodeError(f"plaintext: no {padding} zeros of padding in {len(content)} bytes")
+    return kind, content[:end]
 
 
 @dataclass(slots=True)
@@ -126,4 +127,4 @@ class Reassembler(Generic[Sender]):
         if len(own) >= MAX_REASSEMBLIES_PER_SENDER:
             del self._partial[own[0]]
         elif len(self._partial) >= MAX_REASSEMBLIES:
-            self._partial.popitem(last=False)
+            raise DecodeError(f"fragment: {MAX_REASSEMBLIES} messages are incomplete already")
