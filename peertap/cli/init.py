@@ -426,7 +426,7 @@ def _free_names(path: Path, request: Request, previous: Config | None) -> tuple[
             return None, tap
         return Ports(*(port or 0 for port in kept)), tap
     taken: set[int | None] = set()
-    taps: set[str] = set()
+    taps = {name for _, name in socket.if_nameindex()}
     for sibling in sorted(path.parent.glob("*")) if request.config is None else ():
         if sibling.suffix not in (".yaml", ".json"):
             continue
