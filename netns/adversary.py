@@ -30,6 +30,7 @@ from peertap.node.vlan import LocalVlan, VlanSettings
 from peertap.shell.host import TRUNK_PROTOCOL, running_host
 from peertap.shell.link import Link, shake_hands
 from peertap.shell.store import Store, load_vlan_secret_file
+from peertap.trunk.handshake import TrunkSecrets
 from peertap.types import PeerId, TrunkId, VlanIndex
 from peertap.vlan.membership import StaticMembership
 from peertap.wire import packet
@@ -49,6 +50,7 @@ class Adversary:
 
     def __init__(self, secret: bytes, membership: StaticMembership, node: Node) -> None:
         self.node = node
+        self.agreed: TrunkSecrets | None = None
         self._secret = secret
         self._membership = membership
         self._link: Link | None = None
@@ -63,13 +65,13 @@ class Adversary:
         return self._batches.pop(0) if self._batches else None
 
     def stream_put(self, trunk: int, batch: bytes) -> None:
-        assert self._link is not None
-        key = self._link.agreed.hop(sending=False, carrier="stream")
+        assert self.agreed is not None
+        key = self.agreed.hop(sending=False, carrier="stream")
         while batch:
             size = int.from_bytes(batch[:2], "big")
             data, batch = batch[2 : 2 + size], batch[2 + size :]
             try:
-                got = FramePacket.parse_untrusted(data, key, self._link.agreed.aead)
+                got = FramePacket.parse_untrusted(data, key, self.agreed.aead)
             except DecodeError:
                 continue
             labels = {entry.label: entry for entry in self.node.tables.labels}
@@ -81,14 +83,15 @@ class Adversary:
         assert self._send_index is not None
         out = FramePacket(self._send_index, self._counter, hop[1], HOP_LIMIT, flags, nonce, inner_tag, body)
         self._counter += 1
-        agreed = self._link.agreed
+        agreed = self.agreed
+        assert agreed is not None
         self._batches.append(lp(out.emit(agreed.hop(sending=True, carrier="stream"), agreed.aead)))
         self._link.frames_ready.set()
 
     # The node's owner
 
-    def attach(self, link: Link) -> None:
-        self._link = link
+    def attach(self, link: Link, agreed: TrunkSecrets) -> None:
+        self._link, self.agreed = link, agreed
 
     def post(self, event: Event) -> None:
         if isinstance(event, MessageReceived) and isinstance(event.message, Indexes):
@@ -147,10 +150,8 @@ async def _attack(order: dict[str, Any]) -> int:
         connection = await host.dial(f"/ip4/{order['relay_address']}/tcp/4511/p2p/{order['relay_peer_id']}", relay)
         stream = await host.open(connection, TRUNK_PROTOCOL)
         agreed = await shake_hands(stream, identity, connection, dialled=True)
-        link = Link(
-            TRUNK, connection, stream, agreed, identity, adversary.post, adversary, dialled=True, frames_allowed=True
-        )
-        adversary.attach(link)
+        link = Link(TRUNK, connection, stream, agreed, identity, adversary.post, adversary, dialled=True, report=print)
+        adversary.attach(link, agreed)
         nursery.start_soon(link.run, host)
         with trio.move_on_after(WITHIN_S):
             while victim not in adversary.vlan.introductions.peers or not node.group_hops(VLAN):

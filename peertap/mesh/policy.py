@@ -39,7 +39,9 @@ class RelayPolicy:
         return self.mode is not Mode.NONE
 
     def granted(self, vtag: VTag, vlan: VlanId, expiry: float) -> None:
-        """A checked grant: this VTag is that VLAN's until then."""
+        """A checked grant: this VTag is that VLAN's until then. One that changes nothing takes no room."""
+        if not self._carries_named(vlan):
+            return
         self._granted.pop(vtag, None)
         self._granted[vtag] = (vlan, expiry)
         while len(self._granted) > MAX_GRANTS:
@@ -54,5 +56,8 @@ class RelayPolicy:
         grant = self._granted.get(vtag)
         if grant is None or grant[1] < now_unix:
             return False
-        matches = any(fnmatchcase(grant[0].hex(), pattern.lower()) for pattern in self.patterns)
+        return self._carries_named(grant[0])
+
+    def _carries_named(self, vlan: VlanId) -> bool:
+        matches = any(fnmatchcase(vlan.hex(), pattern.lower()) for pattern in self.patterns)
         return not matches if self.mode is Mode.DENY else matches

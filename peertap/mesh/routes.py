@@ -11,9 +11,10 @@ from typing import Final
 
 from peertap.types import Token, TrunkId, VTag
 from peertap.wire.control import INFINITE_METRIC, MAX_ROUTES_PER_BATCH, Advert, Routes, SequenceRequest
-from peertap.wire.routes import KIND_TREE, Origin, SignedRoute, signed_by
+from peertap.wire.routes import KIND_TREE, KIND_UNICAST, Origin, SignedRoute, signed_by
 
 Key = tuple[VTag, Token]
+Outgoing = tuple[TrunkId, SequenceRequest]
 
 MAX_TOKENS: Final = 65_536  # ours: bounds the table; a new token is refused beyond it
 MAX_TOKENS_PER_TRUNK: Final = 16_384  # ours: one neighbour cannot fill the table alone
@@ -22,7 +23,9 @@ MAX_VERIFIED: Final = 65_536  # ours: signatures remembered as good
 VOLUNTARY_GAP_S: Final = 10.0  # PROTOCOL 5: at most one voluntary change in 10 s
 VOLUNTARY_GAIN: Final = 0.8  # ours: and only to a route a fifth shorter
 REQUEST_HOPS: Final = 32  # SPEC 2.1: as the hop limit of packets
-REQUEST_GAP_S: Final = 0.5  # ours: one request for a token in this time
+REQUEST_GAP_S: Final = 0.5  # ours: one request for a token in this time, the next one after twice as long
+REQUEST_GAP_MOST_S: Final = 60.0  # ours
+CLOCK_AHEAD_S: Final = 3600.0  # ours: an owner's clock may be so far ahead of ours
 SEQUENCE_MODULUS: Final = 1 << 32
 LEAST_PATH_MTU: Final = 1232  # SPEC 2.3: a neighbour that announces less is not believed
 OWN_PATH_MTU: Final = 0xFFFF  # ours: the path to ourselves has no limit
@@ -49,7 +52,7 @@ class _Entry:
     selected: Selected | None = None
     newest: Origin | None = None  # unicast: once this one was used, no older one is (SPEC 6.1)
     changed_at: float = float("-inf")
-    requested_at: float = float("-inf")
+    stepped_at: float = float("-inf")  # a request made us step, or was passed on
     empty_since: float | None = None
 
 
@@ -75,6 +78,7 @@ class RouteTable:
         self._neighbours: dict[TrunkId, _Neighbour] = {}
         self._verified: dict[bytes, None] = {}
         self._changed: dict[Key, None] = {}
+        self._starved: dict[Key, tuple[float, float]] = {}  # asked for: again at, gap
         self.refused = 0
 
     # Neighbours
@@ -83,7 +87,7 @@ class RouteTable:
         """A trunk came up: it is owed everything."""
         self._neighbours[trunk] = _Neighbour(cost, mtu, dirty=dict.fromkeys(self._entries))
 
-    def remove_neighbour(self, trunk: TrunkId, now: float) -> list[tuple[TrunkId, SequenceRequest]]:
+    def remove_neighbour(self, trunk: TrunkId, now: float) -> list[Outgoing]:
         """A trunk went down; returns requests to send."""
         del self._neighbours[trunk]
         out = []
@@ -92,15 +96,17 @@ class RouteTable:
                 out += self._reselect(key, entry, now)
         return out
 
-    def set_cost(self, trunk: TrunkId, cost: int, now: float) -> None:
-        """The trunk's cost changed, for example with its round-trip time."""
+    def set_cost(self, trunk: TrunkId, cost: int, now: float) -> list[Outgoing]:
+        """The trunk's cost changed, for example with its round-trip time; returns requests to send."""
         neighbour = self._neighbours[trunk]
         if neighbour.cost == cost:
-            return
+            return []
         neighbour.cost = cost
+        out: list[Outgoing] = []
         for key, entry in list(self._entries.items()):
             if trunk in entry.heard:
-                self._reselect(key, entry, now)
+                out += self._reselect(key, entry, now)
+        return out
 
     # Own tokens
 
@@ -110,7 +116,7 @@ class RouteTable:
         entry.own = route
         self._reselect((route.vtag, route.token), entry, now, forced=True)
 
-    def disown(self, key: Key, now: float) -> list[tuple[TrunkId, SequenceRequest]]:
+    def disown(self, key: Key, now: float) -> list[Outgoing]:
         """Withdraws a token of ours."""
         entry = self._entries.get(key)
         if entry is None or entry.own is None:
@@ -122,10 +128,14 @@ class RouteTable:
 
     def received_untrusted(
         self, trunk: TrunkId, adverts: Iterable[Advert], now: float, now_unix: float
-    ) -> list[tuple[TrunkId, SequenceRequest]]:
-        """Takes a neighbour's adverts; the caller has checked that it relays these VTags. Returns requests to send."""
+    ) -> tuple[list[Outgoing], list[SignedRoute]]:
+        """Takes a neighbour's adverts; the caller has checked that it relays these VTags.
+
+        Returns: requests to send, and the routes that were well signed and taken.
+        """
         neighbour = self._neighbours[trunk]
-        out = []
+        out: list[Outgoing] = []
+        taken: list[SignedRoute] = []
         for advert in adverts:
             key = (advert.route.vtag, advert.route.token)
             entry = self._entries.get(key)
@@ -134,24 +144,30 @@ class RouteTable:
                     neighbour.tokens -= 1
                     out += self._reselect(key, entry, now)
                 continue
-            if advert.route.expiry < now_unix or not self._is_signed(advert.route):
+            if not self._is_valid(advert.route, now_unix):
                 self.refused += 1
                 continue
+            if entry is None and len(self._entries) >= MAX_TOKENS:
+                self._make_room()
             if entry is None or trunk not in entry.heard:
-                if len(self._entries) >= MAX_TOKENS or neighbour.tokens >= MAX_TOKENS_PER_TRUNK:
+                full = entry is None and len(self._entries) >= MAX_TOKENS
+                if full or neighbour.tokens >= MAX_TOKENS_PER_TRUNK:
                     self.refused += 1
                     continue
                 neighbour.tokens += 1
             if entry is None:
                 entry = self._entries[key] = _Entry()
             entry.heard[trunk] = advert
+            taken.append(advert.route)
             out += self._reselect(key, entry, now)
-        return out
+        return out, taken
 
-    def requested(self, request: SequenceRequest) -> tuple[str, TrunkId | None]:
+    def requested(self, trunk: TrunkId, request: SequenceRequest, now: float) -> tuple[str, TrunkId | None]:
         """Takes a request for a later sequence number.
 
-        Returns: ("answered", None) when what we announce is late enough (it is announced again by itself),
+        A request is not signed: it can make an owner step by one, and be passed on, once in REQUEST_GAP_S a token.
+
+        Returns: ("answered", None) when what we announce is late enough (it is announced to the asker again),
         ("own", None) when it is ours to step, ("forward", trunk) when it is to be passed on, ("drop", None) otherwise.
         """
         entry = self._entries.get((request.vtag, request.token))
@@ -161,8 +177,12 @@ class RouteTable:
         if route.origin != request.origin:
             return "drop", None
         if _newer_or_same(route.sequence, request.sequence):
-            self._mark((request.vtag, request.token), resend=True)
+            self._neighbours[trunk].dirty[request.vtag, request.token] = None
             return "answered", None
+        wanted = (route.sequence + 1) % SEQUENCE_MODULUS
+        if request.sequence != wanted or now < entry.stepped_at + REQUEST_GAP_S:
+            return "drop", None
+        entry.stepped_at = now
         if entry.selected.trunk is None:
             return "own", None
         return ("forward", entry.selected.trunk) if request.hops > 1 else ("drop", None)
@@ -191,16 +211,43 @@ class RouteTable:
         if batch == neighbour.batch & 0xFFFFFFFF:
             neighbour.unacknowledged = False
 
-    def expire(self, now: float, now_unix: float) -> None:
-        """Forgets routes past their expiry, and the distances of tokens that are long gone."""
+    def next_deadline(self) -> float | None:
+        """When `tick` has something to ask."""
+        return min((at for at, _ in self._starved.values()), default=None)
+
+    def tick(self, now: float) -> list[Outgoing]:
+        """Asks again for routes that are still missing; returns requests to send."""
+        out: list[Outgoing] = []
+        for key, (at, gap_s) in list(self._starved.items()):
+            if at > now:
+                continue
+            del self._starved[key]
+            entry = self._entries.get(key)
+            if entry is None or not entry.heard:
+                continue
+            out += self._reselect(key, entry, now)
+            if key in self._starved:
+                longer_s = min(2 * gap_s, REQUEST_GAP_MOST_S)
+                self._starved[key] = (now + longer_s, longer_s)
+        return out
+
+    def expire(self, now: float, now_unix: float) -> list[Outgoing]:
+        """Forgets routes past their expiry, and the distances of tokens that are long gone; returns requests."""
+        out: list[Outgoing] = []
         for key, entry in list(self._entries.items()):
             for trunk, advert in list(entry.heard.items()):
                 if advert.route.expiry < now_unix:
                     del entry.heard[trunk]
                     self._neighbours[trunk].tokens -= 1
-                    self._reselect(key, entry, now)
+                    out += self._reselect(key, entry, now)
             if entry.empty_since is not None and entry.empty_since + DISTANCE_KEPT_S < now:
                 del self._entries[key]
+        return out
+
+    def _make_room(self) -> None:
+        """The table is full: tokens that nobody announces any more go before their time."""
+        for key in [key for key, entry in self._entries.items() if entry.empty_since is not None]:
+            del self._entries[key]
 
     # Looking
 
@@ -213,10 +260,16 @@ class RouteTable:
         entry = self._entries.get(key)
         return entry is not None and entry.own is not None
 
-    def hears(self, key: Key, trunk: TrunkId) -> bool:
-        """Whether this neighbour announces the token."""
+    def is_feasible(self, key: Key, trunk: TrunkId) -> bool:
+        """Whether frames to the token may go by this neighbour, whichever is selected."""
         entry = self._entries.get(key)
-        return entry is not None and trunk in entry.heard
+        advert = entry.heard.get(trunk) if entry is not None else None
+        if entry is None or advert is None or entry.selected is None:
+            return False
+        selected = entry.selected
+        return selected.trunk == trunk or (
+            advert.route.origin == selected.advert.route.origin and self._is_feasible(entry, advert)
+        )
 
     def in_use(self) -> Iterator[tuple[Key, Selected]]:
         """All tokens with a route in use."""
@@ -255,9 +308,7 @@ class RouteTable:
             return advert.metric < metric
         return _newer_or_same(advert.route.sequence, sequence)
 
-    def _reselect(
-        self, key: Key, entry: _Entry, now: float, *, forced: bool = False
-    ) -> list[tuple[TrunkId, SequenceRequest]]:
+    def _reselect(self, key: Key, entry: _Entry, now: float, *, forced: bool = False) -> list[Outgoing]:
         candidates = self._candidates(entry)
         old = entry.selected
         new = min(candidates, key=lambda one: (one.metric, one.trunk or 0), default=None)
@@ -267,11 +318,14 @@ class RouteTable:
             settled = now < entry.changed_at + VOLUNTARY_GAP_S or new.metric > VOLUNTARY_GAIN * old.metric
             if stay is not None and same_origin and settled:
                 new = stay
-        requests: list[tuple[TrunkId, SequenceRequest]] = []
+        requests: list[Outgoing] = []
         wanted = _winner(advert.route for advert in entry.heard.values())
         used = None if new is None else new.advert.route
         if wanted is not None and (used is None or (wanted != used.origin and _better(wanted, used.origin, used.kind))):
-            requests = self._ask(key, entry, wanted, now)
+            requests = self._ask(key, entry, wanted)
+            self._starved.setdefault(key, (now + REQUEST_GAP_S, REQUEST_GAP_S))
+        else:
+            self._starved.pop(key, None)
         if new is not None:
             self._keep_distance(entry, new)
             if new.advert.route.kind != KIND_TREE:
@@ -296,12 +350,10 @@ class RouteTable:
         while len(entry.distance) > MAX_ORIGINS:
             del entry.distance[next(iter(entry.distance))]
 
-    @staticmethod
-    def _ask(key: Key, entry: _Entry, origin: Origin, now: float) -> list[tuple[TrunkId, SequenceRequest]]:
-        """The best origin has only infeasible routes: ask it for a later sequence number."""
-        if now < entry.requested_at + REQUEST_GAP_S or origin not in entry.distance:
+    def _ask(self, key: Key, entry: _Entry, origin: Origin) -> list[Outgoing]:
+        """The best origin has only infeasible routes: ask it for a later sequence number, again until it comes."""
+        if key in self._starved or origin not in entry.distance:
             return []
-        entry.requested_at = now
         wanted = (entry.distance[origin][0] + 1) % SEQUENCE_MODULUS
         request = SequenceRequest(key[0], key[1], origin, wanted, REQUEST_HOPS)
         return [(trunk, request) for trunk, advert in entry.heard.items() if advert.route.origin == origin]
@@ -315,11 +367,15 @@ class RouteTable:
         neighbour.sent[key] = advert
         return advert
 
-    def _mark(self, key: Key, *, resend: bool = False) -> None:
-        if not resend:
-            self._changed[key] = None
+    def _mark(self, key: Key) -> None:
+        self._changed[key] = None
         for neighbour in self._neighbours.values():
             neighbour.dirty[key] = None
+
+    def _is_valid(self, route: SignedRoute, now_unix: float) -> bool:
+        if route.kind not in (KIND_UNICAST, KIND_TREE) or route.expiry < now_unix:
+            return False
+        return route.origin.start_ms <= (now_unix + CLOCK_AHEAD_S) * 1000 and self._is_signed(route)
 
     def _is_signed(self, route: SignedRoute) -> bool:
         """Verified once per (token, origin, sequence) and remembered."""

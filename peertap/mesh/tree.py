@@ -7,6 +7,7 @@ A tree is named by (VTag, root origin). When the root changes the new tree is bu
 frames, for LINGER_S. A frame never leaves its root's tree: labels are bound to the root's origin.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -19,6 +20,8 @@ LINGER_S: Final = 2.0  # PROTOCOL 6: old edges live 2 s longer
 REJOIN_S: Final = 1.0  # ours: a Join without an answer is said again
 RENEWAL_S: Final = 3600  # ours: a Join that lives so much longer is passed up again
 MAX_TREES: Final = 65_536  # ours: bounds the table
+MAX_WAITING_TREES: Final = 256  # ours: trees that one neighbour asks for before we know of their root
+MAX_GROUPS: Final = 1024  # ours: groups in one tree
 MAX_CHILDREN: Final = 4096  # ours: of one group in one tree
 
 TreeKey = tuple[VTag, Origin]
@@ -42,6 +45,10 @@ class Group:
         up = sorted(self.children_up)
         return [self.parent, *up] if self.parent is not None and self.parent_up else up
 
+    def neighbours(self) -> list[TrunkId]:
+        """Everybody who has, or waits for, an edge with us."""
+        return sorted({*self.children, *([self.parent] if self.parent is not None else [])})
+
     def wanted(self) -> bool:
         return self.member is not None or bool(self.children)
 
@@ -52,6 +59,7 @@ class _Tree:
     parent: TrunkId | None
     current: bool = True
     ends_at: float = float("inf")
+    made_by: TrunkId | None = None  # a neighbour's Join made it before we knew of the root
     groups: dict[Token, Group] = field(default_factory=dict)
 
 
@@ -61,6 +69,7 @@ class Trees:
     def __init__(self) -> None:
         self._trees: dict[TreeKey, _Tree] = {}
         self._current: dict[VTag, Origin] = {}
+        self._waiting: Counter[TrunkId] = Counter()
         self.changed = True
 
     def root_is(self, vtag: VTag, root: Origin | None, parent: TrunkId | None, now: float) -> list[Outgoing]:
@@ -80,6 +89,10 @@ class Trees:
                 return []
             tree = self._trees[vtag, root] = _Tree(is_root=parent is None, parent=parent)
         tree.current, tree.ends_at, tree.is_root, tree.parent = True, float("inf"), parent is None, parent
+        if tree.made_by is not None:
+            self._waiting[tree.made_by] -= 1
+            tree.made_by = None
+        self.changed = True
         out: list[Outgoing] = []
         for token, group in tree.groups.items():
             out += self._settle(vtag, root, tree, token, group, now)
@@ -97,8 +110,15 @@ class Trees:
         """A neighbour wants to be our child; the caller has checked signature, expiry and policy."""
         group, tree = self._group(join)
         if group is None or tree is None:
-            tree = self._trees.setdefault((join.vtag, join.root), _Tree(is_root=False, parent=None, current=False))
-            tree.ends_at = min(tree.ends_at, now + LINGER_S) if not tree.current else tree.ends_at
+            tree = self._trees.get((join.vtag, join.root))
+            if tree is None:
+                if len(self._trees) >= MAX_TREES or self._waiting[trunk] >= MAX_WAITING_TREES:
+                    return []
+                self._waiting[trunk] += 1
+                tree = _Tree(is_root=False, parent=None, current=False, ends_at=now + LINGER_S, made_by=trunk)
+                self._trees[join.vtag, join.root] = tree
+            if join.token not in tree.groups and len(tree.groups) >= MAX_GROUPS:
+                return []
             group = tree.groups.setdefault(join.token, Group())
         if len(group.children) >= MAX_CHILDREN or trunk == tree.parent:
             return []
@@ -129,7 +149,10 @@ class Trees:
     def trunk_down(self, trunk: TrunkId, now: float) -> list[Outgoing]:
         """All edges over a trunk are gone."""
         out: list[Outgoing] = []
+        self._waiting.pop(trunk, None)
         for (vtag, root), tree in self._trees.items():
+            if tree.made_by == trunk:
+                tree.made_by = None
             if tree.parent == trunk:
                 tree.parent = None
             for token, group in tree.groups.items():
@@ -142,8 +165,7 @@ class Trees:
         out: list[Outgoing] = []
         for (vtag, root), tree in self._trees.items():
             for token, group in tree.groups.items():
-                trunks = {*group.children, *([group.parent] if group.parent is not None else [])}
-                out += [(trunk, Leave(vtag, root, token)) for trunk in sorted(trunks)]
+                out += [(trunk, Leave(vtag, root, token)) for trunk in group.neighbours()]
         self._trees.clear()
         self._current.clear()
         return out
@@ -154,15 +176,24 @@ class Trees:
         for key, tree in list(self._trees.items()):
             vtag, root = key
             if tree.ends_at <= now:
-                del self._trees[key]
-                self.changed = True
+                self._drop(key)
                 for token, group in tree.groups.items():
-                    if group.parent is not None:
-                        out.append((group.parent, Leave(vtag, root, token)))
+                    out += [(trunk, Leave(vtag, root, token)) for trunk in group.neighbours()]
                 continue
             for token, group in tree.groups.items():
                 if group.parent is not None and not group.parent_up and group.joined_at + REJOIN_S <= now:
                     out += self._settle(vtag, root, tree, token, group, now, again=True)
+        return out
+
+    def expire(self, now: float, now_unix: float) -> list[Outgoing]:
+        """Children whose Join has run out lose their edge."""
+        out: list[Outgoing] = []
+        for (vtag, root), tree in self._trees.items():
+            for token, group in tree.groups.items():
+                for trunk in [trunk for trunk, join in group.children.items() if join.expiry < now_unix]:
+                    out.append((trunk, Leave(vtag, root, token)))
+                    self._cut(group, trunk)
+                    out += self._settle(vtag, root, tree, token, group, now)
         return out
 
     def next_deadline(self) -> float | None:
@@ -200,7 +231,15 @@ class Trees:
 
     def _group(self, join: SignedJoin) -> tuple[Group | None, _Tree | None]:
         tree = self._trees.get((join.vtag, join.root))
-        return (None, None) if tree is None else (tree.groups.setdefault(join.token, Group()), tree)
+        if tree is None or (join.token not in tree.groups and len(tree.groups) >= MAX_GROUPS):
+            return None, None
+        return tree.groups.setdefault(join.token, Group()), tree
+
+    def _drop(self, key: TreeKey) -> None:
+        tree = self._trees.pop(key)
+        self.changed = True
+        if tree.made_by is not None:
+            self._waiting[tree.made_by] -= 1
 
     def _retire(self, tree: _Tree | None, now: float) -> None:
         if tree is not None:

@@ -11,6 +11,8 @@ from peertap.node.tables import Address
 
 PROBE_FIRST_S: Final = 0.05  # ours: a first probe can be lost to a NAT that the other side's probe opens
 PROBE_MOST_S: Final = 1.0  # ours: back on udp within about a second of its return
+PROBE_TRIES: Final = 120  # ours: about two minutes of that; a neighbour may not have us probe strangers for ever
+PROBE_TIRED_S: Final = 15.0  # ours: after that
 WHERE_SEEN: Final = "::"  # SPEC 4.4: in Endpoints, the address at which the neighbour sees us
 MAX_CANDIDATES: Final = 40  # ours: 32 that the neighbour names, some that it was seen at
 
@@ -24,6 +26,7 @@ class CarrierChoice:
         self._udp_allowed = udp_allowed
         self._has_stream = has_stream
         self._gap_s = PROBE_FIRST_S
+        self._tries = 0
         self._due_at = now
 
     @property
@@ -56,9 +59,10 @@ class CarrierChoice:
         """The path is silent; returns whether the carrier changes."""
         if self.remote is None:
             return False
-        self.candidates.setdefault(self.remote)
+        if len(self.candidates) < MAX_CANDIDATES:
+            self.candidates.setdefault(self.remote)
         self.remote = None
-        self._gap_s, self._due_at = PROBE_FIRST_S, now
+        self._gap_s, self._due_at, self._tries = PROBE_FIRST_S, now, 0
         return True
 
     def next_deadline(self) -> float | None:
@@ -70,7 +74,8 @@ class CarrierChoice:
         if deadline is None or now < deadline:
             return []
         self._due_at = now + self._gap_s
-        self._gap_s = min(2 * self._gap_s, PROBE_MOST_S)
+        self._tries += 1
+        self._gap_s = min(2 * self._gap_s, PROBE_MOST_S if self._tries < PROBE_TRIES else PROBE_TIRED_S)
         return list(self.candidates)
 
 

@@ -44,7 +44,7 @@ class Compiler:
             return None
         for trunk_id in (selected.trunk, self._hops.get(key)):
             label = self._label(trunk_id, (*key, None))
-            if trunk_id is not None and label is not None and self._state.routes.hears(key, trunk_id):
+            if trunk_id is not None and label is not None and self._state.routes.is_feasible(key, trunk_id):
                 self._hops[key] = trunk_id
                 return trunk_id, label
         return None
@@ -99,6 +99,8 @@ class Compiler:
                     entry = self._group_label(trunk.id, number, incoming.key, edges[incoming.key], vlan)
                 if entry is not None:
                     labels.append(entry)
+        for key in [key for key in self._hops if self._state.routes.selected(key) is None]:
+            del self._hops[key]
         tables = TableSet(
             trunks=tuple(trunk.table() for trunk in self._state.trunks.values()),
             vlans=tuple(self._vlan(vlan) for vlan in self._state.vlans.values()),

@@ -12,7 +12,8 @@ from peertap.types import Token, VTag
 from peertap.wire.control import Bind, Bound, Unbind
 from peertap.wire.routes import Origin
 
-MAX_LABELS: Final = 65_536  # ours: live labels a trunk and direction
+MAX_LABELS: Final = 16_384  # ours: live labels a trunk and direction
+MAX_UNCONFIRMED: Final = 1024  # ours: Binds under way, so that a fail-over of many routes does not fill the queue
 LAST_LABEL: Final = 0xFFFFFFFF  # SPEC 2.1: a label is a u32, never used again in a session
 
 LabelKey = tuple[VTag, Token, Origin | None]
@@ -37,6 +38,7 @@ class Labels:
     _out: dict[LabelKey, _Out] = field(default_factory=dict)
     _by_label: dict[int, LabelKey] = field(default_factory=dict)
     incoming: dict[int, _In] = field(default_factory=dict)
+    _unconfirmed: int = 0
     _last: int = 0
     _last_in: int = 0
 
@@ -44,11 +46,15 @@ class Labels:
         """Makes our labels exactly these; returns what to say."""
         out: list[Bind | Unbind] = []
         for key in [key for key in self._out if key not in wanted]:
-            label = self._out.pop(key).label
-            del self._by_label[label]
-            out.append(Unbind(label))
+            gone = self._out.pop(key)
+            self._unconfirmed -= not gone.bound
+            del self._by_label[gone.label]
+            out.append(Unbind(gone.label))
         for key in wanted:
+            if self._unconfirmed >= MAX_UNCONFIRMED:
+                break  # the next Bound makes room
             if key not in self._out and len(self._out) < MAX_LABELS and self._last < LAST_LABEL:
+                self._unconfirmed += 1
                 self._last += 1
                 self._out[key] = _Out(self._last)
                 self._by_label[self._last] = key
@@ -66,6 +72,7 @@ class Labels:
         if key is None or self._out[key].bound:
             return False
         self._out[key].bound = True
+        self._unconfirmed -= 1
         return True
 
     def bind_untrusted(self, message: Bind) -> None:

@@ -15,6 +15,7 @@ from peertap.mesh.policy import RelayPolicy
 from peertap.mesh.routes import Key, RouteTable
 from peertap.mesh.tree import Outgoing, Trees
 from peertap.node.actions import Action, Apply, CloseTrunk, Log, Probe, ReportPing, Send, SendControl, SendIntro
+from peertap.node.barrier import Barrier
 from peertap.node.carrier import unpacked
 from peertap.node.compile import Compiler
 from peertap.node.events import (
@@ -36,6 +37,7 @@ from peertap.node.events import (
     TrunkRekeyed,
     UnknownKidSeen,
 )
+from peertap.node.pings import Pings
 from peertap.node.tables import Address, Hop, TableSet
 from peertap.node.trunk import Trunk
 from peertap.node.vlan import REFRESH_S, LocalVlan, VlanSettings
@@ -63,13 +65,12 @@ from peertap.wire.control import (
     SequenceRequest,
     Unbind,
 )
-from peertap.wire.routes import KIND_TREE, KIND_UNICAST, signed_by
+from peertap.wire.routes import KIND_TREE, KIND_UNICAST, SignedRoute, signed_by
 
 REPLACE_AFTER_S: Final = 1.0  # ours: labels of the newer trunk are bound long before
 TABLE_EXPIRY_S: Final = 60.0  # ours: how often routes are looked through for expired ones
 MEMBER_GONE_S: Final = 300.0  # ours: a member without a route for so long is forgotten, as a MAC ages
 TRANSPORT_RANK: Final = {"tcp": 0, "ws": 1, "quic": 2}  # docs/decisions/0003: what carries frames, and fails, best
-MAX_PINGS: Final = 256  # ours: operator's pings under way
 
 
 class Node:
@@ -112,14 +113,12 @@ class Node:
         self._overlay = tuple(overlay)
         self._compiler = Compiler(self)
         self._out: list[Action] = []
-        self._deferred: list[Action] = []
-        self._waiting: list[tuple[int, list[Action]]] = []
-        self._version = 0
-        self._applied = 0
-        self._pings: dict[int, tuple[int, float]] = {}
+        self._barrier: Final = Barrier()
+        self._pings: Final = Pings(random)
         self._refresh_at = now + REFRESH_S
         self._expire_at = now + TABLE_EXPIRY_S
         self._stopping = False
+        self._dirty = True
         for vlan in self.vlans.values():
             self.routes.own(vlan.route(KIND_UNICAST, now_unix), now)
             self.routes.own(vlan.route(KIND_TREE, now_unix), now)
@@ -138,12 +137,13 @@ class Node:
             case TrunkClosed():
                 self._closed(event, now)
             case TrunkRekeyed():
+                self._dirty = True
                 if event.trunk in self.trunks:
                     self._new_epoch(self.trunks[event.trunk], event, now)
             case MessageReceived():
                 self._message(event.trunk, event.message, now)
             case TablesApplied():
-                self._were_applied(event.version)
+                self._barrier.applied(event.version)
             case IntroReceived():
                 self._introduced(event, now)
             case UnknownKidSeen():
@@ -176,8 +176,9 @@ class Node:
     def next_deadline(self) -> float:
         """When TimePassed is due."""
         dues: list[float | None] = [self._refresh_at, self._expire_at, self.trees.next_deadline()]
+        dues.append(self.routes.next_deadline())
         for trunk in self.trunks.values():
-            dues += [trunk.next_deadline(), trunk.choice.next_deadline(), trunk.close_at]
+            dues += [trunk.next_deadline(), trunk.close_at]
         dues += [vlan.introductions.next_deadline() for vlan in self.vlans.values()]
         return min(due for due in dues if due is not None)
 
@@ -193,12 +194,13 @@ class Node:
             self._out.append(CloseTrunk(trunk.id, CloseCode.SHUTDOWN, "the node is going down"))
             return
         self.trunks[trunk.id] = trunk
+        self._dirty = True
         if self.identity.peer_id < trunk.peer:
             self._keep_one(trunk, now)
         self._log("info", "trunk up", trunk, transport=trunk.transport, dialled=trunk.dialled)
         self._out.append(Send(trunk.id, Policy(self.policy.relays, self.policy.wants_grants)))
         self._out.append(Send(trunk.id, self._endpoints))
-        self._deferred.append(Send(trunk.id, self._indexes(event)))
+        self._barrier.defer(Send(trunk.id, self._indexes(event)))
 
     def _policy_changed(self, event: PolicyChanged, now: float) -> None:
         """What is carried is decided as it comes in: under another policy, all neighbours begin anew."""
@@ -217,7 +219,7 @@ class Node:
 
     def _new_epoch(self, trunk: Trunk, event: TrunkRekeyed, now: float) -> None:
         trunk.begin_epoch(event.keys, now)
-        self._deferred.append(Send(trunk.id, self._indexes(event)))
+        self._barrier.defer(Send(trunk.id, self._indexes(event)))
 
     @staticmethod
     def _indexes(event: TrunkOpened | TrunkRekeyed) -> Indexes:
@@ -227,6 +229,7 @@ class Node:
         trunk = self.trunks.pop(event.trunk, None)
         if trunk is None:
             return
+        self._dirty = True
         self._log("info", "trunk down", trunk, reason=event.reason)
         if trunk.announces:
             self._ask(self.routes.remove_neighbour(trunk.id, now))
@@ -242,16 +245,19 @@ class Node:
             return
         trunk.rtt_measured(rtt_s)
         if trunk.announces:
-            self.routes.set_cost(trunk.id, trunk.cost, now)
+            self._ask(self.routes.set_cost(trunk.id, trunk.cost, now))
         if trunk.roaming == address and trunk.choice.remote not in (None, address):
+            self._dirty = True
             trunk.choice.roam(address)
             self._log("info", "trunk roamed", trunk, remote=address)
         elif trunk.choice.found(address):
+            self._dirty = True
             self._log("info", "carrier", trunk, carrier="udp", remote=address)
 
     def _path_lost(self, number: TrunkId, now: float) -> None:
         trunk = self.trunks.get(number)
         if trunk is not None and trunk.choice.lost(now):
+            self._dirty = True
             self._log("info", "carrier", trunk, carrier=trunk.choice.name)
 
     # Messages
@@ -279,6 +285,7 @@ class Node:
                 udp = [one for one in found if one is not None and not self._is_overlay(one)]
                 trunk.learn_endpoints(udp, message.addresses, now)
             case Indexes():
+                self._dirty = True
                 trunk.peer_ready(message, now)
             case Grant():
                 self._granted(message)
@@ -288,7 +295,8 @@ class Node:
                 if trunk.announces:
                     self.routes.acknowledged(trunk.id, message.batch)
             case SequenceRequest():
-                self._sequence_asked(message, now)
+                if trunk.announces:
+                    self._sequence_asked(trunk, message, now)
             case Join():
                 join = message.join
                 good = join.expiry >= self._now_unix and self.policy.carries(join.vtag, self._now_unix)
@@ -299,10 +307,12 @@ class Node:
             case Leave():
                 self._tell(self.trees.left(trunk.id, message, now))
             case Bind():
+                self._dirty = True
                 trunk.labels.bind_untrusted(message)
             case Bound():
-                trunk.labels.bound(message)
+                self._dirty |= trunk.labels.bound(message)
             case Unbind():
+                self._dirty = True
                 trunk.labels.unbind_untrusted(message)
             case _:
                 raise PeerError(f"{type(message).__name__} does not belong here")
@@ -312,13 +322,16 @@ class Node:
         return any(ip in network for network in self._overlay if network.version == ip.version)
 
     def _policy(self, trunk: Trunk, message: Policy) -> None:
-        trunk.relays = message.relays
-        if message.wants_grants:
-            for vlan in self.vlans.values():
-                self._out.append(Send(trunk.id, vlan.source.grant(self._now_unix)))
+        trunk.relays, trunk.wants_grants = message.relays, message.wants_grants
+        self._send_grants(trunk)
         if not trunk.announces:
             trunk.announces = True
             self.routes.add_neighbour(trunk.id, cost=trunk.cost, mtu=trunk.max_payload)
+
+    def _send_grants(self, trunk: Trunk) -> None:
+        if trunk.wants_grants:
+            for vlan in self.vlans.values():
+                self._out.append(Send(trunk.id, vlan.source.grant(self._now_unix)))
 
     def _granted(self, grant: Grant) -> None:
         proven = checked_grant(grant, self._now_unix)
@@ -331,12 +344,20 @@ class Node:
         self._out.append(Send(trunk.id, RoutesAck(message.batch)))
         if not trunk.announces:
             raise PeerError("routes before the policy")
-        carried = [advert for advert in message.adverts if self.policy.carries(advert.route.vtag, self._now_unix)]
-        self._ask(self.routes.received_untrusted(trunk.id, carried, now, self._now_unix))
-        for advert in carried:
-            vlan = self._by_vtag.get(advert.route.vtag)
-            if vlan is not None and advert.route.token == vlan.token and advert.route.origin != vlan.origin:
-                self._outbid(vlan, advert.route.origin.start_ms, now)
+        carried = [advert for advert in message.adverts if self._carries(advert.route)]
+        requests, taken = self.routes.received_untrusted(trunk.id, carried, now, self._now_unix)
+        self._ask(requests)
+        for route in taken:
+            vlan = self._by_vtag.get(route.vtag)
+            if vlan is not None and route.token == vlan.token and route.origin != vlan.origin:
+                self._outbid(vlan, route.origin.start_ms, now)
+
+    def _carries(self, route: SignedRoute) -> bool:
+        """Whether we take part in this route; of own VLANs we know what each token is for."""
+        own = self._by_vtag.get(route.vtag)
+        if own is not None and (route.kind == KIND_TREE) != (route.token == own.tree_token):
+            return False
+        return self.policy.carries(route.vtag, self._now_unix)
 
     def _outbid(self, vlan: LocalVlan, start_ms: int, now: float) -> None:
         """Somebody else announces our own token."""
@@ -346,24 +367,22 @@ class Node:
         self._out.append(Log("warning", "own token announced by another", {"vlan": vlan.source.label}))
         self.routes.own(vlan.route(KIND_UNICAST, self._now_unix), now)
 
-    def _sequence_asked(self, request: SequenceRequest, now: float) -> None:
-        answer, trunk = self.routes.requested(request)
+    def _sequence_asked(self, asker: Trunk, request: SequenceRequest, now: float) -> None:
+        answer, trunk = self.routes.requested(asker.id, request, now)
         if answer == "own":
             vlan = self._by_vtag.get(request.vtag)
             if vlan is not None:
                 kind = KIND_TREE if request.token == vlan.tree_token else KIND_UNICAST
-                self.routes.own(vlan.route(kind, self._now_unix, at_least=request.sequence), now)
+                self.routes.own(vlan.route(kind, self._now_unix), now)
         elif trunk is not None:
             onward = SequenceRequest(request.vtag, request.token, request.origin, request.sequence, request.hops - 1)
             self._out.append(Send(trunk, onward))
 
     def _ponged(self, trunk: Trunk, message: Pong, now: float) -> None:
-        waiting = self._pings.pop(message.id, None)
-        if waiting is not None:
-            self._out.append(ReportPing(waiting[0], now - waiting[1]))
+        self._answered(message.id, now)
         trunk.ponged(message.id, now)
         if trunk.announces:
-            self.routes.set_cost(trunk.id, trunk.cost, now)
+            self._ask(self.routes.set_cost(trunk.id, trunk.cost, now))
 
     # VLANs
 
@@ -386,26 +405,23 @@ class Node:
                 hops = () if hop is None else (hop,)
             if hops:
                 action = SendIntro(hops, intro.nonce, intro.sealed)
-                (self._deferred if intro.after_applied else self._out).append(action)
+                if intro.after_applied:
+                    self._barrier.defer(action)
+                else:
+                    self._out.append(action)
 
     def _control(self, event: ControlReceived, now: float) -> None:
         message = echo.parse_untrusted(event.message)
         if message is None:
             return
         if message.reply:
-            waiting = self._pings.pop(message.id, None)
-            if waiting is not None:
-                self._out.append(ReportPing(waiting[0], now - waiting[1]))
+            self._answered(message.id, now)
         else:
             self._out.append(SendControl(event.vlan, event.member, echo.Echo(True, message.id).emit()))
 
     def _ping(self, event: PingAsked, now: float) -> None:
-        number = int.from_bytes(self._random(8), "big")
-        while len(self._pings) >= MAX_PINGS:
-            del self._pings[next(iter(self._pings))]
         if isinstance(event.target, int):
-            self._pings[number] = (event.id, now)
-            self._out.append(Send(event.target, Ping(number)))
+            self._out.append(Send(event.target, Ping(self._pings.start(event.id, now))))
             return
         vlan = self.vlans[event.target[0]]
         peers = vlan.introductions.peers.values()
@@ -413,8 +429,13 @@ class Node:
         if peer is None:
             self._out.append(ReportPing(event.id, None))
             return
-        self._pings[number] = (event.id, now)
-        self._out.append(SendControl(vlan.index, peer.id, echo.Echo(False, number).emit()))
+        request = echo.Echo(False, self._pings.start(event.id, now))
+        self._out.append(SendControl(vlan.index, peer.id, request.emit()))
+
+    def _answered(self, number: int, now: float) -> None:
+        found = self._pings.answered(number, now)
+        if found is not None:
+            self._out.append(ReportPing(*found))
 
     # Time
 
@@ -427,20 +448,24 @@ class Node:
             else:
                 self._out += [Send(trunk.id, ping) for ping in trunk.pings_due(now, self._random)]
                 self._out += [Probe(trunk.id, address) for address in trunk.probes_due(now)]
-                trunk.drop_old_epochs(now)
+                self._dirty |= trunk.drop_old_epochs(now)
         self._tell(self.trees.tick(now))
+        self._ask(self.routes.tick(now))
         for vlan in self.vlans.values():
             self._send_intros(vlan, vlan.introductions.tick(now))
         if self._expire_at <= now:
             self._expire_at = now + TABLE_EXPIRY_S
-            self.routes.expire(now, self._now_unix)
+            self._ask(self.routes.expire(now, self._now_unix))
+            self._tell(self.trees.expire(now, self._now_unix))
             self._forget_gone_members(now)
         if self._refresh_at <= now:
             self._refresh_at = now + REFRESH_S
             self._refresh(now)
 
     def _refresh(self, now: float) -> None:
-        """Announces and joins anew, long before what is signed expires."""
+        """Announces, joins and proves anew, long before what is signed expires."""
+        for trunk in self.trunks.values():
+            self._send_grants(trunk)
         for vlan in self.vlans.values():
             self.routes.own(vlan.route(KIND_UNICAST, self._now_unix), now)
             if self.routes.owns((vlan.vtag, vlan.tree_token)):
@@ -482,9 +507,25 @@ class Node:
         if not self._stopping:
             self._stand_for_root(now)
         for key in self.routes.take_changed():
+            self._dirty = True
             self._follow_root(key, now)
         for trunk_id, batch in self.routes.batches():
             self._out.append(Send(trunk_id, batch))
+        if self._take_dirty():
+            self._follow_changes(now)
+        live = (one for one in self._barrier.release() if not isinstance(one, Send) or one.trunk in self.trunks)
+        self._out.extend(live)
+
+    def _take_dirty(self) -> bool:
+        """Whether anything that the tables are made of changed: most events change nothing, and cost nothing then."""
+        dirty = self._dirty or self.trees.changed
+        for vlan in self.vlans.values():
+            dirty |= vlan.introductions.changed
+            vlan.introductions.changed = False
+        self._dirty = self.trees.changed = False
+        return dirty
+
+    def _follow_changes(self, now: float) -> None:
         for trunk_id, wanted in self._compiler.wanted_labels().items():
             for message in self.trunks[trunk_id].labels.want(wanted):
                 self._out.append(Send(trunk_id, message))
@@ -534,23 +575,10 @@ class Node:
         tables, confirmed = self._compiler.tables()
         for trunk_id, label in confirmed:
             if self.trunks[trunk_id].labels.confirm(label):
-                self._deferred.append(Send(trunk_id, Bound(label)))
-        if tables != self.tables or self._version == 0:
+                self._barrier.defer(Send(trunk_id, Bound(label)))
+        if tables != self.tables or self._barrier.version == 0:
             self.tables = tables
-            self._version += 1
-            self._out.append(Apply(self._version, tables))
-        if self._deferred:
-            self._waiting.append((self._version, self._deferred))
-            self._deferred = []
-        if self._applied == self._version:
-            self._were_applied(self._version)
-
-    def _were_applied(self, version: int) -> None:
-        self._applied = max(self._applied, version)
-        while self._waiting and self._waiting[0][0] <= self._applied:
-            _, actions = self._waiting.pop(0)
-            live = (one for one in actions if not isinstance(one, Send) or one.trunk in self.trunks)
-            self._out.extend(live)
+            self._out.append(Apply(self._barrier.publish(), tables))
 
     def _tell(self, outgoing: Sequence[Outgoing]) -> None:
         self._out += [Send(trunk, message) for trunk, message in outgoing if trunk in self.trunks]

@@ -39,6 +39,7 @@ class Trunk:
         self.choice: Final = CarrierChoice(udp_allowed=udp_allowed, has_stream=opened.carries_frames, now=now)
         self.announces = False
         self.relays = False
+        self.wants_grants = False
         self.addresses: tuple[str, ...] = ()
         self.roaming: Address | None = None
         self.close_at: float | None = None
@@ -70,13 +71,16 @@ class Trunk:
         self._sending = keys.send(message.udp, message.stream)
         self.epoch = message.epoch
 
-    def drop_old_epochs(self, now: float) -> None:
+    def drop_old_epochs(self, now: float) -> bool:
+        """Forgets epochs whose time is over; returns whether there were any."""
+        before = len(self._epochs)
         for epoch, until in list(self._old_until.items()):
             if until <= now:
                 if epoch == self.epoch:
                     self._old_until[epoch] = now + OLD_EPOCH_S  # the neighbour is not ready for the new one yet
                     continue
                 del self._epochs[epoch], self._old_until[epoch]
+        return len(self._epochs) != before
 
     def table(self) -> TrunkTable:
         receive: list[HopReceiveKey] = [key for keys in self._epochs.values() for key in keys.receive]
@@ -141,5 +145,8 @@ class Trunk:
         dues.append(max(self._measured_at + MEASURE_S, self._pinged_at + PING_GAP_S))
         if self._unanswered >= DEAD_AFTER_PINGS:
             dues.append(self._heard_at + DEAD_AFTER_S)
+        probe_at = self.choice.next_deadline()
+        if self._sending is not None and probe_at is not None:
+            dues.append(probe_at)
         dues += self._old_until.values()
         return min(dues)

@@ -13,6 +13,7 @@ from peertap.wire.routes import KIND_TREE, KIND_UNICAST, Origin, SignedJoin, Sig
 ROUTE_LIFETIME_S: Final = 48 * 3600  # PROTOCOL 5: expiry of a route
 REFRESH_S: Final = 12 * 3600  # ours: announced again well before
 JOIN_LIFETIME_S: Final = 48 * 3600  # ours: as routes
+MAX_TOKENS_KEPT: Final = 16_384  # ours: made again when they are needed again
 DEFAULT_PRIORITY: Final = 128  # ours: the middle
 
 
@@ -46,22 +47,24 @@ class LocalVlan:
         self.outbid = False
         self.group_edges: set[tuple[TrunkId, Origin]] = set()  # edges that frames can take now
         self.reachable: set[Mac] = set()  # members to whose token there is a hop now
-        self._sequence = 0
+        self._sequences = {KIND_UNICAST: 0, KIND_TREE: 0}
         self._tokens: dict[Mac, Token] = {}
 
     def token_of(self, mac: Mac) -> Token:
         """The unicast token of a member's virtual MAC."""
         token = self._tokens.get(mac)
         if token is None:
+            if len(self._tokens) >= MAX_TOKENS_KEPT:
+                self._tokens.clear()
             token = self._tokens[mac] = Token(self.source.keys.token(KIND_UNICAST, mac))
         return token
 
-    def route(self, kind: int, now_unix: float, *, at_least: int = 0) -> SignedRoute:
+    def route(self, kind: int, now_unix: float) -> SignedRoute:
         """A fresh announcement of our unicast or tree token."""
-        self._sequence = max(self._sequence + 1, at_least) & 0xFFFFFFFF
+        self._sequences[kind] = (self._sequences[kind] + 1) & 0xFFFFFFFF
         keys = self.source.keys
         token, origin = (self.token, self.origin) if kind == KIND_UNICAST else (self.tree_token, self.tree_origin)
-        fields = (keys.route_public, kind, token, origin, self._sequence, int(now_unix) + ROUTE_LIFETIME_S)
+        fields = (keys.route_public, kind, token, origin, self._sequences[kind], int(now_unix) + ROUTE_LIFETIME_S)
         return SignedRoute(*fields, signature=keys.sign_route(SignedRoute.unsigned(*fields)))
 
     def join(self, root: Origin, now_unix: float) -> SignedJoin:

@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from peertap.errors import ConfigError, DeviceError, PeerTapError
 
 MAX_REQUEST_BYTES: Final = 65_536  # ours
 MAX_ANSWER_BYTES: Final = 64 << 20  # ours: topology of a large mesh
+ACCEPT_REST_S: Final = 0.2  # ours: before the next try where the machine is short of descriptors
 REQUEST_S: Final = 30.0  # ours: an idle client is sent away
 _UCRED: Final = struct.Struct("3i")  # unix(7): pid, uid, gid
 
@@ -28,7 +30,11 @@ async def serve(listener: trio.socket.SocketType, path: Path, handler: Handler) 
     try:
         async with trio.open_nursery() as nursery:
             while True:
-                client, _ = await listener.accept()
+                try:
+                    client, _ = await listener.accept()
+                except OSError:  # too many open files: somebody will close some
+                    await trio.sleep(ACCEPT_REST_S)
+                    continue
                 nursery.start_soon(_serve_one, client, handler)
     finally:
         listener.close()
@@ -79,7 +85,7 @@ async def _serve_one(client: trio.socket.SocketType, handler: Handler) -> None:
                 request = await _read_line(stream, MAX_REQUEST_BYTES)
             try:
                 decoded = json.loads(request)
-            except ValueError:
+            except (ValueError, RecursionError):
                 decoded = None
             if not isinstance(decoded, dict):
                 await stream.send_all(_line({"error": "not a JSON object"}))
@@ -91,6 +97,9 @@ async def _serve_one(client: trio.socket.SocketType, handler: Handler) -> None:
                 await stream.send_all(_line({"error": error.what, "hint": error.hint}))
         except (trio.BrokenResourceError, trio.TooSlowError, DeviceError):
             return
+        except Exception as error:  # one question must not end the node
+            with suppress(trio.BrokenResourceError):
+                await stream.send_all(_line({"error": f"internal error: {type(error).__name__}: {error}"}))
 
 
 async def _read_line(stream: trio.SocketStream, most: int) -> bytes:

@@ -23,6 +23,8 @@ from peertap.node.events import (
 from peertap.node.tables import TableSet
 from peertap.types import TrunkId, VlanIndex
 
+EVENTS_PER_TURN: Final = 32  # ours: then others get their turn
+
 
 class DataPlane:
     """Owns the engine; turns its events into the node's."""
@@ -63,8 +65,10 @@ class DataPlane:
         """
         while True:
             await trio.lowlevel.wait_readable(self.engine.event_fd)
-            for kind, *subject in self.engine.events():
+            for number, (kind, *subject) in enumerate(self.engine.events(), start=1):
                 self._take(str(kind), subject)
+                if number % EVENTS_PER_TURN == 0:
+                    await trio.lowlevel.checkpoint()
 
     def _take(self, kind: str, subject: list[Any]) -> None:
         if kind == "stream":
@@ -74,13 +78,22 @@ class DataPlane:
         elif kind == "panic":
             raise StateError(f"the data plane stopped: {subject[0]}")
         elif kind == "resync":
-            applied = self._applied(int(str(self.engine.snapshot()["generation"])))
-            if applied is not None:
-                self._post(applied)
+            self._resync()
         elif kind in self._kinds:
             event = self._kinds[kind](*subject)
             if event is not None:
                 self._post(event)
+
+    def _resync(self) -> None:
+        """Events were lost: what they said is read from the snapshot."""
+        snapshot: dict[str, Any] = self.engine.snapshot()
+        applied = self._applied(snapshot["generation"])
+        if applied is not None:
+            self._post(applied)
+        for trunk, counters in snapshot["trunks"].items():
+            self._batch_ready(TrunkId(trunk))
+            if counters["udp_down"]:
+                self._post(PathLost(TrunkId(trunk)))
 
     def _applied(self, generation: int) -> TablesApplied | None:
         done = [one for one in self._versions if one <= generation]

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import trio
 
 from peertap._core import HopReceiveKey, HopSendKey
-from peertap.errors import DecodeError, PeerError, TrunkError
+from peertap.errors import DecodeError, PeerError, StateError, TrunkError
 from peertap.identity.node import NodeIdentity
 from peertap.node.events import Event, MessageReceived, TrunkOpened, TrunkRekeyed
 from peertap.shell.host import FRAMES_PROTOCOL, Connection, Host, Stream
@@ -23,13 +23,14 @@ from peertap.trunk.records import MAX_RECORD_BYTES, RecordReceiver, RecordSender
 from peertap.trunk.rekey import Rekeying
 from peertap.types import TrunkId
 from peertap.wire.codec import lp
-from peertap.wire.control import Close, CloseCode, Message, Rekey, Unknown, emit, parse_untrusted
+from peertap.wire.control import Close, CloseCode, Message, Rekey, RekeyStep, Unknown, emit, parse_untrusted
 from peertap.wire.handshake import MAX_HANDSHAKE_BYTES, Refusal, is_refusal_untrusted
 
 HANDSHAKE_S: Final = 5.0  # ours: three messages on an open connection
-MAX_QUEUED: Final = 4096  # ours: control messages waiting to be sent; more means that the neighbour does not read
+MAX_QUEUED: Final = 32_768  # ours: waiting to be sent, two labels' worth; more means that the neighbour does not read
 REKEY_S: Final = 3600.0  # PROTOCOL 3: a rekey each hour
-REKEY_CHECK_S: Final = 60.0  # ours: how often that is looked at
+REKEY_GAP_S: Final = 10.0  # ours: as long as an old epoch's keys live; an OFFER before that ends the trunk
+REKEY_CHECK_S: Final = 5.0  # ours: how often that is looked at
 REKEY_RECORDS: Final = 1 << 24  # ours: or by count
 CLOSE_S: Final = 0.3  # ours: for the last record to get out
 FRAMES_S: Final = 5.0  # ours: for the frame stream to open
@@ -129,7 +130,7 @@ class Link:
         carrier: FrameCarrier,
         *,
         dialled: bool,
-        frames_allowed: bool,
+        report: Callable[[Exception], None],
     ) -> None:
         self.number: Final = number
         self.connection: Final = connection
@@ -137,19 +138,21 @@ class Link:
         self.closed_reason = GONE
         self.frames_ready = trio.Event()  # replaced each time the data plane has a batch
         self.epoch = 0
-        self._keyed_at = trio.current_time()
+        self._keyed_at = self._began_at = trio.current_time()
         self._stream = stream
         self._identity = identity
         self._post = post
         self._carrier = carrier
-        self.agreed = agreed
+        self._frames_proof = expand(agreed.prk, "frames", length=FRAMES_PROOF_BYTES)
+        self._first_keys: HopKeys | None = HopKeys(0, agreed)
         self._sender = RecordSender(agreed.control_send, agreed.aead)
         self._receiver = RecordReceiver(agreed.control_receive, agreed.aead)
         self._rekeying = Rekeying(identity, os.urandom, agreed)
         self._queue_in, self._queue_out = trio.open_memory_channel[Message | _Switch | None](MAX_QUEUED)
         self._frames_arrived = trio.Event()
         self._frames: Stream | None = None
-        self._carries_frames = frames_allowed and connection.transport != "quic"
+        self._carries_frames = connection.transport != "quic"
+        self._report = report
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
 
@@ -157,31 +160,26 @@ class Link:
 
     def send(self, message: Message) -> None:
         """Queues a message; a neighbour that does not read loses the trunk."""
+        self._put(message)
+
+    def _put(self, *items: Message | _Switch | None) -> None:
         try:
-            self._queue_in.send_nowait(message)
+            for item in items:
+                self._queue_in.send_nowait(item)
         except trio.WouldBlock:
-            self.closed_reason = "the neighbour does not read"
-            self._scope.cancel()
+            self._end("the neighbour does not read")
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
 
     def close(self, code: CloseCode, reason: str) -> None:
         """Says Close after what is queued, then ends."""
         self.closed_reason = reason
-        self.send(Close(code, reason))
-        try:
-            self._queue_in.send_nowait(None)
-        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-            self._scope.cancel()
-
-    @property
-    def frames_proof(self) -> bytes:
-        """What the dialler says first on the frame stream (SPEC 4.6)."""
-        return expand(self.agreed.prk, "frames", length=FRAMES_PROOF_BYTES)
+        self._put(Close(code, reason), None)
+        self._scope.deadline = min(self._scope.deadline, trio.current_time() + CLOSE_S)
 
     async def adopt_frames(self, stream: Stream, proof: bytes) -> bool:
         """The listener's side of a frame stream: whether it is this trunk's; returns when the trunk ends."""
-        if self.dialled or self._frames is not None or not constant_time.compare_digest(proof, self.frames_proof):
+        if self.dialled or self._frames is not None or not constant_time.compare_digest(proof, self._frames_proof):
             return False
         self._frames = stream
         self._frames_arrived.set()
@@ -190,7 +188,9 @@ class Link:
 
     async def run(self, host: Host) -> None:
         """Runs until the trunk ends; never raises for what the other side does."""
-        keys = HopKeys(0, self.agreed)
+        keys, self._first_keys = self._first_keys, None
+        if keys is None:
+            raise StateError("a link runs once")
         self._post(
             TrunkOpened(
                 trunk=self.number,
@@ -235,6 +235,9 @@ class Link:
                 code = error.code if isinstance(error, HandshakeFailed) else CloseCode.MALFORMED
                 await self._say_goodbye(Close(code, str(error)))
             self._end(f"the neighbour broke the protocol: {error}")
+        except Exception as error:  # a bug of ours must not end the other trunks
+            self._report(error)
+            self._end(f"internal error: {type(error).__name__}")
 
     async def _say_goodbye(self, message: Close) -> None:
         try:
@@ -273,13 +276,15 @@ class Link:
             await self._stream.write(self._sender.seal(emit(message)))
 
     def _rekeyed(self, message: Rekey) -> None:
+        if message.step is RekeyStep.OFFER and trio.current_time() < self._keyed_at + REKEY_GAP_S and self.epoch > 0:
+            raise PeerError("rekey: offered again at once")
         step = self._rekeying.received(message)
         if step.switch_receiving and step.new is not None:
             self._receiver.rekey(step.new.control_receive, step.new.aead)
         if step.reply is not None:
-            self.send(step.reply)
+            self._put(step.reply)
         if step.switch_sending and step.new is not None:
-            self._queue_in.send_nowait(_Switch(step.new.control_send, step.new.aead))
+            self._put(_Switch(step.new.control_send, step.new.aead))
         if step.switch_receiving and step.new is not None:
             self.epoch += 1
             self._keyed_at = trio.current_time()
@@ -288,6 +293,8 @@ class Link:
     async def _rekey_in_time(self) -> None:
         while True:
             await trio.sleep(REKEY_CHECK_S)
+            if self._rekeying.busy and trio.current_time() > self._began_at + REKEY_GAP_S:
+                raise TrunkError("rekey: no answer in time")
             worn = self._sender.sealed > REKEY_RECORDS or self._receiver.opened > REKEY_RECORDS
             if self.begins_rekeys and (worn or trio.current_time() > self._keyed_at + REKEY_S):
                 self.rekey()
@@ -295,18 +302,20 @@ class Link:
     @property
     def begins_rekeys(self) -> bool:
         """Whether it is this end that begins a rekey, and none is under way."""
-        return self._rekeying.begins and not self._rekeying.busy
+        rested = self.epoch == 0 or trio.current_time() >= self._keyed_at + REKEY_GAP_S
+        return self._rekeying.begins and not self._rekeying.busy and rested
 
     def rekey(self) -> None:
         """Begins a rekey now; only the end with the lower peer ID does."""
-        self.send(self._rekeying.begin())
+        self._began_at = trio.current_time()
+        self._put(self._rekeying.begin())
 
     async def _open_frames(self, host: Host) -> None:
         """Opens the frame stream, or waits for the neighbour to do so."""
         with trio.move_on_after(FRAMES_S):
             if self.dialled:
                 stream = await host.open(self.connection, FRAMES_PROTOCOL)
-                await stream.write(self.frames_proof)
+                await stream.write(self._frames_proof)
                 self._frames = stream
                 self._frames_arrived.set()
             await self._frames_arrived.wait()

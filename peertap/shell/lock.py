@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import IO
 
-from peertap.errors import ConfigError
+from peertap.errors import ConfigError, DeviceError
 
 
 def lock_node(state_dir: Path, node: str) -> IO[str]:
@@ -16,7 +16,10 @@ def lock_node(state_dir: Path, node: str) -> IO[str]:
     Raises: ConfigError when another process has it.
     """
     path = state_dir / "lock"
-    file = open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "r+")  # noqa: SIM115
+    try:
+        file = open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "r+")  # noqa: SIM115
+    except OSError as error:
+        raise DeviceError(f"{path}: {error.strerror}") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

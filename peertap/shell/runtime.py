@@ -7,6 +7,8 @@ import secrets
 import signal
 import socket
 import time
+import traceback
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
@@ -22,7 +24,21 @@ from peertap.identity.node import NodeIdentity, format_peer_id
 from peertap.mesh.policy import Mode, RelayPolicy
 from peertap.node.actions import Action, Apply, CloseTrunk, Log, Probe, ReportPing, Send, SendControl, SendIntro
 from peertap.node.carrier import WHERE_SEEN, packed
-from peertap.node.events import Event, PingAsked, PolicyChanged, StopAsked, TimePassed, TrunkClosed
+from peertap.node.events import (
+    ControlReceived,
+    Event,
+    IntroReceived,
+    KeySpent,
+    MessageReceived,
+    PathFound,
+    PingAsked,
+    PolicyChanged,
+    SourceSeen,
+    StopAsked,
+    TimePassed,
+    TrunkClosed,
+    UnknownKidSeen,
+)
 from peertap.node.node import Node
 from peertap.node.vlan import VlanSettings
 from peertap.observe import logs
@@ -40,12 +56,15 @@ from peertap.shell.tap import UDP_IPV6_BYTES, Tap, default_mtu
 from peertap.trunk.handshake import HandshakeFailed
 from peertap.types import PeerId, TrunkId, VlanIndex, parse_mac
 from peertap.vlan.membership import StaticMembership
-from peertap.wire.control import MAX_ENDPOINTS, Endpoints
+from peertap.wire.control import MAX_ENDPOINTS, CloseCode, Endpoints
 
 STOP_S: Final = 1.2  # ours: to say goodbye; the first signal ends the node within 2 s
-MAX_HANDSHAKES: Final = 64  # ours: unproven trunks at a time
+MAX_HANDSHAKES: Final = 64  # ours: unproven trunks at a time, half of them with strangers
+MAX_HANDSHAKES_PER_SOURCE: Final = 8  # ours: of one IP address
+MAX_TRUNKS: Final = 1024  # ours: a node that needs more neighbours is a mesh of its own
 PING_S: Final = 2.0  # ours: a ping without an answer by then is lost
 MAX_TRACE_S: Final = 600.0  # ours
+FROM_OTHERS: Final = (MessageReceived, IntroReceived, UnknownKidSeen, ControlReceived, SourceSeen, PathFound, KeySpent)
 
 
 class Runtime:
@@ -60,6 +79,7 @@ class Runtime:
         self._links: dict[TrunkId, Link] = {}
         self._dialling: dict[PeerId, tuple[Dialling, trio.CancelScope, tuple[PeerAddress, ...]]] = {}
         self._handshakes = 0
+        self._shaking: Counter[str] = Counter()  # handshakes under way, by IP address
         self._last_trunk = 0
         self._taps: dict[VlanIndex, Tap] = {}
         self._ready = False
@@ -156,6 +176,7 @@ class Runtime:
     def _new_node(self, identity: NodeIdentity, memberships: Sequence[StaticMembership]) -> Node:
         config = self._config
         port = self._data_plane.engine.udp_port
+        self._listen_texts = self._listening()
         addresses = [WHERE_SEEN, *(str(one.address.ip) for one in self._underlay_addresses())]
         udp_allowed = config.carrier == "auto" and config.listen.udp is not None
         candidates = [packed((address, port)) for address in addresses][:MAX_ENDPOINTS] if udp_allowed else []
@@ -168,7 +189,7 @@ class Runtime:
             identity,
             settings,
             RelayPolicy(mode, patterns),
-            endpoints=Endpoints(tuple(candidates), tuple(self._listening())),
+            endpoints=Endpoints(tuple(candidates), tuple(self._listen_texts)),
             random=secrets.token_bytes,
             now=time.monotonic(),
             now_unix=time.time(),
@@ -204,9 +225,26 @@ class Runtime:
     # Events and actions
 
     def post(self, event: Event) -> None:
-        """Hands the node an event and carries out what it wants."""
-        self._carry_out(self.node.handle(event, time.monotonic()))
+        """Hands the node an event and carries out what it wants.
+
+        What comes from others must not end the node, even where it finds a bug of ours: that trunk ends, or the packet
+        is dropped, and the log says so.
+        """
+        try:
+            self._carry_out(self.node.handle(event, time.monotonic()))
+        except Exception as error:
+            if not isinstance(event, FROM_OTHERS):
+                raise
+            self._report_bug(error)
+            if isinstance(event, MessageReceived) and event.trunk in self._links:
+                self._links[event.trunk].close(CloseCode.INTERNAL, "internal error")
         self._woken.set()
+
+    def _report_bug(self, error: Exception) -> None:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        self._log.error(
+            "internal error", error=f"{type(error).__name__}: {error}", where=f"{where.name}:{where.lineno}"
+        )
 
     def _carry_out(self, actions: Sequence[Action]) -> None:
         for action in actions:
@@ -250,14 +288,29 @@ class Runtime:
 
     async def _accepted(self, connection: Connection, stream: Stream) -> None:
         """A neighbour opened a trunk; runs it until it ends."""
-        if self._handshakes >= MAX_HANDSHAKES:
+        source = connection.host or ""
+        if not self._admits(connection, source):
             await stream.close()
+            await connection.close()
             return
+        self._shaking[source] += 1
         try:
             link = await self._new_link(connection, stream, dialled=False)
         except TrunkError:
             return
+        finally:
+            self._shaking[source] -= 1
+            if not self._shaking[source]:
+                del self._shaking[source]
         await self._run_link(link)
+
+    def _admits(self, connection: Connection, source: str) -> bool:
+        """Whether another handshake may begin: strangers leave room for configured peers, and one source for others."""
+        if len(self._links) >= MAX_TRUNKS:
+            return False
+        if connection.peer in self._dialling:
+            return self._handshakes < MAX_HANDSHAKES
+        return self._handshakes < MAX_HANDSHAKES // 2 and self._shaking[source] < MAX_HANDSHAKES_PER_SOURCE
 
     async def _dialled(self, connection: Connection) -> None:
         """Makes a trunk of a connection that we dialled.
@@ -290,7 +343,7 @@ class Runtime:
         self._last_trunk += 1
         link = Link(
             TrunkId(self._last_trunk), connection, stream, agreed, self._identity, self.post, self._data_plane.engine,
-            dialled=dialled, frames_allowed=True,
+            dialled=dialled, report=self._report_bug,
         )  # fmt: skip
         self._links[link.number] = link
         if connection.peer in self._dialling:
@@ -434,7 +487,7 @@ class Runtime:
             pid=os.getpid(),
             uptime_s=time.monotonic() - self._started_at,
             ready=self._ready,
-            listen=self._listening(),
+            listen=self._listen_texts,
             underlay_mtu=self._config.underlay_mtu,
             taps=taps,
         )
@@ -483,7 +536,9 @@ class Runtime:
         )
 
     async def _trace(self, seconds: object, mac: object) -> AsyncIterator[dict[str, Any]]:
-        duration_s = min(float(seconds) if isinstance(seconds, int | float) else 5.0, MAX_TRACE_S)
+        if not isinstance(seconds, int | float) or not 0 < seconds <= MAX_TRACE_S:
+            raise DeviceError(f"trace: seconds must be above 0 and at most {MAX_TRACE_S:.0f}")
+        duration_s = float(seconds)
         wanted = parse_mac(mac) if isinstance(mac, str) else None
         sender, receiver = trio.open_memory_channel[tuple[object, ...]](4096)
         self._tracers.add(sender)

@@ -52,8 +52,8 @@ class Tap:
     def neighbour(self, ip: str) -> Mac | None:
         """The MAC that the kernel has resolved for an IP address on this interface."""
         with IPRoute() as netlink:
-            index = netlink.link_lookup(ifname=self.name)[0]
-            for entry in netlink.get_neighbours(ifindex=index):
+            found = netlink.link_lookup(ifname=self.name)
+            for entry in netlink.get_neighbours(ifindex=found[0]) if found else ():
                 if entry.get("dst") == ip and entry.get("lladdr"):
                     return parse_mac(entry.get("lladdr"))
         return None
@@ -64,7 +64,10 @@ class Tap:
 
 def _configure(name: str, mac: Mac, mtu: int, addresses: Sequence[IPv4Interface | IPv6Interface]) -> None:
     with IPRoute() as netlink:
-        index = netlink.link_lookup(ifname=name)[0]
+        found = netlink.link_lookup(ifname=name)
+        if not found:
+            raise OSError(errno.ENODEV, "the interface is gone")
+        index = found[0]
         link = netlink.get_links(index)[0]
         wanted = {"address": format_mac(mac), "mtu": mtu}
         if link.get("address") != wanted["address"] or link.get("mtu") != mtu:

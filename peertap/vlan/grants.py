@@ -20,6 +20,11 @@ def vtag_message(vtag: bytes) -> bytes:
     return b"PeerTap/1 vtag" + vtag
 
 
+def owner_message(vlan: VlanId) -> bytes:
+    """What the route key signs: only its holders can say of which VLAN it is."""
+    return b"PeerTap/1 vlan of route key" + vlan
+
+
 def checked_grant(grant: Grant, now_unix: float) -> tuple[VTag, VlanId] | None:
     """The VTag and the VLAN-ID that it is proven to belong to; None when anything does not hold.
 
@@ -36,4 +41,6 @@ def checked_grant(grant: Grant, now_unix: float) -> tuple[VTag, VlanId] | None:
         return None
     if not signed_by(grant.grant_key, grant.grant_signature, vtag_message(vtag)):
         return None
+    if not signed_by(grant.route_public, grant.route_signature, owner_message(vlan)):
+        return None  # a member's VTag under a stranger's VLAN-ID
     return vtag, vlan

@@ -40,7 +40,9 @@ from peertap.wire.routes import KIND_UNICAST
 CHALLENGE_S: Final = 10.0  # PROTOCOL 2: a challenge is valid for 10 s
 CHALLENGE_STEP_S: Final = 5.0  # ours: a new one every 5 s, so that each is offered for at least 5
 ANSWER_GAP_S: Final = 1.0  # PROTOCOL 2: at most one answer per member and second
-UNKNOWN_KID_GAP_S: Final = 2.0  # PROTOCOL 2: at most one Hello in 2 s for unknown kids, doubling
+UNKNOWN_KID_GAP_S: Final = 2.0  # PROTOCOL 2: at most one Hello in 2 s for an unknown kid, doubling
+UNKNOWN_KIDS_GAP_S: Final = 0.5  # ours: and for all of them together, so that junk kids silence nobody's question
+MAX_UNKNOWN_KIDS: Final = 256  # ours: the oldest goes
 UNKNOWN_KID_GAP_MOST_S: Final = 300.0  # PROTOCOL 2
 REPEAT_FIRST_S: Final = 1.0  # ours: a Hello to the group is said again, each time four times later, for those who
 REPEAT_MOST_S: Final = 300.0  # missed it; who knows us does not answer
@@ -51,6 +53,8 @@ RETRY_MOST_S: Final = 2.0  # ours
 CANDIDATE_TRIES: Final = 10  # ours: about 13 s; then the other side's own Hello has to come
 PREVIOUS_KEY_S: Final = 5.0  # PROTOCOL 2: receivers hold the previous generation for 5 s
 MAX_MEMBERS: Final = 4096  # ours: bounds the table against a member that invents identities
+MAX_DEPARTED: Final = 4096  # ours: runs of members that are gone for the moment
+MAX_NUMBERED: Final = 65_536  # ours: members that one process ever met
 MAX_CANDIDATES: Final = 256  # ours: the oldest goes
 INTRO_BYTES: Final = 1232 - 62 - 16  # SPEC 2.1, 2.3: what a group packet leaves for an INTRO's plaintext
 
@@ -97,7 +101,6 @@ class Peer:
     pair_send: SendKey | None = None
     pair_receive: list[tuple[ReceiveKey, float]] = field(default_factory=list)  # newest first; usable until
     pending: _PendingSetup | None = None
-    setups_sent: int = 0
     setup_seen: Setup | None = None
     confirm: Confirm | None = None
 
@@ -142,6 +145,8 @@ class Introductions:
         self.group_send = self._group_sender()
         self._ids: dict[PeerId, int] = {}
         self._by_sid: dict[Sid, Peer] = {}
+        self._departed: OrderedDict[Sid, Peer] = OrderedDict()
+        self._setups = 0
         self._candidates: OrderedDict[Sid, _Candidate] = OrderedDict()
         self._challenges: deque[tuple[bytes, float]] = deque(maxlen=3)
         self._answered: OrderedDict[PeerId, float] = OrderedDict()
@@ -150,8 +155,8 @@ class Introductions:
         self._serial = 0
         self._intros = 0
         self._messages = 0
-        self._unknown_gap_s = UNKNOWN_KID_GAP_S
-        self._unknown_from = float("-inf")
+        self._unknown: OrderedDict[bytes, tuple[float, float]] = OrderedDict()  # kid: asked again from, gap
+        self._asked_at = float("-inf")
         self._repeat_gap_s = REPEAT_FIRST_S
         self._repeat_at: float | None = None
 
@@ -166,10 +171,14 @@ class Introductions:
 
     def unknown_kid(self, kid: bytes, now: float) -> list[SendIntro]:
         """A frame came under a key that nobody introduced."""
-        if now < self._unknown_from:
+        from_at, gap_s = self._unknown.pop(kid, (now, UNKNOWN_KID_GAP_S))
+        if now < max(from_at, self._asked_at + UNKNOWN_KIDS_GAP_S):
+            self._unknown[kid] = (from_at, gap_s)
             return []
-        self._unknown_from = now + self._unknown_gap_s
-        self._unknown_gap_s = min(2 * self._unknown_gap_s, UNKNOWN_KID_GAP_MOST_S)
+        self._asked_at = now
+        self._unknown[kid] = (now + gap_s, min(2 * gap_s, UNKNOWN_KID_GAP_MOST_S))
+        while len(self._unknown) > MAX_UNKNOWN_KIDS:
+            self._unknown.popitem(last=False)
         return self._to_group(self._hello(now, asked_kid=kid))
 
     def generation_spent(self, kid: bytes, now: float) -> list[SendIntro]:
@@ -206,11 +215,16 @@ class Introductions:
             return []
 
     def forget(self, member: PeerId) -> None:
-        """A member is gone: so are its keys."""
+        """A member is gone. Its run is kept aside: if it comes back, its keys have kept their windows."""
         peer = self.peers.pop(member, None)
-        if peer is not None:
-            self._by_sid.pop(peer.sid, None)
-            self.changed = True
+        if peer is None:
+            return
+        self._by_sid.pop(peer.sid, None)
+        self._departed[peer.sid] = peer
+        self.changed = True
+        if len(self._departed) > MAX_DEPARTED:
+            self._departed.popitem(last=False)
+            self._prekeys = [Prekey()]  # what it once sealed for us opens no more, so that it cannot be replayed
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do."""
@@ -282,6 +296,8 @@ class Introductions:
             return []
         if hello.sid != sid or hello.vlan_id != keys.vlan_id or hello.mls_id != keys.mls_id:
             raise PeerError("hello for another VLAN, epoch or run")
+        if self._is_old(hello):
+            return []
         self._spend_verification(now)
         if not signed_by(hello.member, hello.signature, Hello.PREFIX + hello.unsigned()):
             raise PeerError("hello: the signature does not match")
@@ -299,9 +315,19 @@ class Introductions:
         asks = not known or hello.asked_kid == self.group_send.kid
         if asks and now >= self._answered.get(hello.member, float("-inf")) + ANSWER_GAP_S:
             out += self._answer(hello, now)
-        if peer is not None and peer.pair_send is None and peer.pending is None:
-            out += self._start_setup(peer, now)
+        if peer is not None and peer.pending is None:
+            lost_ours = peer.pair_send is not None and hello.asked_kid == peer.pair_send.kid
+            if peer.pair_send is None or lost_ours:
+                out += self._start_setup(peer, now)
         return out
+
+    def _is_old(self, hello: Hello) -> bool:
+        """Whether we had this Hello, or a later one of the same run: a replay costs no verification."""
+        candidate = self._candidates.get(hello.sid)
+        known = self._by_sid.get(hello.sid)
+        if known is not None:
+            return hello.serial <= known.hello.serial
+        return candidate is not None and hello.serial <= candidate.hello.serial
 
     def _accept(self, hello: Hello, now: float) -> Peer:
         old = self.peers.get(hello.member)
@@ -312,14 +338,23 @@ class Introductions:
         mac = self._mac_of(hello)
         if mac == self.mac or any(one.mac == mac and one is not old for one in self.peers.values()):
             raise PeerError("hello: the virtual MAC is another member's")
-        number = self._ids.setdefault(hello.member, len(self._ids) + 1)
-        peer = Peer(number, hello.member, mac, hello, now, self._group_receivers(hello))
+        peer = self._departed.pop(hello.sid, None)
+        if peer is not None and peer.member == hello.member:
+            self._refresh(peer, hello)
+        else:
+            peer = Peer(self._number(hello.member), hello.member, mac, hello, now, self._group_receivers(hello))
         self.peers[hello.member] = peer
         self._by_sid[hello.sid] = peer
         self._candidates.pop(hello.sid, None)
-        self._unknown_gap_s, self._unknown_from = UNKNOWN_KID_GAP_S, now
+        self._unknown.clear()
         self.changed = True
         return peer
+
+    def _number(self, member: PeerId) -> int:
+        """The member's number in the data plane, the same for as long as the process runs."""
+        if len(self._ids) >= MAX_NUMBERED and member not in self._ids:
+            raise PeerError(f"hello: more than {MAX_NUMBERED} members over time")
+        return self._ids.setdefault(member, len(self._ids) + 1)
 
     def _refresh(self, peer: Peer, hello: Hello) -> None:
         """A later Hello of a known sid: new prekey or generation."""
@@ -377,16 +412,16 @@ class Introductions:
 
     def _start_setup(self, peer: Peer, now: float) -> list[SendIntro]:
         keys = self.source.keys
-        peer.setups_sent += 1
+        self._setups += 1  # of the process: rises for every receiver, whatever it forgot
         info = pair_info(
             self.source.vlan_id, MlsId(keys.mls_id), (self.me, self.sid), (peer.member, peer.sid), peer.hello.prekey
         )
         secret = self._random(SECRET_BYTES)
-        signature = self._identity.sign(setup_message(info, secret, peer.setups_sent))
-        sealed = seal_secret(peer.hello.prekey, info, secret, peer.setups_sent, signature)
+        signature = self._identity.sign(setup_message(info, secret, self._setups))
+        sealed = seal_secret(peer.hello.prekey, info, secret, self._setups, signature)
         key, confirm = keys.pair_sender(secret, info, sealed_hash(sealed), self.source.aead)
-        setup = Setup(peer.sid, peer.setups_sent, sealed)
-        peer.pending = _PendingSetup(peer.setups_sent, setup, key, confirm, now + RETRY_FIRST_S)
+        setup = Setup(peer.sid, self._setups, sealed)
+        peer.pending = _PendingSetup(self._setups, setup, key, confirm, now + RETRY_FIRST_S)
         return self._to_member(peer.mac, setup)
 
     # Hellos

@@ -4,7 +4,7 @@ from typing import Final, Protocol
 
 from peertap._core import AES_256_GCM, StaticSecret, VlanKeys
 from peertap.types import VlanId
-from peertap.vlan.grants import grant_message, vtag_message
+from peertap.vlan.grants import grant_message, owner_message, vtag_message
 from peertap.vlan.names import name_hash, vlan_id
 from peertap.wire.control import Grant
 from peertap.wire.routes import vtag_of
@@ -63,4 +63,5 @@ class StaticMembership:
             creator_signature=self._secret.sign_as_creator(granted),
             route_public=self.keys.route_public,
             grant_signature=self._secret.sign_as_grantee(vtag_message(vtag_of(self.keys.route_public))),
+            route_signature=self.keys.sign_route(owner_message(self.vlan_id)),
         )

@@ -355,7 +355,7 @@ class Grant:
     """Proves a VLAN-ID to a relay whose policy names VLANs (SPEC 6.4).
 
     count 1 | lp(creator key) ... | k 1 | name hash 32 | grant key 32 | expiry 8 | creator signature 64
-    | route key 32 | grant signature 64
+    | route key 32 | grant signature 64 | route key's signature 64
     """
 
     CODE: ClassVar[int] = 17
@@ -367,6 +367,7 @@ class Grant:
     creator_signature: bytes
     route_public: bytes
     grant_signature: bytes
+    route_signature: bytes
 
     def body(self) -> bytes:
         return b"".join(
@@ -380,6 +381,7 @@ class Grant:
                 self.creator_signature,
                 self.route_public,
                 self.grant_signature,
+                self.route_signature,
             )
         )
 
@@ -397,6 +399,7 @@ class Grant:
             reader.take(64, "creator signature"),
             reader.take(32, "route key"),
             reader.take(64, "grant signature"),
+            reader.take(64, "route key's signature"),
         )
 
 

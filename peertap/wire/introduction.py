@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, Self
 
 from peertap.errors import DecodeError
-from peertap.types import MlsId, PeerId, Sid, VlanId
+from peertap.types import PEER_ID_BYTES, MlsId, PeerId, Sid, VlanId
 from peertap.wire.codec import Reader, lp
 
 MLKEM768_KEY_BYTES: Final = 1184  # FIPS 203
@@ -12,6 +12,9 @@ PREKEY_BYTES: Final = MLKEM768_KEY_BYTES + 32  # ML-KEM-768 then X25519
 CHALLENGE_BYTES: Final = 16
 CONFIRM_BYTES: Final = 16
 MAX_SETUP_BYTES: Final = 2048  # ours: a sealed setup has about 1,290 bytes
+MAX_GENERATION: Final = 0xFFFFFFFE  # SPEC 3.3: the next one must exist
+MAX_COUNTER: Final = 1 << 32  # SPEC 3.3: a key refuses to seal there
+PEER_ID_PREFIX: Final = bytes.fromhex("002408011220")  # SPEC 1
 NO_KID: Final = bytes(4)
 
 
@@ -72,14 +75,14 @@ class Hello:
         return cls(
             vlan_id=VlanId(reader.take(16, "VLAN-ID")),
             mls_id=MlsId(reader.take(16, "MLS-ID")),
-            member=PeerId(reader.lp("member", 64)),
+            member=_member(reader),
             mac_nonce=reader.uint(4, "MAC nonce"),
             sid=Sid(reader.take(16, "sid")),
             serial=reader.uint(8, "serial"),
             signing_key=reader.take(32, "frame-signing key"),
             prekey=reader.take(PREKEY_BYTES, "prekey"),
-            generation=reader.uint(4, "generation"),
-            floor=reader.uint(8, "floor"),
+            generation=_at_most(reader.uint(4, "generation"), MAX_GENERATION, "generation"),
+            floor=_at_most(reader.uint(8, "floor"), MAX_COUNTER, "floor"),
             challenge=reader.take(CHALLENGE_BYTES, "challenge"),
             echo_sid=Sid(reader.take(16, "echoed sid")),
             echo_challenge=reader.take(CHALLENGE_BYTES, "echoed challenge"),
@@ -124,6 +127,19 @@ class Confirm:
     @classmethod
     def read(cls, reader: Reader) -> Self:
         return cls(Sid(reader.take(16, "sid")), reader.uint(4, "generation"), reader.take(CONFIRM_BYTES, "confirm"))
+
+
+def _at_most(value: int, most: int, field: str) -> int:
+    if value > most:
+        raise DecodeError(f"introduction: {field} {value}, at most {most} is allowed")
+    return value
+
+
+def _member(reader: Reader) -> PeerId:
+    member = reader.lp("member", 64)
+    if len(member) != PEER_ID_BYTES or not member.startswith(PEER_ID_PREFIX):
+        raise DecodeError("introduction: the member is no Ed25519 peer ID")
+    return PeerId(member)
 
 
 Introduction = Hello | Setup | Confirm

@@ -78,6 +78,10 @@ class End:
         return [event for event in self.events if isinstance(event, kind)]
 
 
+def bug(error: Exception) -> None:
+    raise error
+
+
 async def until(condition: object, within_s: float = 5) -> None:
     with trio.fail_after(within_s):
         while not condition():  # type: ignore[operator]
@@ -96,7 +100,7 @@ async def trunk(transport: str) -> AsyncIterator[tuple[End, End]]:
             agreed = await shake_hands(stream, B, connection, dialled=False)
             listener.link = Link(
                 TrunkId(1), connection, stream, agreed, B, listener.events.append, listener.frames,
-                dialled=False, frames_allowed=True,
+                dialled=False, report=bug,
             )  # fmt: skip
             await listener.link.run(b_host)
 
@@ -112,7 +116,7 @@ async def trunk(transport: str) -> AsyncIterator[tuple[End, End]]:
         agreed = await shake_hands(stream, A, connection, dialled=True)
         dialler.link = Link(
             TrunkId(1), connection, stream, agreed, A, dialler.events.append, dialler.frames,
-            dialled=True, frames_allowed=True,
+            dialled=True, report=bug,
         )  # fmt: skip
         nursery.start_soon(dialler.link.run, a_host)
         await until(lambda: dialler.got(TrunkOpened) and listener.got(TrunkOpened))
@@ -152,7 +156,9 @@ def test_sealed_batches_cross_the_frame_stream_whole_and_in_order(transport: str
     trio.run(main)
 
 
-def test_rekeys_under_messages_lose_none_of_them() -> None:
+def test_rekeys_under_messages_lose_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peertap.shell.link.REKEY_GAP_S", 0.0)
+
     async def main() -> None:
         async with trunk("tcp") as (a, b):
             assert a.link is not None

@@ -55,14 +55,16 @@ messages = st.one_of(
     st.builds(
         control.Grant,
         st.lists(st.binary(max_size=64), min_size=1, max_size=16).map(tuple),
-        uint(1), exactly(32), exactly(32), uint(8), exactly(64), exactly(32), exactly(64),
+        uint(1), exactly(32), exactly(32), uint(8), exactly(64), exactly(32), exactly(64), exactly(64),
     ),
 )  # fmt: skip
 
+members = exactly(32).map(lambda key: PeerId(introduction.PEER_ID_PREFIX + key))
 hellos = st.builds(
     introduction.Hello,
-    ids.map(VlanId), ids.map(MlsId), st.binary(max_size=64).map(PeerId), uint(4), ids.map(Sid), uint(8), exactly(32),
-    exactly(introduction.PREKEY_BYTES), uint(4), uint(8), ids, ids.map(Sid), ids, exactly(4), exactly(64),
+    ids.map(VlanId), ids.map(MlsId), members, uint(4), ids.map(Sid), uint(8), exactly(32),
+    exactly(introduction.PREKEY_BYTES), st.integers(0, introduction.MAX_GENERATION),
+    st.integers(0, introduction.MAX_COUNTER), ids, ids.map(Sid), ids, exactly(4), exactly(64),
 )  # fmt: skip
 introductions = st.one_of(
     hellos,

@@ -32,6 +32,7 @@ class RouteMesh:
         self.links: set[tuple[int, int]] = set()
         self.now = 0.0
         self.sequence = [0] * nodes
+        self.quiet_until = 0.0  # what is asked for in vain is asked for ever: enough of it
         self._wire: list[tuple[float, int, int, int, Message]] = []
         self._order = itertools.count()
         self._last: dict[tuple[int, int], float] = {}
@@ -60,19 +61,29 @@ class RouteMesh:
         self._flush(node)
 
     def step(self) -> bool:
-        """Delivers the next message; returns whether there was one."""
+        """Delivers the next message, or lets a table ask again; returns whether there was anything."""
+        asks = [(at, node) for node, table in enumerate(self.tables) if (at := table.next_deadline()) is not None]
+        if asks and (not self._wire or min(asks)[0] <= self._wire[0][0]):
+            at, node = min(asks)
+            if not self._wire and at > self.quiet_until:
+                return False
+            self.now = max(self.now, at)
+            self._ask(node, self.tables[node].tick(self.now))
+            self._flush(node)
+            return True
         if not self._wire:
             return False
+        self.quiet_until = self._wire[0][0] + 5
         self.now, _, source, node, message = heapq.heappop(self._wire)
         table, trunk = self.tables[node], self.trunk(node, source)
         match message:
             case Routes():
                 self._send(node, source, RoutesAck(message.batch))
-                self._ask(node, table.received_untrusted(trunk, message.adverts, self.now, NOW_UNIX))
+                self._ask(node, table.received_untrusted(trunk, message.adverts, self.now, NOW_UNIX)[0])
             case RoutesAck():
                 table.acknowledged(trunk, message.batch)
             case SequenceRequest():
-                self._requested(node, message)
+                self._requested(node, trunk, message)
         self._flush(node)
         return True
 
@@ -111,13 +122,13 @@ class RouteMesh:
     def neighbours(self, node: int) -> Iterator[int]:
         return (b for a, b in self.links if a == node)
 
-    def _requested(self, node: int, request: SequenceRequest) -> None:
+    def _requested(self, node: int, trunk: TrunkId, request: SequenceRequest) -> None:
         table = self.tables[node]
-        answer, onward = table.requested(request)
+        answer, onward = table.requested(trunk, request, self.now)
         if answer == "own":
             selected = table.selected((request.vtag, request.token))
             assert selected is not None
-            self.sequence[node] = max(self.sequence[node] + 1, request.sequence)
+            self.sequence[node] += 1
             route = selected.advert.route
             table.own(signed(request.token, route.origin, self.sequence[node], route.kind), self.now)
         elif onward is not None:
