@@ -22,7 +22,7 @@ Figures = dict[str, object]
 
 NAMES: Final = (
     "demo", "lab", "emulator", "pair", "relay-line", "fallback", "isolation", "start-together", "kill-relay", "replay",
-    "loss", "process", "new-user",
+    "loss", "roam", "process", "new-user",
 )  # fmt: skip
 
 
