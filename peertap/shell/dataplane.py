@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from peertap.node.events import (
 from peertap.node.tables import TableSet
 from peertap.types import TrunkId, VlanIndex
 
+RESYNC_GAP_S: Final = 1.0  # ours: a neighbour can make events overflow, a snapshot is dear
 EVENTS_PER_TURN: Final = 32  # ours: then others get their turn
 
 
@@ -41,6 +43,8 @@ class DataPlane:
         self._post = post
         self._batch_ready = batch_ready
         self._traced = traced
+        self._resynced_at = float("-inf")
+        self._resync_due = False
         self._versions: dict[int, int] = {}
         self._kinds: dict[str, Callable[..., Event | None]] = {
             "applied": self._applied,
@@ -64,7 +68,10 @@ class DataPlane:
         Raises: StateError when one of its loops panicked.
         """
         while True:
-            await trio.lowlevel.wait_readable(self.engine.event_fd)
+            with trio.move_on_after(RESYNC_GAP_S if self._resync_due else math.inf):
+                await trio.lowlevel.wait_readable(self.engine.event_fd)
+            if self._resync_due:
+                self._resync()
             for number, (kind, *subject) in enumerate(self.engine.events(), start=1):
                 self._take(str(kind), subject)
                 if number % EVENTS_PER_TURN == 0:
@@ -85,7 +92,11 @@ class DataPlane:
                 self._post(event)
 
     def _resync(self) -> None:
-        """Events were lost: what they said is read from the snapshot."""
+        """Events were lost: what they said is read from the snapshot, at most once a second."""
+        if trio.current_time() < self._resynced_at + RESYNC_GAP_S:
+            self._resync_due = True
+            return
+        self._resynced_at, self._resync_due = trio.current_time(), False
         snapshot: dict[str, Any] = self.engine.snapshot()
         applied = self._applied(snapshot["generation"])
         if applied is not None:

@@ -175,3 +175,16 @@ def test_a_collected_engine_closes_its_descriptors() -> None:
     del engine
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_port_that_hangs_up_and_says_nothing_keeps_no_loop_busy() -> None:
+    engine = _core.Engine(udp_port=0)
+    ours, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.shutdown(socket.SHUT_RD)  # epoll says "hung up" for ever, a read says "nothing now"
+    engine.add_port(ours.fileno(), "test")
+    begun = time.process_time()
+    select.select([engine.event_fd], [], [], 0.5)
+    assert time.process_time() - begun < 0.1
+    engine.stop()
+    ours.close()
+    other.close()

@@ -58,6 +58,8 @@ enum Subject {
 const KINDS: usize = 5;
 /// Most waiting events per kind (ours): state of trunks and keys, introductions, unknown kids, control messages, trace.
 const MAX_WAITING: [usize; KINDS] = [4096, 256, 256, 64, 1000];
+/// Of the introductions those by one trunk (ours): a neighbour that floods leaves room for what others bring.
+const MAX_INTROS_PER_TRUNK: usize = 192;
 
 impl Event {
     fn kind(&self) -> usize {
@@ -90,7 +92,18 @@ struct Queue {
     waiting: Vec<Event>,
     at: HashMap<Subject, usize>,
     counts: [usize; KINDS],
+    intros: HashMap<TrunkId, usize>,
     overflow: bool,
+}
+
+impl Queue {
+    /// Whether the event's trunk may add another introduction; if so it is noted.
+    fn has_share(&mut self, event: &Event) -> bool {
+        let Event::Intro { trunk, .. } = event else { return true };
+        let count = self.intros.entry(*trunk).or_default();
+        *count += 1;
+        *count <= MAX_INTROS_PER_TRUNK
+    }
 }
 
 /// The queue. At a kind's limit new events are dropped, counted, and `Resync` says so.
@@ -120,7 +133,7 @@ impl Events {
             return;
         }
         let kind = event.kind();
-        if queue.counts[kind] >= MAX_WAITING[kind] {
+        if queue.counts[kind] >= MAX_WAITING[kind] || !queue.has_share(&event) {
             drops.count(DropReason::EventsFull);
             queue.overflow = true;
         } else {
@@ -173,5 +186,18 @@ mod tests {
         let taken = events.take();
         assert_eq!((taken.len(), &taken[0], &taken[257]), (258, &Event::Resync, &Event::PathDown { trunk: 1 }));
         assert_eq!(drops.get(DropReason::EventsFull), 44);
+    }
+
+    #[test]
+    fn introductions_by_one_trunk_leave_room_for_those_by_others() {
+        let (events, drops) = (Events::new().unwrap(), Drops::default());
+        let intro = |trunk| Event::Intro { vlan: 1, trunk, token: [0; 16], nonce: [0; 12], sealed: vec![] };
+        for _ in 0..300 {
+            events.push(intro(1), &drops);
+        }
+        events.push(intro(2), &drops);
+        let taken = events.take();
+        assert_eq!((taken.len(), taken.last()), (1 + MAX_INTROS_PER_TRUNK + 1, Some(&intro(2))));
+        assert_eq!(drops.get(DropReason::EventsFull), 300 - MAX_INTROS_PER_TRUNK as u64);
     }
 }

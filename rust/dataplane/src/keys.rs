@@ -31,8 +31,9 @@ pub struct FrameSigner(Ed25519KeyPair);
 impl FrameSigner {
     /// A new random key.
     pub fn generate() -> Result<Self> {
-        let seed = crate::sys::random::<32>()?;
-        Self::from_seed(&zeroize::Zeroizing::new(seed))
+        let mut seed = Secret::default();
+        crate::sys::fill_random(&mut seed[..])?;
+        Self::from_seed(&seed)
     }
 
     /// The key of a seed.

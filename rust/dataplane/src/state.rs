@@ -52,7 +52,7 @@ impl TrunkState {
     pub fn traffic(&self) -> Traffic {
         Traffic {
             heard_at: self.heard_udp_at.load(Ordering::Relaxed),
-            unanswered_since: self.unanswered_since.load(Ordering::Relaxed),
+            unanswered_since: self.unanswered_since.load(Ordering::SeqCst),
         }
     }
 
@@ -78,7 +78,7 @@ impl TrunkState {
     pub fn sent_udp(&self, now: Nanos) -> bool {
         self.sent_udp_at.store(now, Ordering::Relaxed);
         self.unanswered_since.load(Ordering::Relaxed) == 0
-            && self.unanswered_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            && self.unanswered_since.compare_exchange(0, now, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
     /// A probe was answered after so long, or never.

@@ -29,6 +29,13 @@ struct Slot {
     place: AtomicU64, // place in the high half, second last seen in the low half
 }
 
+/// Of one place.
+#[derive(Default)]
+struct Count {
+    addresses: u32,
+    searched_at_s: Option<u32>, // when stale entries were last looked for
+}
+
 /// What `learn` did.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Learned {
@@ -44,7 +51,7 @@ pub enum Learned {
 pub struct MacTable {
     slots: Box<[Slot]>,
     seed: u64,
-    counts: Mutex<HashMap<u32, u32>>, // addresses per place; the writer's
+    counts: Mutex<HashMap<u32, Count>>, // per place; the writer's
     age_s: u32,
 }
 
@@ -85,7 +92,7 @@ impl MacTable {
                     return Learned::Full;
                 }
                 release(&mut counts, old_place);
-                *counts.entry(place).or_default() += 1;
+                counts.entry(place).or_default().addresses += 1;
             }
             slot.place.store(value, Ordering::Release);
             return Learned::Known;
@@ -103,7 +110,7 @@ impl MacTable {
         if slot.key.load(Ordering::Relaxed) != 0 {
             release(&mut counts, (slot.place.load(Ordering::Relaxed) >> 32) as u32);
         }
-        *counts.entry(place).or_default() += 1;
+        counts.entry(place).or_default().addresses += 1;
         slot.key.store(0, Ordering::Release);
         slot.place.store(value, Ordering::Release);
         slot.key.store(key, Ordering::Release);
@@ -132,10 +139,14 @@ impl MacTable {
         &self.slots[at..at + WAYS]
     }
 
-    /// At the limit the place's stale entries are freed first.
-    fn has_room(&self, counts: &mut HashMap<u32, u32>, place: u32, now_s: u32) -> bool {
-        if counts.get(&place).is_none_or(|&n| n < MAX_MACS_PER_PLACE) {
+    /// At the limit the place's stale entries are freed first; once a second, for one that invents addresses must not cost more.
+    fn has_room(&self, counts: &mut HashMap<u32, Count>, place: u32, now_s: u32) -> bool {
+        let Some(count) = counts.get_mut(&place) else { return true };
+        if count.addresses < MAX_MACS_PER_PLACE {
             return true;
+        }
+        if count.searched_at_s.replace(now_s) == Some(now_s) {
+            return false;
         }
         for slot in &self.slots {
             let value = slot.place.load(Ordering::Relaxed);
@@ -145,14 +156,14 @@ impl MacTable {
                 release(counts, place);
             }
         }
-        counts.get(&place).is_none_or(|&n| n < MAX_MACS_PER_PLACE)
+        counts.get(&place).is_none_or(|count| count.addresses < MAX_MACS_PER_PLACE)
     }
 }
 
-fn release(counts: &mut HashMap<u32, u32>, place: u32) {
-    if let Some(n) = counts.get_mut(&place) {
-        *n -= 1;
-        if *n == 0 {
+fn release(counts: &mut HashMap<u32, Count>, place: u32) {
+    if let Some(count) = counts.get_mut(&place) {
+        count.addresses -= 1;
+        if count.addresses == 0 {
             counts.remove(&place);
         }
     }

@@ -22,8 +22,13 @@ pub fn now() -> Nanos {
 /// Random bytes from the cryptographic library.
 pub fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| io::Error::other("no random bytes"))?;
+    fill_random(&mut bytes)?;
     Ok(bytes)
+}
+
+/// The same in place, for secrets: no copy of them stays behind.
+pub fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
+    aws_lc_rs::rand::fill(bytes).map_err(|_| io::Error::other("no random bytes"))
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {

@@ -1,6 +1,6 @@
 //! What the control plane publishes: one immutable set of trunks, VLANs and labels, with the maps that make each look-up one step.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -113,13 +113,14 @@ pub struct VlanSpec {
     pub members: Vec<Arc<Member>>,
 }
 
-type Candidates = FastMap<[u8; 4], Vec<(usize, Arc<ReceiveKey>)>>;
+/// Kids, MACs and labels are chosen by others, who could make them collide: their maps have the standard hasher.
+type Candidates = HashMap<[u8; 4], Vec<(usize, Arc<ReceiveKey>)>>;
 
 /// One VLAN of this node, with its maps.
 pub struct Vlan {
     /// What it was made of.
     pub spec: VlanSpec,
-    by_mac: FastMap<Mac, usize>,
+    by_mac: HashMap<Mac, usize>,
     by_id: FastMap<MemberId, usize>,
     pair: Candidates,
     group: Candidates,
@@ -205,7 +206,7 @@ pub struct Tables {
     vlan_by_id: FastMap<VlanId, usize>,
     vlan_by_port: FastMap<PortId, usize>,
     by_index: FastMap<u32, (usize, Arc<HopReceiveKey>)>,
-    by_label: FastMap<Hop, Arc<Label>>,
+    by_label: HashMap<Hop, Arc<Label>>,
 }
 
 impl Tables {

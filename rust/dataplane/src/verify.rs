@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::drops::DropReason;
 use crate::keys::ReceiveKey;
@@ -63,8 +63,11 @@ impl Verdicts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
-    fn push(&self, verdict: Verdict) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(verdict);
+    /// Adds one; true when none waited, so that the loop must be woken.
+    fn push(&self, verdict: Verdict) -> bool {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push_back(verdict);
+        waiting.len() == 1
     }
 }
 
@@ -118,20 +121,23 @@ pub fn run(jobs: &Receiver<Job>, verdicts: &Verdicts, wake: &EventFd, stop: &Ato
         if genuine {
             roots.add(&job);
         }
-        verdicts.push(Verdict { job, genuine });
-        wake.signal();
+        if verdicts.push(Verdict { job, genuine }) {
+            wake.signal();
+        }
     }
 }
 
 /// Roots whose signature was right. Only trees with several frames are worth remembering.
+///
+/// The keys are named, not kept: one that left the tables is wiped at once.
 #[derive(Default)]
-pub struct Roots(VecDeque<(Arc<ReceiveKey>, [u8; 16], u8, Node)>);
+pub struct Roots(VecDeque<(Weak<ReceiveKey>, [u8; 16], u8, Node)>);
 
 impl Roots {
     /// Whether the job's root is known under its key.
     pub fn contains(&self, job: &Job) -> bool {
         self.0.iter().any(|(key, salt, depth, root)| {
-            Arc::ptr_eq(key, &job.key) && *salt == job.salt && *depth == job.depth && *root == job.root
+            key.as_ptr() == Arc::as_ptr(&job.key) && *salt == job.salt && *depth == job.depth && *root == job.root
         })
     }
 
@@ -143,10 +149,10 @@ impl Roots {
         if self.0.len() >= MAX_ROOTS {
             self.0.pop_front();
         }
-        self.0.push_back((Arc::clone(&job.key), job.salt, job.depth, job.root));
+        self.0.push_back((Arc::downgrade(&job.key), job.salt, job.depth, job.root));
     }
 
-    /// Forgets all; keys of other tables must not live on here.
+    /// Forgets all, when other tables come.
     pub fn clear(&mut self) {
         self.0.clear();
     }

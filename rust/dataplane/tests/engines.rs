@@ -182,6 +182,36 @@ fn frames_wait_for_a_key_and_packets_for_an_introduction() {
     two.b.wait_for(|b| (b.drops("unknown_kid"), b.drops("hold_expired")) == (8, 32));
 }
 
+#[test]
+fn a_packet_that_waits_for_a_key_is_dropped_when_its_label_goes() {
+    let mut two = Two::join(Carrier::Udp, false);
+    let a = two.a.engine.udp_port();
+    let trunk = || vec![trunk(2, 1, Carrier::Udp, Some(a), 1432)];
+    let stranger = vlan(2, vec![two.port_b], false, vec![], vec![]);
+    two.b.apply(trunk(), vec![stranger], vec![label(1, 2, true, &[])]);
+    two.tap_a.send(&frame(mac(2), mac(1), 60));
+    two.b.wait(|e| matches!(e, Event::UnknownKid { .. }));
+    let friend = vlan(2, vec![two.port_b], false, vec![member(2, 1, 1, 1432)], vec![]);
+    two.b.apply(trunk(), vec![friend], vec![]);
+    assert_eq!(two.b.drops("unknown_label"), 1);
+    two.tap_b.expect_nothing();
+}
+
+#[test]
+fn an_address_whose_port_is_gone_is_learned_behind_a_member() {
+    let mut two = Two::join(Carrier::Udp, true);
+    let moved = [6, 0, 0, 0, 0, 1];
+    two.tap_b.send(&frame(GROUP, moved, 60));
+    two.tap_a.expect(&frame(GROUP, moved, 60));
+    let (port, tap) = two.b.port();
+    (two.port_b, two.tap_b) = (port, tap);
+    two.apply_b(Carrier::Udp, two.a.engine.udp_port(), true);
+    // At A it moves from the member to a port of its own, at B from the port that is gone to the member.
+    two.tap_a.send(&frame(GROUP, moved, 61));
+    two.tap_b.expect(&frame(GROUP, moved, 61));
+    assert_eq!(two.b.engine.snapshot().vlans[0].1.macs.iter().map(|m| m.0).collect::<Vec<_>>(), [moved]);
+}
+
 /// A's packets go to this socket, which hands on to B what the test wants.
 struct Wire(UdpSocket, u16);
 

@@ -8,8 +8,9 @@ use peertap_dataplane::aead::{Aead, AeadKey};
 use peertap_dataplane::events::Event;
 use peertap_dataplane::kdf::{Secret, expand, expand_name};
 use peertap_dataplane::packet::{BODY_AT, HOP_LIMIT, HopFields, INNER_TAG_AT, seal_hop};
-use peertap_dataplane::seal::frame_aad;
+use peertap_dataplane::seal::{CONTENT_AT, ContentType, frame_aad, seal_frame};
 use peertap_dataplane::tables::Carrier;
+use peertap_dataplane::trailer::MAX_TRAILER_BYTES;
 
 /// A small generator with a seed (xorshift64*), so that a failure can be repeated.
 struct Random(u64);
@@ -167,4 +168,33 @@ fn a_member_who_seals_random_plaintexts_gets_nothing_of_it_delivered() {
     assert!(two.b.drops("forged") > 0);
     let sent = frame(mac(2), mac(1), 60);
     assert_eq!(sent.len(), 60);
+}
+
+#[test]
+fn a_member_can_not_fill_the_side_queue_with_large_frames_or_control_all_at_once() {
+    let mut two = Two::join(Carrier::Stream, false);
+    let (hop, key) = (hop_send(1, 2, true), group_send(1, signer(1)));
+    let packet = |content: &[u8], content_type| {
+        let end = CONTENT_AT + content.len();
+        let mut packet = vec![0; end + MAX_TRAILER_BYTES];
+        packet[CONTENT_AT..end].copy_from_slice(content);
+        let (end, nonce) = seal_frame(&mut packet, end, &key, &group_token(), content_type).unwrap();
+        packet.truncate(end);
+        let fields = HopFields { label: GROUP_LABEL, hop_limit: HOP_LIMIT, flags: 0, nonce };
+        seal_hop(&mut packet, &hop, &fields).unwrap();
+        packet
+    };
+    let largest = frame(GROUP, mac(1), 1232 - 64 - 82);
+    let packets = [
+        packet(&[1; 9], ContentType::Control),
+        packet(&[0; 30], ContentType::ControlFragment),
+        packet(&frame(GROUP, mac(1), largest.len() + 1), ContentType::Frame),
+        packet(&largest, ContentType::Frame),
+    ];
+    two.b.engine.stream_put(1, &batch_of(&packets)).unwrap();
+    two.tap_b.expect(&largest);
+    two.tap_b.expect_nothing();
+    assert_eq!(two.b.drops("malformed"), 3);
+    two.b.events.extend(two.b.engine.events());
+    assert!(!two.b.events.iter().any(|e| matches!(e, Event::Control { .. })));
 }

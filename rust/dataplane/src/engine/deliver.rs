@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::live::Live;
+use super::overlay::GROUP_PAYLOAD_BYTES;
 use super::shared::Shared;
 use super::{SLOT_BYTES, hex, name_of};
 use crate::drops::DropReason;
@@ -26,7 +27,6 @@ use crate::{Nanos, TrunkId, VlanId};
 struct Held {
     packet: Vec<u8>,
     fields: HopFields,
-    label: Arc<Label>,
     trunk: TrunkId,
 }
 
@@ -75,7 +75,10 @@ impl Delivery {
             true
         });
         for (_, expires_at, held) in self.hold.take() {
-            let result = self.open(live, &held.packet, &held.fields, &held.label, held.trunk, expires_at, now);
+            let result = match live.tables.label((held.trunk, held.fields.label)) {
+                Some(label) => self.open(live, &held.packet, &held.fields, label, held.trunk, expires_at, now),
+                None => Err(DropReason::UnknownLabel),
+            };
             self.shared.count(result);
         }
     }
@@ -95,7 +98,7 @@ impl Delivery {
         live: &Live,
         packet: &[u8],
         fields: &HopFields,
-        label: &Arc<Label>,
+        label: &Label,
         trunk: TrunkId,
         now: Nanos,
     ) -> Result<(), DropReason> {
@@ -118,7 +121,7 @@ impl Delivery {
         live: &Live,
         packet: &[u8],
         fields: &HopFields,
-        label: &Arc<Label>,
+        label: &Label,
         trunk: TrunkId,
         expires_at: Nanos,
         now: Nanos,
@@ -130,7 +133,7 @@ impl Delivery {
         let candidates = vlan.candidates(kid, label.group);
         if candidates.is_empty() {
             self.shared.tell(Event::UnknownKid { vlan: vlan_id, kid, trunk });
-            let held = Held { packet: packet.to_vec(), fields: *fields, label: Arc::clone(label), trunk };
+            let held = Held { packet: packet.to_vec(), fields: *fields, trunk };
             return self.hold.push(vlan_id, held, expires_at).map_err(|_| DropReason::UnknownKid);
         }
         let mut plain = std::mem::take(&mut self.plain);
@@ -183,6 +186,11 @@ impl Delivery {
             return Err(DropReason::InnerReplay);
         }
         let Opened { content_type, pad, rest } = parse_plain(plain).ok_or(DropReason::Malformed)?;
+        // A larger one, or control for all, is nothing that a member sends (SPEC 2.3, 5.4); so the side queue stays small.
+        let is_control = matches!(content_type, ContentType::Control | ContentType::ControlFragment);
+        if is_control || BODY_AT + plain.len() > GROUP_PAYLOAD_BYTES {
+            return Err(DropReason::Malformed);
+        }
         let (bytes, trailer) = Trailer::split_untrusted(rest).ok_or(DropReason::Malformed)?;
         self.say_opened(live, came, content_type, bytes, "group");
         let leaf = trailer::leaf(&trailer.salt, aad, content_type as u8, pad, bytes);
@@ -318,7 +326,7 @@ impl Delivery {
     /// A MAC behind a member, unless it is known behind a port of ours.
     fn learn(&self, state: &super::live::LiveVlan, vlan: &Vlan, member_at: usize, frame: &Frame<'_>, now_s: u32) {
         let (src, vid) = (frame.src(), frame.vid());
-        if state.state.local_macs.lookup(&src, vid, now_s).is_some() {
+        if state.state.local_macs.lookup(&src, vid, now_s).is_some_and(|port| vlan.spec.ports.contains(&port)) {
             return;
         }
         let member = vlan.spec.members[member_at].id;

@@ -72,7 +72,6 @@ impl Inbound {
         let mut more = false;
         loop {
             let deadline = self.timers_at.min(self.delivery.next_deadline().unwrap_or(Nanos::MAX));
-            self.shared.inbound_wakes_at.store(deadline, Ordering::Relaxed);
             let timeout = match deadline {
                 _ if more => Some(0),
                 Nanos::MAX => None,
@@ -103,8 +102,16 @@ impl Inbound {
             self.probes.send_asked(&live, now);
             self.delivery.expire(now);
             if woken || now >= self.timers_at {
-                self.timers_at = self.probes.run_timers(&live, now);
+                self.run_timers(&live, now);
             }
+        }
+    }
+
+    /// Twice: a packet that left before `inbound_wakes_at` was set did not wake this loop, so look for it once more.
+    fn run_timers(&mut self, live: &Live, now: Nanos) {
+        for _ in 0..2 {
+            self.timers_at = self.probes.run_timers(live, now);
+            self.shared.inbound_wakes_at.store(self.timers_at, Ordering::SeqCst);
         }
     }
 
@@ -115,7 +122,7 @@ impl Inbound {
         }
         self.generation = live.generation;
         self.probes.adopt(live, now);
-        self.timers_at = self.probes.run_timers(live, now);
+        self.run_timers(live, now);
         self.source_told_at.retain(|&trunk, _| live.tables.trunk(trunk).is_some());
         self.delivery.adopt_tables(live, now);
         self.shared.note_applied(Loop::Inbound, live.generation);

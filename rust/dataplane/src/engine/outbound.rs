@@ -19,7 +19,7 @@ use crate::{MemberId, Nanos, PortId, VlanId};
 
 /// The epoll number of the wake-up; ports have their ids.
 const WAKE: u64 = u64::MAX;
-/// A port that reports "down" is asked again after so long (ours), so that it does not keep the loop busy.
+/// A port that reports "down", or an error without saying which, is asked again after so long (ours), so that it does not keep the loop busy.
 const REST_NS: Nanos = 100_000_000;
 
 /// For whom a frame waits.
@@ -152,9 +152,11 @@ impl Outbound {
                     let result = self.on_frame(live, &port, CONTENT_AT + length, now);
                     self.shared.count(result);
                 }
-                Read::Empty => return,
-                Read::Down => {
-                    self.shared.drops.count(DropReason::PortDown);
+                Read::Empty if !hung_up => return,
+                down @ (Read::Empty | Read::Down) => {
+                    if matches!(down, Read::Down) {
+                        self.shared.drops.count(DropReason::PortDown);
+                    }
                     self.unwatch(&port);
                     self.resting.push((now + REST_NS, id));
                     return;
@@ -197,7 +199,8 @@ impl Outbound {
                 Some(place) if vlan.spec.ports.contains(&place) => return self.to_port(place, end),
                 _ => {}
             }
-            if vlan.member_by_mac(&dst).is_none() && state.remote_macs.lookup(&dst, vid, now_s).is_none() {
+            let learned = || state.remote_macs.lookup(&dst, vid, now_s).and_then(|id| vlan.member_by_id(id));
+            if vlan.member_by_mac(&dst).or_else(learned).is_none() {
                 self.to_other_ports(live, at, port.id, end);
             }
         }

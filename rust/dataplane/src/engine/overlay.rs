@@ -17,7 +17,7 @@ use crate::trailer::MAX_TRAILER_BYTES;
 use crate::{MemberId, Nanos, Token, VlanId};
 
 /// UDP payload of a group packet (SPEC 2.3): one tree must fit every branch.
-const GROUP_PAYLOAD_BYTES: usize = 1232;
+pub(super) const GROUP_PAYLOAD_BYTES: usize = 1232;
 /// Content of a group packet: the largest trailer is always reserved (SPEC 2.3).
 pub(super) const GROUP_CONTENT_BYTES: usize = GROUP_PAYLOAD_BYTES - CONTENT_AT - MAX_TRAILER_BYTES;
 

@@ -39,7 +39,7 @@ pub(super) struct Shared {
     pub(super) probes_asked: Mutex<VecDeque<(TrunkId, Address)>>,
     pub(super) verdicts: Verdicts,
     pub(super) fragment_id: AtomicU32,
-    /// When the inbound loop looks at its timers without being woken.
+    /// When the inbound loop looks at its timers without being woken; read after `unanswered_since` was set.
     pub(super) inbound_wakes_at: AtomicU64,
     applied: [AtomicU64; 2],
     applied_told: AtomicU64,
@@ -106,6 +106,11 @@ impl Shared {
         }
     }
 
+    /// The generation that both loops use.
+    pub(super) fn applied(&self) -> u64 {
+        self.applied_told.load(Ordering::SeqCst)
+    }
+
     /// A loop panicked: nothing is forwarded any more, and Python hears of it.
     pub(super) fn fail(&self, panic: &Box<dyn Any + Send>) {
         let text = panic.downcast_ref::<String>().cloned();
@@ -137,8 +142,9 @@ impl Shared {
                 let key = trunk.send_udp.as_ref().ok_or(DropReason::NoCarrier)?;
                 let remote = trunk.remote.as_ref().ok_or(DropReason::NoCarrier)?;
                 seal_hop(packet, key, fields)?;
+                let is_first = state.sent_udp(now); // before a reply can come
                 let sent = self.udp.send(packet, remote);
-                if state.sent_udp(now) && self.inbound_wakes_at.load(Ordering::Relaxed) > now + SILENCE_NS {
+                if is_first && self.inbound_wakes_at.load(Ordering::SeqCst) > now + SILENCE_NS {
                     self.wake_in.signal(); // so that silence is noticed in time
                 }
                 sent?;
@@ -154,5 +160,21 @@ impl Shared {
         }
         state.sent(packet.len());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generation_is_applied_when_both_loops_use_it() {
+        let shared = Shared::open(0).unwrap();
+        shared.note_applied(Loop::Outbound, 2);
+        assert_eq!((shared.applied(), shared.events.take()), (0, vec![]));
+        shared.note_applied(Loop::Inbound, 1);
+        assert_eq!((shared.applied(), shared.events.take()), (1, vec![Event::Applied(1)]));
+        shared.note_applied(Loop::Inbound, 2);
+        assert_eq!((shared.applied(), shared.events.take()), (2, vec![Event::Applied(2)]));
     }
 }

@@ -76,7 +76,7 @@ pub struct UdpSnapshot {
 /// Everything.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// Of the tables published last.
+    /// Of the tables that every loop uses, as `Event::Applied` tells it.
     pub generation: u64,
     /// Why forwarding stopped, if it did.
     pub panic: Option<String>,
@@ -133,7 +133,7 @@ pub(super) fn take(shared: &Shared) -> Snapshot {
     });
     let socket = &shared.udp.0;
     Snapshot {
-        generation: live.generation,
+        generation: shared.applied(),
         panic: lock(&shared.panic).clone(),
         drops: shared.drops.all(),
         trunks: trunks.collect(),
