@@ -189,7 +189,7 @@ class Tables:
 # Events, tuples whose first item is the kind. They coalesce by (kind, subject); the queue is bounded per kind, and on
 # overflow ("resync",) comes first.
 #   ("applied", generation)                                       every loop uses this generation, or a later one
-#   ("intro", vlan id, trunk id, token 16, nonce 12, sealed)      an INTRO for a local VLAN; at most 256 wait, 192 by a trunk
+#   ("intro", vlan id, trunk id, token 16, nonce 12, sealed)      for a local VLAN; at most 256 wait, 192 by a trunk
 #   ("unknown_kid", vlan id, kid 4, trunk id)                     a frame under a key that nobody introduced
 #   ("forged", vlan id, kid 4, trunk id)                          a group frame with a right tag and a wrong signature
 #   ("control", vlan id, member id, message)                      member control, reassembled; at most 64 wait

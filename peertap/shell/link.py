@@ -216,10 +216,10 @@ class Link:
         finally:
             self._ended.set()
             with trio.CancelScope(shield=True):
-                for stream in (self._frames, self._stream):
-                    if stream is not None:
-                        await stream.close()
-                await self.connection.close()
+                async with trio.open_nursery() as nursery:  # each within a second, whatever the others do
+                    for one in (self._frames, self._stream, self.connection):
+                        if one is not None:
+                            nursery.start_soon(one.close)
 
     # Inside
 
