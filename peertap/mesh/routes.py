@@ -147,9 +147,9 @@ class RouteTable:
             if not self._is_valid(advert.route, now_unix):
                 self.refused += 1
                 continue
-            if entry is None and len(self._entries) >= MAX_TOKENS:
-                self._make_room()
             if entry is None or trunk not in entry.heard:
+                if entry is None and len(self._entries) >= MAX_TOKENS and neighbour.tokens < MAX_TOKENS_PER_TRUNK:
+                    self._make_room()
                 full = entry is None and len(self._entries) >= MAX_TOKENS
                 if full or neighbour.tokens >= MAX_TOKENS_PER_TRUNK:
                     self.refused += 1

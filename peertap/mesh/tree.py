@@ -144,7 +144,9 @@ class Trees:
         if tree is None or group is None:
             return []
         self._cut(group, trunk)
-        return self._settle(message.vtag, message.root, tree, message.token, group, now)
+        out = self._settle(message.vtag, message.root, tree, message.token, group, now)
+        _drop_unwanted(tree)
+        return out
 
     def trunk_down(self, trunk: TrunkId, now: float) -> list[Outgoing]:
         """All edges over a trunk are gone."""
@@ -158,6 +160,7 @@ class Trees:
             for token, group in tree.groups.items():
                 self._cut(group, trunk)
                 out += self._settle(vtag, root, tree, token, group, now)
+            _drop_unwanted(tree)
         return out
 
     def leave_all(self) -> list[Outgoing]:
@@ -194,6 +197,7 @@ class Trees:
                     out.append((trunk, Leave(vtag, root, token)))
                     self._cut(group, trunk)
                     out += self._settle(vtag, root, tree, token, group, now)
+            _drop_unwanted(tree)
         return out
 
     def next_deadline(self) -> float | None:
@@ -279,3 +283,9 @@ class Trees:
                     self.changed = True
                     out.append((trunk, Joined(vtag, root, token)))
         return out
+
+
+def _drop_unwanted(tree: _Tree) -> None:
+    """Groups without members leave no trace: a neighbour cannot use their number up."""
+    for token in [token for token, group in tree.groups.items() if not group.wanted() and group.parent is None]:
+        del tree.groups[token]

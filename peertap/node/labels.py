@@ -14,6 +14,7 @@ from peertap.wire.routes import Origin
 
 MAX_LABELS: Final = 16_384  # ours: live labels a trunk and direction
 MAX_UNCONFIRMED: Final = 1024  # ours: Binds under way, so that a fail-over of many routes does not fill the queue
+UNCONFIRMED_S: Final = 5.0  # ours: a Bind without a Bound counts for so long; it may lead nowhere, and blocks nobody
 LAST_LABEL: Final = 0xFFFFFFFF  # SPEC 2.1: a label is a u32, never used again in a session
 
 LabelKey = tuple[VTag, Token, Origin | None]
@@ -23,6 +24,7 @@ LabelKey = tuple[VTag, Token, Origin | None]
 class _Out:
     label: int
     bound: bool = False
+    said_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -38,25 +40,27 @@ class Labels:
     _out: dict[LabelKey, _Out] = field(default_factory=dict)
     _by_label: dict[int, LabelKey] = field(default_factory=dict)
     incoming: dict[int, _In] = field(default_factory=dict)
-    _unconfirmed: int = 0
+    cut: bool = False
     _last: int = 0
     _last_in: int = 0
 
-    def want(self, wanted: set[LabelKey]) -> list[Bind | Unbind]:
-        """Makes our labels exactly these; returns what to say."""
+    def want(self, wanted: set[LabelKey], now: float) -> list[Bind | Unbind]:
+        """Makes our labels exactly these; returns what to say. `cut` says that not all were bound now."""
         out: list[Bind | Unbind] = []
         for key in [key for key in self._out if key not in wanted]:
             gone = self._out.pop(key)
-            self._unconfirmed -= not gone.bound
             del self._by_label[gone.label]
             out.append(Unbind(gone.label))
+        unconfirmed = sum(not one.bound and one.said_at + UNCONFIRMED_S > now for one in self._out.values())
+        self.cut = False
         for key in wanted:
-            if self._unconfirmed >= MAX_UNCONFIRMED:
+            if unconfirmed >= MAX_UNCONFIRMED:
+                self.cut = True
                 break  # the next Bound makes room
             if key not in self._out and len(self._out) < MAX_LABELS and self._last < LAST_LABEL:
-                self._unconfirmed += 1
+                unconfirmed += 1
                 self._last += 1
-                self._out[key] = _Out(self._last)
+                self._out[key] = _Out(self._last, said_at=now)
                 self._by_label[self._last] = key
                 out.append(Bind(self._last, *key))
         return out
@@ -72,7 +76,6 @@ class Labels:
         if key is None or self._out[key].bound:
             return False
         self._out[key].bound = True
-        self._unconfirmed -= 1
         return True
 
     def bind_untrusted(self, message: Bind) -> None:
@@ -87,8 +90,9 @@ class Labels:
         self._last_in = message.label
         self.incoming[message.label] = _In((message.vtag, message.token, message.root))
 
-    def unbind_untrusted(self, message: Unbind) -> None:
-        self.incoming.pop(message.label, None)
+    def unbind_untrusted(self, message: Unbind) -> bool:
+        """The neighbour uses a label no more; returns whether it had it."""
+        return self.incoming.pop(message.label, None) is not None
 
     def confirm(self, label: int) -> bool:
         """Whether the Bound for this label is still to be said; it counts as said then."""

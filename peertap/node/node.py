@@ -285,8 +285,7 @@ class Node:
                 udp = [one for one in found if one is not None and not self._is_overlay(one)]
                 trunk.learn_endpoints(udp, message.addresses, now)
             case Indexes():
-                self._dirty = True
-                trunk.peer_ready(message, now)
+                self._dirty |= trunk.peer_ready(message, now)
             case Grant():
                 self._granted(message)
             case Routes():
@@ -312,8 +311,7 @@ class Node:
             case Bound():
                 self._dirty |= trunk.labels.bound(message)
             case Unbind():
-                self._dirty = True
-                trunk.labels.unbind_untrusted(message)
+                self._dirty |= trunk.labels.unbind_untrusted(message)
             case _:
                 raise PeerError(f"{type(message).__name__} does not belong here")
 
@@ -448,7 +446,7 @@ class Node:
             else:
                 self._out += [Send(trunk.id, ping) for ping in trunk.pings_due(now, self._random)]
                 self._out += [Probe(trunk.id, address) for address in trunk.probes_due(now)]
-                self._dirty |= trunk.drop_old_epochs(now)
+                self._dirty |= trunk.drop_old_epochs(now) or trunk.labels.cut
         self._tell(self.trees.tick(now))
         self._ask(self.routes.tick(now))
         for vlan in self.vlans.values():
@@ -527,7 +525,7 @@ class Node:
 
     def _follow_changes(self, now: float) -> None:
         for trunk_id, wanted in self._compiler.wanted_labels().items():
-            for message in self.trunks[trunk_id].labels.want(wanted):
+            for message in self.trunks[trunk_id].labels.want(wanted, now):
                 self._out.append(Send(trunk_id, message))
         for vlan in self.vlans.values():
             self._greet(vlan, now)
@@ -548,6 +546,9 @@ class Node:
         vtag, token = key
         selected = self.routes.selected(key)
         if selected is not None and selected.advert.route.kind == KIND_TREE:
+            present = self._tree_tokens.get(vtag, token)  # a VLAN has one tree: another token is no second one
+            if present != token and self.routes.selected((vtag, present)) is not None:
+                return
             root = selected.advert.route.origin
             self._tree_tokens[vtag] = token
             self._tell(self.trees.root_is(vtag, root, selected.trunk, now))

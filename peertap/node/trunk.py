@@ -63,13 +63,14 @@ class Trunk:
             self._old_until.setdefault(epoch, now + OLD_EPOCH_S)
         self._epochs[keys.epoch] = keys
 
-    def peer_ready(self, message: Indexes, now: float) -> None:
-        """The neighbour opens this epoch's packets: send under it."""
+    def peer_ready(self, message: Indexes, now: float) -> bool:
+        """The neighbour opens this epoch's packets: send under it; returns whether that is news."""
         keys = self._epochs.get(message.epoch)
         if keys is None or (self._sending is not None and message.epoch <= self.epoch):
-            return
+            return False
         self._sending = keys.send(message.udp, message.stream)
         self.epoch = message.epoch
+        return True
 
     def drop_old_epochs(self, now: float) -> bool:
         """Forgets epochs whose time is over; returns whether there were any."""

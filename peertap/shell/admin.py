@@ -6,8 +6,8 @@ import json
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ ACCEPT_REST_S: Final = 0.2  # ours: before the next try where the machine is sho
 REQUEST_S: Final = 30.0  # ours: an idle client is sent away
 _UCRED: Final = struct.Struct("3i")  # unix(7): pid, uid, gid
 
-Answers = AsyncIterator[dict[str, Any]]
+Answers = AsyncGenerator[dict[str, Any], None]
 Handler = Callable[[dict[str, Any]], Answers]
 
 
@@ -91,8 +91,9 @@ async def _serve_one(client: trio.socket.SocketType, handler: Handler) -> None:
                 await stream.send_all(_line({"error": "not a JSON object"}))
                 return
             try:
-                async for answer in handler(decoded):
-                    await stream.send_all(_line(answer))
+                async with aclosing(handler(decoded)) as answers:
+                    async for answer in answers:
+                        await stream.send_all(_line(answer))
             except PeerTapError as error:
                 await stream.send_all(_line({"error": error.what, "hint": error.hint}))
         except (trio.BrokenResourceError, trio.TooSlowError, DeviceError):

@@ -19,7 +19,7 @@ def lock_node(state_dir: Path, node: str) -> IO[str]:
     try:
         file = open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "r+")  # noqa: SIM115
     except OSError as error:
-        raise DeviceError(f"{path}: {error.strerror}") from None
+        raise DeviceError(f"{path}: {error.strerror or error}") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

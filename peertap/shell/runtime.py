@@ -9,7 +9,7 @@ import socket
 import time
 import traceback
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Final
 
 import structlog
@@ -459,7 +459,7 @@ class Runtime:
 
     # The admin socket
 
-    async def _answer(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def _answer(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         match request.get("command"):
             case "status":
                 yield self._status()
@@ -495,7 +495,7 @@ class Runtime:
         found["not_reached"] = {format_peer_id(peer): reason for peer, reason in self._failures.items()}
         return found
 
-    async def _ping(self, target: str, count: object) -> AsyncIterator[dict[str, Any]]:
+    async def _ping(self, target: str, count: object) -> AsyncGenerator[dict[str, Any], None]:
         where = self._target(target)
         for number in range(1, min(count if isinstance(count, int) else 4, 10_000) + 1):
             self._last_ping += 1
@@ -535,7 +535,7 @@ class Runtime:
             hint="peertap status lists the members; an IP address must have been spoken to before",
         )
 
-    async def _trace(self, seconds: object, mac: object) -> AsyncIterator[dict[str, Any]]:
+    async def _trace(self, seconds: object, mac: object) -> AsyncGenerator[dict[str, Any], None]:
         if not isinstance(seconds, int | float) or not 0 < seconds <= MAX_TRACE_S:
             raise DeviceError(f"trace: seconds must be above 0 and at most {MAX_TRACE_S:.0f}")
         duration_s = float(seconds)

@@ -155,7 +155,7 @@ class Introductions:
         self._serial = 0
         self._intros = 0
         self._messages = 0
-        self._unknown: OrderedDict[bytes, tuple[float, float]] = OrderedDict()  # kid: asked again from, gap
+        self._unknown: OrderedDict[bytes, tuple[float, float, int]] = OrderedDict()  # asked again from, gap, seen
         self._asked_at = float("-inf")
         self._repeat_gap_s = REPEAT_FIRST_S
         self._repeat_at: float | None = None
@@ -170,15 +170,18 @@ class Introductions:
         return self._to_group(self._hello(now))
 
     def unknown_kid(self, kid: bytes, now: float) -> list[SendIntro]:
-        """A frame came under a key that nobody introduced."""
-        from_at, gap_s = self._unknown.pop(kid, (now, UNKNOWN_KID_GAP_S))
-        if now < max(from_at, self._asked_at + UNKNOWN_KIDS_GAP_S):
-            self._unknown[kid] = (from_at, gap_s)
-            return []
-        self._asked_at = now
-        self._unknown[kid] = (now + gap_s, min(2 * gap_s, UNKNOWN_KID_GAP_MOST_S))
+        """A frame came under a key that nobody introduced: of those that are due, the one seen most is asked for."""
+        from_at, gap_s, seen = self._unknown.pop(kid, (now, UNKNOWN_KID_GAP_S, 0))
+        self._unknown[kid] = (from_at, gap_s, seen + 1)
         while len(self._unknown) > MAX_UNKNOWN_KIDS:
             self._unknown.popitem(last=False)
+        due = [one for one, (at, _, _) in self._unknown.items() if at <= now]
+        if not due or now < self._asked_at + UNKNOWN_KIDS_GAP_S:
+            return []
+        kid = max(due, key=lambda one: self._unknown[one][2])
+        _, gap_s, _ = self._unknown[kid]
+        self._asked_at = now
+        self._unknown[kid] = (now + gap_s, min(2 * gap_s, UNKNOWN_KID_GAP_MOST_S), 0)
         return self._to_group(self._hello(now, asked_kid=kid))
 
     def generation_spent(self, kid: bytes, now: float) -> list[SendIntro]:
@@ -224,6 +227,7 @@ class Introductions:
         self.changed = True
         if len(self._departed) > MAX_DEPARTED:
             self._departed.popitem(last=False)
+            self._repeat_gap_s, self._repeat_at = REPEAT_FIRST_S, 0.0  # say so now
             self._prekeys = [Prekey()]  # what it once sealed for us opens no more, so that it cannot be replayed
 
     def next_deadline(self) -> float | None:
@@ -304,6 +308,7 @@ class Introductions:
         peer = self._by_sid.get(sid)
         if peer is not None and peer.member != hello.member:
             raise PeerError("hello: a sid of another member")
+        was_pending = peer is not None and peer.pending is not None
         if peer is not None:
             self._refresh(peer, hello)
         elif hello.echo_sid == self.sid and self._is_own_challenge(hello.echo_challenge, now):
@@ -312,13 +317,12 @@ class Introductions:
         out: list[SendIntro] = []
         if not known:
             self._remember_candidate(hello, now)
-        asks = not known or hello.asked_kid == self.group_send.kid
+        lost_ours = peer is not None and peer.pair_send is not None and hello.asked_kid == peer.pair_send.kid
+        asks = not known or lost_ours or hello.asked_kid == self.group_send.kid
         if asks and now >= self._answered.get(hello.member, float("-inf")) + ANSWER_GAP_S:
             out += self._answer(hello, now)
-        if peer is not None and peer.pending is None:
-            lost_ours = peer.pair_send is not None and hello.asked_kid == peer.pair_send.kid
-            if peer.pair_send is None or lost_ours:
-                out += self._start_setup(peer, now)
+        if peer is not None and peer.pending is None and (peer.pair_send is None or lost_ours or was_pending):
+            out += self._start_setup(peer, now)
         return out
 
     def _is_old(self, hello: Hello) -> bool:

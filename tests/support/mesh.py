@@ -25,6 +25,7 @@ from peertap.node.events import (
     TimePassed,
     TrunkClosed,
     TrunkOpened,
+    UnknownKidSeen,
 )
 from peertap.node.node import Node
 from peertap.node.tables import Hop, TableSet
@@ -59,6 +60,7 @@ class Packet:
 
     intro: tuple[bytes, bytes] | None  # nonce, sealed
     content: object = None
+    kid: bytes = b""  # of the key that seals the content
 
 
 class SimNode:
@@ -83,7 +85,7 @@ class SimNode:
         self.node = Node(
             self.identity, settings, RelayPolicy(self.mode), endpoints=Endpoints((), ()),
             random=self.mesh.random.randbytes, now=self.mesh.now, now_unix=NOW_UNIX + self.mesh.now,
-            payload_bytes=1452, udp_allowed=False,
+            payload_bytes=1452, udp_allowed=self.mesh.udp_allowed,
         )  # fmt: skip
         self.carry_out(self.node.start())
 
@@ -105,8 +107,8 @@ class SimNode:
                     self.send(hops, Packet((nonce, sealed)))
                 case SendControl(vlan, member, message):
                     target = next(one for one in self._vlan(vlan).members if one.id == member)
-                    if target.hop is not None:
-                        self.send((target.hop,), Packet(None, ("control", message)))
+                    if target.hop is not None and target.pair_send is not None:
+                        self.send((target.hop,), Packet(None, ("control", message), target.pair_send.kid))
                 case ReportPing(_, rtt_s):
                     self.pings.append(rtt_s)
 
@@ -137,11 +139,18 @@ class SimNode:
     def _deliver(self, vlan: VlanIndex, token: bytes, packet: Packet) -> None:
         if packet.intro is not None:
             self.post(IntroReceived(vlan, token, *packet.intro))
+        elif packet.kid not in self._kids(vlan):
+            self.post(UnknownKidSeen(vlan, packet.kid))
         elif isinstance(packet.content, tuple) and packet.content[0] == "control":
             sender = self._vlan(vlan).members[0].id  # type: ignore[attr-defined]
             self.post(ControlReceived(vlan, sender, packet.content[1]))
         else:
             self.delivered.append((self.labels[vlan - 1], packet.content))
+
+    def _kids(self, vlan: VlanIndex) -> set[bytes]:
+        """The keys under which frames are opened."""
+        members = self._vlan(vlan).members  # type: ignore[attr-defined]
+        return {key.kid for one in members for key in (*one.pair_receive, *one.group_receive)}
 
     # What a test asks
 
@@ -150,14 +159,14 @@ class SimNode:
 
     def broadcast(self, label: str, content: object) -> None:
         table = self._vlan(VlanIndex(self.labels.index(label) + 1))
-        self.send(table.group_edges, Packet(None, content))  # type: ignore[attr-defined]
+        self.send(table.group_edges, Packet(None, content, table.group_send.kid))  # type: ignore[attr-defined]
 
     def unicast(self, label: str, mac: Mac, content: object) -> bool:
         table = self._vlan(VlanIndex(self.labels.index(label) + 1))
         member = next((one for one in table.members if one.mac == mac), None)  # type: ignore[attr-defined]
         if member is None or member.hop is None or member.pair_send is None:
             return False
-        self.send((member.hop,), Packet(None, content))
+        self.send((member.hop,), Packet(None, content, member.pair_send.kid))
         return True
 
     def knows(self, label: str) -> set[PeerId]:
@@ -173,6 +182,7 @@ class SimLink:
         self.mesh, self.ends, self.delay_s, self.up = mesh, (a, b), delay_s, True
         self.numbers = {a.name: TrunkId(next(mesh.numbers)), b.name: TrunkId(next(mesh.numbers))}
         self.deaf = False  # a black hole: nothing arrives, nobody is told
+        self.drops: Callable[[SimNode, control.Message], bool] = lambda _source, _message: False
         for end, other in ((a, b), (b, a)):
             number = self.numbers[end.name]
             end.trunks[number] = self
@@ -183,8 +193,9 @@ class SimLink:
         return self.ends[1] if end is self.ends[0] else self.ends[0]
 
     def send(self, source: SimNode, data: bytes) -> None:
-        to = self.other(source)
-        self._later(lambda: to.post(MessageReceived(self.numbers[to.name], control.parse_untrusted(data))))  # type: ignore[arg-type]
+        to, message = self.other(source), control.parse_untrusted(data)
+        if not self.drops(source, message):  # type: ignore[arg-type]
+            self._later(lambda: to.post(MessageReceived(self.numbers[to.name], message)))  # type: ignore[arg-type]
 
     def carry(self, source: SimNode, label: int, packet: Packet, limit: int) -> None:
         to = self.other(source)
@@ -214,6 +225,7 @@ class SimMesh:
         self.numbers = itertools.count(1)
         self.nodes: dict[str, SimNode] = {}
         self.packet_loss = 0.0
+        self.udp_allowed = False
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
 
     def membership(self, label: str) -> StaticMembership:

@@ -1,0 +1,239 @@
+"""What a neighbour may do to a route table: every bound, and every request that must not get lost."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from peertap.mesh import routes
+from peertap.mesh.routes import RouteTable
+from peertap.types import Token, TrunkId
+from peertap.wire.control import INFINITE_METRIC, Advert, SequenceRequest
+from peertap.wire.routes import KIND_TREE, Origin
+from tests.support.routing import NOW_UNIX, VTAG, signed
+
+TOKEN = b"t" * 16
+KEY = (VTAG, Token(TOKEN))
+ORIGIN = Origin(128, 1000, b"o" * 9)
+ONE, TWO, THREE = TrunkId(1), TrunkId(2), TrunkId(3)
+
+
+def table() -> RouteTable:
+    made = RouteTable()
+    for trunk in (ONE, TWO, THREE):
+        made.add_neighbour(trunk, cost=16, mtu=1400)
+    return made
+
+
+def hear(
+    made: RouteTable, trunk: TrunkId, sequence: int, metric: int, now: float = 0.0, token: bytes = TOKEN
+) -> list[tuple[TrunkId, SequenceRequest]]:
+    advert = Advert(signed(token, ORIGIN, sequence), metric, 1400)
+    return made.received_untrusted(trunk, [advert], now, NOW_UNIX)[0]
+
+
+def request(sequence: int, hops: int = 32) -> SequenceRequest:
+    return SequenceRequest(VTAG, Token(TOKEN), ORIGIN, sequence, hops)
+
+
+def test_an_advert_that_nobody_signed_is_neither_taken_nor_reported_as_taken() -> None:
+    made = table()
+    forged = replace(signed(TOKEN, ORIGIN, 1), origin=Origin(0, 2**48 - 1, bytes(9)), signature=bytes(64))
+    requests, taken = made.received_untrusted(ONE, [Advert(forged, 5, 1400)], 0.0, NOW_UNIX)
+    assert (requests, taken, made.refused) == ([], [], 1)
+    assert made.selected(KEY) is None
+
+
+def test_a_signed_advert_from_years_ahead_is_refused_and_one_an_hour_ahead_is_not() -> None:
+    made = table()
+    for start_ms, refused in ((2**48 - 1, 1), (int((NOW_UNIX + 3700) * 1000), 2), (int((NOW_UNIX + 3500) * 1000), 2)):
+        route = signed(TOKEN, Origin(0, start_ms, bytes(9)), 1)
+        made.received_untrusted(ONE, [Advert(route, 5, 1400)], 0.0, NOW_UNIX)
+        assert made.refused == refused
+    assert made.selected(KEY) is not None
+
+
+@pytest.mark.parametrize("kind", [0, 2, 4, 255])
+def test_a_signed_route_of_a_kind_that_is_none_is_refused(kind: int) -> None:
+    made = table()
+    made.received_untrusted(ONE, [Advert(signed(TOKEN, ORIGIN, 1, kind), 5, 1400)], 0.0, NOW_UNIX)
+    assert made.selected(KEY) is None
+    assert made.refused == 1
+
+
+def test_500_requests_at_once_make_the_owner_step_once_in_half_a_second() -> None:
+    made, sequence = table(), 1
+    made.own(signed(TOKEN, ORIGIN, sequence), 0.0)
+    for now in (0.0, 0.4, 0.49, 0.5, 0.6, 0.99):
+        for _ in range(500):
+            if made.requested(ONE, request(sequence + 1), now)[0] == "own":
+                sequence += 1
+                made.own(signed(TOKEN, ORIGIN, sequence), now)
+        assert sequence == (2 if now < 0.5 else 3)
+
+
+@pytest.mark.parametrize("jump", [2, 3, 1000, 2**31 - 1, 2**31, 2**32 - 1])
+def test_a_request_that_jumps_more_than_one_ahead_moves_nothing(jump: int) -> None:
+    made = table()
+    made.own(signed(TOKEN, ORIGIN, 7), 0.0)
+    assert made.requested(ONE, request((7 + jump) % 2**32), 10.0)[0] in ("drop", "answered")
+    assert made.requested(ONE, request(8), 10.0)[0] == "own"
+
+
+def test_500_requests_at_once_are_passed_on_once_in_half_a_second() -> None:
+    made = table()
+    hear(made, TWO, 1, 5)
+    for now, expected in ((0.0, 1), (0.49, 0), (0.5, 1)):
+        answers = [made.requested(ONE, request(2), now) for _ in range(500)]
+        assert answers.count(("forward", TWO)) == expected
+
+
+def test_a_request_that_is_answered_marks_the_route_for_the_asker_alone() -> None:
+    made = table()
+    made.own(signed(TOKEN, ORIGIN, 5), 0.0)
+    for trunk, batch in list(made.batches()):
+        made.acknowledged(trunk, batch.batch)
+    assert made.requested(TWO, request(5), 1.0) == ("answered", None)
+    assert [trunk for trunk, _ in made.batches()] == [TWO]
+
+
+def starved() -> RouteTable:
+    """The near way is gone, and the far way that is left is not feasible."""
+    made = table()
+    hear(made, ONE, 5, 16)
+    hear(made, TWO, 5, 60)
+    assert [(trunk, one.sequence) for trunk, one in made.remove_neighbour(ONE, 10.0)] == [(TWO, 6)]
+    assert made.selected(KEY) is None
+    return made
+
+
+def test_a_request_that_was_lost_is_said_again_until_the_route_returns() -> None:
+    made, asked = starved(), []
+    while (at := made.next_deadline()) is not None and at < 40:
+        requests = made.tick(at)
+        asked += [(at, trunk, one.sequence) for trunk, one in requests]
+    assert [at for at, _, _ in asked] == [10.5, 11.5, 13.5, 17.5, 25.5]
+    assert {(trunk, sequence) for _, trunk, sequence in asked} == {(TWO, 6)}
+    hear(made, TWO, 6, 60, 41.0)
+    assert made.selected(KEY) is not None
+    assert made.next_deadline() is None
+
+
+def test_a_neighbour_that_withdraws_and_returns_within_the_gap_is_asked_again() -> None:
+    made = starved()
+    hear(made, TWO, 5, INFINITE_METRIC, 10.1)
+    hear(made, TWO, 5, 90, 10.3)
+    asked = [made.tick(now) for now in (11.0, 12.5, 15.0)]
+    assert any(trunk == TWO and one.sequence == 6 for requests in asked for trunk, one in requests)
+
+
+def test_a_request_in_vain_is_repeated_at_most_once_a_minute_and_never_in_the_past() -> None:
+    made, times, now = starved(), [], 10.0
+    while now < 1000:
+        at = made.next_deadline()
+        assert at is not None
+        assert at > now
+        now = at
+        times.append(at)
+        assert made.tick(now)
+    gaps = [late - early for early, late in itertools.pairwise(times)]
+    assert max(gaps) == gaps[-1] == 60.0
+
+
+def test_a_cost_that_leaves_no_usable_route_asks_for_a_sequence_number() -> None:
+    made = table()
+    hear(made, ONE, 5, 16)
+    assert [(trunk, one.sequence) for trunk, one in made.set_cost(ONE, 65_535, 1.0)] == [(ONE, 6)]
+    assert made.selected(KEY) is None
+
+
+def test_a_full_table_makes_room_by_dropping_tokens_that_nobody_announces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "MAX_TOKENS", 4)
+    made = table()
+    tokens = [bytes([number]) * 16 for number in range(6)]
+    for token in tokens[:4]:
+        hear(made, ONE, 1, 5, token=token)
+    hear(made, TWO, 1, 5, token=tokens[4])
+    assert made.selected((VTAG, Token(tokens[4]))) is None
+    assert made.refused == 1
+    hear(made, ONE, 1, INFINITE_METRIC, token=tokens[0])
+    hear(made, TWO, 1, 5, token=tokens[4])
+    assert made.selected((VTAG, Token(tokens[4]))) is not None
+    assert made.selected((VTAG, Token(tokens[1]))) is not None
+    hear(made, TWO, 1, 5, token=tokens[5])
+    assert made.selected((VTAG, Token(tokens[5]))) is None
+
+
+def test_a_neighbour_that_announces_and_withdraws_without_end_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "MAX_TOKENS", 8)
+    made = table()
+    for number in range(40):
+        token = bytes([number + 1]) * 16
+        hear(made, ONE, 1, 5, token=token)
+        hear(made, ONE, 1, INFINITE_METRIC, token=token)
+    hear(made, TWO, 1, 5)
+    assert made.selected(KEY) is not None
+    assert len(made._entries) <= 8
+
+
+def test_one_neighbour_fills_no_more_than_its_share_and_others_still_announce(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "MAX_TOKENS_PER_TRUNK", 3)
+    made = table()
+    for number in range(10):
+        hear(made, ONE, 1, 5, token=bytes([number + 1]) * 16)
+    assert len(list(made.in_use())) == 3
+    hear(made, TWO, 1, 5)
+    assert made.selected(KEY) is not None
+
+
+def test_a_neighbour_that_used_up_its_share_costs_no_search_of_a_full_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "MAX_TOKENS", 3)
+    monkeypatch.setattr(routes, "MAX_TOKENS_PER_TRUNK", 3)
+    made, searches = table(), []
+    for number in range(3):
+        hear(made, ONE, 1, 5, token=bytes([number + 1]) * 16)
+    monkeypatch.setattr(made, "_make_room", lambda: searches.append(1))
+    for number in range(50):
+        hear(made, ONE, 1, 5, token=bytes([number + 100]) * 16)
+    assert not searches
+
+
+def test_a_hop_whose_advert_is_no_longer_feasible_is_not_to_be_used() -> None:
+    made = table()
+    hear(made, ONE, 1, 16)
+    assert made.is_feasible(KEY, ONE)
+    hear(made, TWO, 2, 1, 20.0)  # a newer sequence number by another neighbour
+    selected = made.selected(KEY)
+    assert selected is not None
+    assert selected.trunk == TWO
+    assert made.is_feasible(KEY, TWO)
+    assert not made.is_feasible(KEY, ONE)
+    assert not made.is_feasible(KEY, THREE)
+
+
+def test_a_hop_of_another_origin_than_the_selected_one_is_not_to_be_used() -> None:
+    made = table()
+    hear(made, ONE, 1, 16)
+    later = replace(ORIGIN, start_ms=2000)
+    made.received_untrusted(TWO, [Advert(signed(TOKEN, later, 1), 500, 1400)], 20.0, NOW_UNIX)
+    assert made.is_feasible(KEY, TWO)
+    assert not made.is_feasible(KEY, ONE)
+
+
+def test_a_longer_way_that_is_still_feasible_carries_on_until_the_better_one_is_bound() -> None:
+    made = table()
+    hear(made, ONE, 1, 16)
+    hear(made, TWO, 1, 1, 20.0)
+    selected = made.selected(KEY)
+    assert selected is not None
+    assert selected.trunk == TWO
+    hear(made, ONE, 1, 10, 20.0)
+    assert made.is_feasible(KEY, ONE)
+
+
+def test_routes_that_expire_ask_for_what_is_missing_then() -> None:
+    made = table()
+    made.received_untrusted(ONE, [Advert(signed(TOKEN, ORIGIN, 5, KIND_TREE), 16, 1400)], 0.0, NOW_UNIX)
+    made.expire(60.0, NOW_UNIX + 2000)
+    assert made.selected(KEY) is None
+    assert made.next_deadline() is None
