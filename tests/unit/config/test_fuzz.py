@@ -14,7 +14,7 @@ from peertap.config.load import load_config, parse_config
 from peertap.config.model import Config
 from peertap.errors import ConfigError
 
-EXAMPLES = int(os.environ.get("PEERTAP_FUZZ_EXAMPLES", "300"))  # make test-full raises it
+EXAMPLES = 5_000 if os.environ.get("PEERTAP_FULL") else 300
 FILES = [path.read_text() for path in sorted((Path(__file__).parents[3] / "configs").glob("*"))]
 WORDS = sorted({*Config.model_fields, "tcp", "mode", "label", "tap", "name", "mtu", "level", "vlans", "address"})
 
