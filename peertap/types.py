@@ -28,8 +28,6 @@ TrunkId = NewType("TrunkId", int)
 VlanIndex = NewType("VlanIndex", int)
 
 PEER_ID_BYTES: Final = 38  # 2 multihash + 4 protobuf + 32 key (libp2p peer-id spec, identity multihash)
-ID_BYTES: Final = 16  # VlanId, MlsId, VTag, Token, Sid (SPEC.md section 3.2)
-MAC_BYTES: Final = 6  # IEEE 802
 
 _MAC_TEXT = re.compile(r"[0-9a-fA-F]{2}(?:([:-])[0-9a-fA-F]{2})(?:\1[0-9a-fA-F]{2}){4}", re.ASCII)
 

@@ -138,6 +138,8 @@ async def ask(path: Path, request: dict[str, Any], *, node: str) -> AsyncIterato
             if not part:
                 return
             buffer += part
+            if len(buffer) > MAX_ANSWER_BYTES:
+                raise DeviceError(f"node {node} answers with more than {MAX_ANSWER_BYTES} bytes")
             while (end := buffer.find(b"\n")) >= 0:
                 answer = json.loads(bytes(buffer[:end]))
                 del buffer[: end + 1]

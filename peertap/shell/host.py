@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 TRUNK_PROTOCOL: Final = TProtocol("/peertap/trunk/1")  # DESIGN 7
 FRAMES_PROTOCOL: Final = TProtocol("/peertap/frames/1")  # SPEC 4.6
 NEGOTIATE_S: Final = 5  # ours: for the choice of a protocol on an open connection
-LISTEN_S: Final = 5.0  # ours: a listener that is not up by then failed
 MAX_CONNECTIONS: Final = 4096  # ours: above any trunk limit; the node decides, not libp2p
 
 

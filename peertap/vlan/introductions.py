@@ -96,7 +96,6 @@ class Peer:
     member: PeerId
     mac: Mac
     hello: Hello
-    since: float
     group_receive: dict[int, ReceiveKey]  # by generation: the present one, the next, the previous
     pair_send: SendKey | None = None
     pair_receive: list[tuple[ReceiveKey, float]] = field(default_factory=list)  # newest first; usable until
@@ -312,7 +311,7 @@ class Introductions:
         if peer is not None:
             self._refresh(peer, hello)
         elif hello.echo_sid == self.sid and self._is_own_challenge(hello.echo_challenge, now):
-            peer = self._accept(hello, now)
+            peer = self._accept(hello)
         known = peer is not None
         out: list[SendIntro] = []
         if not known:
@@ -333,7 +332,7 @@ class Introductions:
             return hello.serial <= known.hello.serial
         return candidate is not None and hello.serial <= candidate.hello.serial
 
-    def _accept(self, hello: Hello, now: float) -> Peer:
+    def _accept(self, hello: Hello) -> Peer:
         old = self.peers.get(hello.member)
         if old is None and len(self.peers) >= MAX_MEMBERS:
             raise PeerError(f"hello: more than {MAX_MEMBERS} members")
@@ -346,7 +345,7 @@ class Introductions:
         if peer is not None and peer.member == hello.member:
             self._refresh(peer, hello)
         else:
-            peer = Peer(self._number(hello.member), hello.member, mac, hello, now, self._group_receivers(hello))
+            peer = Peer(self._number(hello.member), hello.member, mac, hello, self._group_receivers(hello))
         self.peers[hello.member] = peer
         self._by_sid[hello.sid] = peer
         self._candidates.pop(hello.sid, None)

@@ -50,9 +50,6 @@ class Reader:
     def rest(self) -> bytes:
         return self.take(len(self._data) - self._at, "rest")
 
-    def position(self) -> int:
-        return self._at
-
     def end(self) -> None:
         if self._at != len(self._data):
             raise DecodeError(f"{self._what}: {len(self._data) - self._at} bytes too many")

@@ -20,8 +20,6 @@ from peertap.wire.codec import Reader, lp
 CLEAR_BYTES: Final = 12
 HOP_BYTES: Final = 18
 TAG_BYTES: Final = 16
-INNER_TAG_AT: Final = CLEAR_BYTES + HOP_BYTES + TAG_BYTES  # 46
-BODY_AT: Final = INNER_TAG_AT + TAG_BYTES  # 62
 TYPE_FRAME: Final = 0
 FLAG_INTRO: Final = 1
 HOP_LIMIT: Final = 32  # SPEC 2.1
