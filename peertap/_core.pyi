@@ -24,10 +24,14 @@ __all__ = [
     "Trunk",
     "Vlan",
     "VlanKeys",
+    "has_aes",
 ]
 
 AES_256_GCM: Final = 1
 CHACHA20_POLY1305: Final = 2
+
+def has_aes() -> bool:
+    """Whether this processor has instructions for AES-GCM; without them ChaCha20-Poly1305 is several times as fast."""
 
 @final
 class FrameSigner:
@@ -197,6 +201,7 @@ class Tables:
 #   ("path", trunk id, (host, port), rtt seconds)                 a probe of ours came back: the address is valid
 #   ("source", trunk id, (host, port))                            the newest packets come from elsewhere than `remote`
 #   ("path_down", trunk id)                                       the udp carrier is silent; the stream takes over
+#   ("offload", trunk id, text)                                   the system refused a train of datagrams; what now
 #   ("stream", trunk id)                                          stream_take has something; take until None
 #   ("trace", monotonic seconds, vlan id, step, text)
 #   ("panic", message)                                            forwarding has stopped, as after stop()
@@ -205,16 +210,17 @@ Event: TypeAlias = tuple[object, ...]
 @final
 class Engine:
     """The data plane: loops on threads of their own, none of which ever attaches to Python (SPEC 2)."""
-    def __new__(cls, *, udp_port: int, mac_age_s: float = 300.0) -> Engine:
-        """udp_port: 0 lets the system choose."""
+    def __new__(cls, *, udp_port: int, mac_age_s: float = 300.0, without: list[str] = ...) -> Engine:
+        """udp_port: 0 lets the system choose. without: offloads not to use, of checksum, tso, uso, coalesce (TAP), gso,
+        gro and mmsg (UDP)."""
     @property
     def udp_port(self) -> int: ...
     @property
     def event_fd(self) -> int:
         """Readable while events wait."""
     def add_port(self, fd: int, name: str) -> int:
-        """Takes a duplicate of a TAP descriptor opened with IFF_NO_PI and without a virtio header, or of one end of a
-        SOCK_SEQPACKET pair. The file becomes non-blocking, the original too."""
+        """Takes a duplicate of a TAP descriptor opened with IFF_NO_PI, or of one end of a SOCK_SEQPACKET pair. The file
+        becomes non-blocking, the original too. A TAP opened with IFF_VNET_HDR is told which offloads to use."""
     def remove_port(self, port: int) -> None: ...
     def apply(self, tables: Tables) -> int:
         """Publishes; returns the generation. ("applied", generation) comes when every loop uses it."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
@@ -44,6 +44,8 @@ _NODE = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
 _TAP_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}", re.ASCII)  # Linux IFNAMSIZ 16 with its zero
 _PATTERN = re.compile(r"[0-9a-f*]{1,64}", re.ASCII)
 VLAN_ID_HEX_CHARS: Final = 32
+
+Offload = Literal["checksum", "tso", "uso", "coalesce", "gso", "gro", "mmsg"]  # as the data plane names them
 
 
 def show(value: object) -> str:
@@ -352,6 +354,13 @@ class Config(_Model):
     carrier: Literal["auto", "stream"] = Field(
         default="auto",
         description="how frames travel; auto: UDP when it works, stream: always inside the trunk's connection",
+        json_schema_extra=_extra(),
+    )
+    without_offloads: tuple[Offload, ...] = Field(
+        default=(),
+        max_length=len(get_args(Offload)),
+        description="offloads not to use, for a kernel or driver that gets one wrong; "
+        "TAP: checksum, tso, uso, coalesce, UDP: gso, gro, mmsg",
         json_schema_extra=_extra(),
     )
     log: Log = Field(default=Log(), description="what the node says", json_schema_extra=_extra())

@@ -41,6 +41,7 @@ class TrunkOpened:
     host: str | None
     carries_frames: bool
     keys: EpochKeys
+    aead: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ class Trunk:
         self.transport: Final = opened.transport
         self.dialled: Final = opened.dialled
         self.host: Final = opened.host
+        self.aead: Final = opened.aead
         self.max_payload: Final = max_payload
         self.labels: Final = Labels()
         self.choice: Final = CarrierChoice(udp_allowed=udp_allowed, has_stream=opened.carries_frames, now=now)

@@ -12,6 +12,7 @@ from peertap.node.node import Node
 from peertap.node.trunk import Trunk
 from peertap.node.vlan import LocalVlan
 from peertap.types import TrunkId, VlanIndex, format_mac
+from peertap.wire.handshake import CIPHERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Process:
     ready: bool
     listen: Sequence[str]
     underlay_mtu: int
+    overhead_bytes: int
     taps: Mapping[VlanIndex, TapStatus]
 
 
@@ -51,6 +53,7 @@ def status(process: Process, node: Node, snapshot: Mapping[str, Any]) -> dict[st
         "uptime_s": round(process.uptime_s, 3),
         "listen": list(process.listen),
         "underlay_mtu": process.underlay_mtu,
+        "overhead_bytes": process.overhead_bytes,
         "relay": {"mode": node.policy.mode.value, "patterns": list(node.policy.patterns)},
         "trunks": [_trunk(trunk, snapshot["trunks"].get(trunk.id, {})) for trunk in node.trunks.values()],
         "vlans": [
@@ -60,6 +63,10 @@ def status(process: Process, node: Node, snapshot: Mapping[str, Any]) -> dict[st
         "routes": _routes(node),
         "frame_keys": _frame_keys(node),
         "udp": snapshot["udp"],
+        "ports": [
+            {"name": port["name"], "offloads": port["offloads"], "read": port["read"], "written": port["written"]}
+            for port in snapshot["ports"].values()
+        ],
         "drops": {reason: count for reason, count in snapshot["drops"].items() if count},
         "rejected": {
             "routes": node.routes.refused,
@@ -81,6 +88,8 @@ def _trunk(trunk: Trunk, counters: Mapping[str, Any]) -> dict[str, Any]:
         "rtt_s": trunk.rtt_s,
         "loss": counters.get("loss", 0.0),
         "epoch": trunk.epoch,
+        "cipher": CIPHERS[trunk.aead],
+        "sends": counters.get("sends", "single"),
         "relays": trunk.relays,
         "received": {"packets": counters.get("rx_packets", 0), "bytes": counters.get("rx_bytes", 0)},
         "sent": {"packets": counters.get("tx_packets", 0), "bytes": counters.get("tx_bytes", 0)},
@@ -96,6 +105,7 @@ def _vlan(node: Node, vlan: LocalVlan, tap: TapStatus, counters: Mapping[str, An
         "vlan_id": vlan.source.vlan_id.hex(),
         "vtag": vlan.vtag.hex(),
         "membership": "static",
+        "cipher": CIPHERS[vlan.source.aead],
         "warning": vlan.source.warning,
         "bridge": vlan.bridge,
         "tap": {"name": tap.name, "mac": format_mac(vlan.mac), "mtu": tap.mtu, "addresses": list(tap.addresses)},

@@ -42,6 +42,7 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"  relay    {status['relay']['mode']} {' '.join(status['relay']['patterns'])}".rstrip()
     yield ""
     yield from _trunk_lines(status)
+    yield from _offload_lines(status)
     for vlan in status["vlans"]:
         yield ""
         yield from _vlan_lines(vlan)
@@ -55,7 +56,7 @@ def _trunk_lines(status: dict[str, Any]) -> Iterator[str]:
         yield "no trunks"
     else:
         yield "trunks"
-        head = ["NEIGHBOUR", "CARRIER", "BY", "REMOTE", "RTT", "LOSS", "RECEIVED", "SENT"]
+        head = ["NEIGHBOUR", "CARRIER", "BY", "REMOTE", "CIPHER", "RTT", "LOSS", "RECEIVED", "SENT"]
         yield from table([head, *map(_trunk_row, status["trunks"])])
     for peer, reason in status["not_reached"].items():
         yield f"  {short(peer)} not reached: {reason}"
@@ -67,11 +68,29 @@ def _trunk_row(trunk: dict[str, Any]) -> list[str]:
         trunk["carrier"],
         trunk["transport"],
         trunk["remote"] or "-",
+        trunk["cipher"],
         duration(trunk["rtt_s"]),
         f"{trunk['loss']:.0%}",
         size(trunk["received"]["bytes"]),
         size(trunk["sent"]["bytes"]),
     ]
+
+
+def _offload_lines(status: dict[str, Any]) -> Iterator[str]:
+    """Which offloads are in use, and what a frame costs."""
+    udp = status["udp"]
+    yield ""
+    yield f"overhead {status['overhead_bytes']} bytes a frame, on packets of {status['underlay_mtu']} bytes"
+    buffers = f"buffers {size(udp['receive_buffer_bytes'])} in, {size(udp['send_buffer_bytes'])} out"
+    yield f"  UDP port {udp['port']}  {_offloads(udp['offloads'])}, {buffers}"
+    yield from (f"  {port['name']}  {_offloads(port['offloads'])}" for port in status["ports"])
+    for trunk in status["trunks"]:
+        if trunk["carrier"] == "udp" and trunk["sends"] != "trains" and "gso" in udp["offloads"]:
+            yield f"  to {short(trunk['peer_id'])} datagrams go as: {trunk['sends']} (the system refused more)"
+
+
+def _offloads(names: list[str]) -> str:
+    return f"offloads {' '.join(names)}" if names else "no offloads"
 
 
 def _vlan_lines(vlan: dict[str, Any]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import trio
@@ -37,12 +37,15 @@ class DataPlane:
         post: Callable[[Event], None],
         batch_ready: Callable[[TrunkId], None],
         traced: Callable[[tuple[object, ...]], None],
+        offload_refused: Callable[[TrunkId, str], None],
+        without: Sequence[str] = (),
     ) -> None:
-        self.engine: Final = _core.Engine(udp_port=udp_port)
+        self.engine: Final = _core.Engine(udp_port=udp_port, without=list(without))
         self.ports: dict[VlanIndex, list[int]] = {}
         self._post = post
         self._batch_ready = batch_ready
         self._traced = traced
+        self._offload_refused = offload_refused
         self._resynced_at = float("-inf")
         self._resync_due = False
         self._versions: dict[int, int] = {}
@@ -82,6 +85,8 @@ class DataPlane:
             self._batch_ready(TrunkId(subject[0]))
         elif kind == "trace":
             self._traced(tuple(subject))
+        elif kind == "offload":
+            self._offload_refused(TrunkId(subject[0]), subject[1])
         elif kind == "panic":
             raise StateError(f"the data plane stopped: {subject[0]}")
         elif kind == "resync":

@@ -12,12 +12,12 @@ from typing import Final, Protocol
 
 import trio
 
-from peertap._core import HopReceiveKey, HopSendKey
+from peertap._core import HopReceiveKey, HopSendKey, has_aes
 from peertap.errors import DecodeError, PeerError, StateError, TrunkError
 from peertap.identity.node import NodeIdentity
 from peertap.node.events import Event, MessageReceived, TrunkOpened, TrunkRekeyed
 from peertap.shell.host import FRAMES_PROTOCOL, Connection, Host, Stream
-from peertap.trunk.handshake import Dialler, HandshakeFailed, Listener, TrunkSecrets
+from peertap.trunk.handshake import SUITES, Dialler, HandshakeFailed, Listener, TrunkSecrets
 from peertap.trunk.kdf import expand
 from peertap.trunk.records import MAX_RECORD_BYTES, RecordReceiver, RecordSender
 from peertap.trunk.rekey import Rekeying
@@ -26,6 +26,7 @@ from peertap.wire.codec import lp
 from peertap.wire.control import Close, CloseCode, Message, Rekey, RekeyStep, Unknown, emit, parse_untrusted
 from peertap.wire.handshake import MAX_HANDSHAKE_BYTES, Refusal, is_refusal_untrusted
 
+OUR_SUITES: Final = SUITES if has_aes() else SUITES[::-1]  # AES-256-GCM first where the processor has AES
 HANDSHAKE_S: Final = 5.0  # ours: three messages on an open connection
 MAX_QUEUED: Final = 32_768  # ours: waiting to be sent, two labels' worth; more means that the neighbour does not read
 REKEY_S: Final = 3600.0  # PROTOCOL 3: a rekey each hour
@@ -86,13 +87,13 @@ async def shake_hands(stream: Stream, identity: NodeIdentity, connection: Connec
     with trio.move_on_after(HANDSHAKE_S):
         try:
             if dialled:
-                dialler = Dialler(identity, connection.peer, os.urandom)
+                dialler = Dialler(identity, connection.peer, os.urandom, suites=OUR_SUITES)
                 await stream.write(lp(dialler.offer()))
                 answer = await _read_message(stream)
                 proof, agreed = dialler.answered(answer, await _read_message(stream))
                 await stream.write(lp(proof))
                 return agreed
-            listener = Listener(identity, connection.peer, os.urandom)
+            listener = Listener(identity, connection.peer, os.urandom, suites=OUR_SUITES)
             answer, proof = listener.offered(await _read_message(stream))
             await stream.write(lp(answer) + lp(proof))
             return listener.proved(await _read_message(stream))
@@ -145,6 +146,7 @@ class Link:
         self._carrier = carrier
         self._frames_proof = expand(agreed.prk, "frames", length=FRAMES_PROOF_BYTES)
         self._first_keys: HopKeys | None = HopKeys(0, agreed)
+        self._aead: Final = agreed.aead
         self._sender = RecordSender(agreed.control_send, agreed.aead)
         self._receiver = RecordReceiver(agreed.control_receive, agreed.aead)
         self._rekeying = Rekeying(identity, os.urandom, agreed)
@@ -200,6 +202,7 @@ class Link:
                 host=self.connection.host,
                 carries_frames=self._carries_frames,
                 keys=keys,
+                aead=self._aead,
             )
         )
         try:

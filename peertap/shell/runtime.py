@@ -52,7 +52,7 @@ from peertap.shell.link import FRAMES_PROOF_BYTES, FRAMES_S, Link, shake_hands
 from peertap.shell.lock import lock_node
 from peertap.shell.notify import notify, watchdog_gap_s
 from peertap.shell.store import Store
-from peertap.shell.tap import UDP_IPV6_BYTES, Tap, default_mtu
+from peertap.shell.tap import OVERHEAD_BYTES, UDP_IPV6_BYTES, Tap, default_mtu
 from peertap.trunk.handshake import HandshakeFailed
 from peertap.types import PeerId, TrunkId, VlanIndex, parse_mac
 from peertap.vlan.membership import StaticMembership
@@ -104,7 +104,14 @@ class Runtime:
         with lock_node(config.state_dir, config.node):
             memberships = self._memberships(store)
             self._check_ports()
-            self._data_plane = DataPlane(config.listen.udp or 0, self.post, self._batch_ready, self._traced)
+            self._data_plane = DataPlane(
+                config.listen.udp or 0,
+                self.post,
+                self._batch_ready,
+                self._traced,
+                self._offload_refused,
+                config.without_offloads,
+            )
             try:
                 await self._run_host(identity, memberships)
             finally:
@@ -221,6 +228,12 @@ class Runtime:
             self._data_plane.ports[index] = [self._data_plane.engine.add_port(tap.fileno(), tap.name)]
             warning = memberships[number - 1].warning
             self._log.info("interface up", vlan=vlan.label, tap=tap.name, mtu=mtu, warning=warning)
+
+    def _offload_refused(self, trunk: TrunkId, text: str) -> None:
+        """Said once for each path; the data plane has gone on already."""
+        found = self.node.trunks.get(trunk)
+        peer = format_peer_id(found.peer) if found is not None else None
+        self._log.warning("the system refused an offload", peer=peer, now=text)
 
     # Events and actions
 
@@ -489,6 +502,7 @@ class Runtime:
             ready=self._ready,
             listen=self._listen_texts,
             underlay_mtu=self._config.underlay_mtu,
+            overhead_bytes=OVERHEAD_BYTES,
             taps=taps,
         )
         found = status(process, self.node, self._data_plane.engine.snapshot())

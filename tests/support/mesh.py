@@ -187,7 +187,7 @@ class SimLink:
             number = self.numbers[end.name]
             end.trunks[number] = self
             keys = SimKeys(0, next(mesh.numbers))
-            end.post(TrunkOpened(number, other.identity.peer_id, "tcp", end is a, None, True, keys))
+            end.post(TrunkOpened(number, other.identity.peer_id, "tcp", end is a, None, True, keys, AES_256_GCM))
 
     def other(self, end: SimNode) -> SimNode:
         return self.ends[1] if end is self.ends[0] else self.ends[0]

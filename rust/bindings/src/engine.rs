@@ -2,14 +2,23 @@
 
 use std::sync::Arc;
 
+use peertap_dataplane::aead;
 use peertap_dataplane::engine::{self, Snapshot};
 use peertap_dataplane::events::Event;
+use peertap_dataplane::offload::Allowed;
 use peertap_dataplane::udp::Address;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::arguments::{Int, PyAddress, bytes, to_python};
 use crate::tables::{Tables, hop};
+
+/// Whether this processor has instructions for AES-GCM.
+#[pyfunction]
+pub fn has_aes() -> bool {
+    aead::has_aes()
+}
 
 /// The data plane: loops on threads of their own, none of which ever attaches to Python (SPEC 2, docs/architecture.md).
 #[pyclass(frozen, module = "peertap._core")]
@@ -18,9 +27,12 @@ pub struct Engine(engine::Engine);
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (*, udp_port, mac_age_s = 300.0))]
-    fn new(py: Python<'_>, udp_port: Int<u16>, mac_age_s: f64) -> PyResult<Self> {
-        py.detach(|| engine::Engine::start(udp_port.0, mac_age_s)).map(Self).map_err(to_python)
+    #[pyo3(signature = (*, udp_port, mac_age_s = 300.0, without = Vec::new()))]
+    fn new(py: Python<'_>, udp_port: Int<u16>, mac_age_s: f64, without: Vec<String>) -> PyResult<Self> {
+        let allowed = Allowed::all_but(without.iter().map(String::as_str)).ok_or_else(|| {
+            PyValueError::new_err(format!("without {without:?}: the offloads are {}", Allowed::NAMES.join(", ")))
+        })?;
+        py.detach(|| engine::Engine::start(udp_port.0, mac_age_s, allowed)).map(Self).map_err(to_python)
     }
 
     #[getter]
@@ -33,9 +45,9 @@ impl Engine {
         self.0.event_fd()
     }
 
-    /// Takes a duplicate (F_DUPFD_CLOEXEC) of a TAP descriptor opened with IFF_NO_PI and without a virtio header.
+    /// Takes a duplicate (F_DUPFD_CLOEXEC) of a TAP descriptor opened with IFF_NO_PI; with IFF_VNET_HDR it may offload.
     fn add_port(&self, fd: Int<i32>, name: String) -> PyResult<u32> {
-        self.0.add_port(fd.0, name).map_err(to_python)
+        self.0.add_port(fd.0, name, None).map_err(to_python)
     }
 
     fn remove_port(&self, port: Int<u32>) -> PyResult<()> {
@@ -112,6 +124,7 @@ fn to_tuple<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, PyAny>> 
         Event::Path { trunk, address, rtt_s } => ("path", trunk, pair(address), rtt_s).into_pyobject(py)?,
         Event::Source { trunk, address } => ("source", trunk, pair(address)).into_pyobject(py)?,
         Event::PathDown { trunk } => ("path_down", trunk).into_pyobject(py)?,
+        Event::Offload { trunk, text } => ("offload", trunk, text).into_pyobject(py)?,
         Event::Stream { trunk } => ("stream", trunk).into_pyobject(py)?,
         Event::Trace { at_s, vlan, step, text } => ("trace", at_s, vlan, step, text).into_pyobject(py)?,
         Event::Panic(text) => ("panic", text).into_pyobject(py)?,
@@ -130,6 +143,7 @@ fn to_dict<'py>(py: Python<'py>, snapshot: &Snapshot) -> PyResult<Bound<'py, PyD
         let item = PyDict::new(py);
         item.set_item("carrier", trunk.carrier)?;
         item.set_item("udp_down", trunk.udp_down)?;
+        item.set_item("sends", trunk.sends)?;
         item.set_item("rx_packets", trunk.rx_packets)?;
         item.set_item("rx_bytes", trunk.rx_bytes)?;
         item.set_item("tx_packets", trunk.tx_packets)?;
@@ -170,12 +184,14 @@ fn to_dict<'py>(py: Python<'py>, snapshot: &Snapshot) -> PyResult<Bound<'py, PyD
         item.set_item("read", port.read)?;
         item.set_item("written", port.written)?;
         item.set_item("gone", port.gone)?;
+        item.set_item("offloads", &port.offloads)?;
         ports.set_item(id, item)?;
     }
     let udp = PyDict::new(py);
     udp.set_item("port", snapshot.udp.port)?;
     udp.set_item("receive_buffer_bytes", snapshot.udp.receive_buffer_bytes)?;
     udp.set_item("send_buffer_bytes", snapshot.udp.send_buffer_bytes)?;
+    udp.set_item("offloads", &snapshot.udp.offloads)?;
     let whole = PyDict::new(py);
     whole.set_item("generation", snapshot.generation)?;
     whole.set_item("panic", snapshot.panic.as_deref())?;

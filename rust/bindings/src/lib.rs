@@ -15,7 +15,7 @@ mod _core {
     #[pymodule_export]
     const CHACHA20_POLY1305: u8 = 2;
     #[pymodule_export]
-    use super::engine::Engine;
+    use super::engine::{Engine, has_aes};
     #[pymodule_export]
     use super::keys::{FrameSigner, HopReceiveKey, HopSendKey, ReceiveKey, SendKey, StaticSecret, VlanKeys};
     #[pymodule_export]

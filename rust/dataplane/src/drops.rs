@@ -37,6 +37,8 @@ drop_reasons! {
     SamePort => "same_port",
     /// A frame needs more than 64 fragments or is longer than 65,535 bytes.
     TooLarge => "too_large",
+    /// A super-frame from a port that is not plain TCP or UDP, or a virtio header that makes no sense.
+    BadOffload => "bad_offload",
     /// No tree edge leads anywhere yet.
     NoEdge => "no_edge",
     /// A destination without key or route already holds its 32 frames.

@@ -31,6 +31,8 @@ pub enum Event {
     Source { trunk: TrunkId, address: Address },
     /// The udp carrier is silent though we sent.
     PathDown { trunk: TrunkId },
+    /// The system refused a train of datagrams: how this trunk's packets go from now on.
+    Offload { trunk: TrunkId, text: &'static str },
     /// `stream_take` has something.
     Stream { trunk: TrunkId },
     /// One step of a traced frame.
@@ -51,6 +53,7 @@ enum Subject {
     Path(TrunkId, Address),
     Source(TrunkId),
     PathDown(TrunkId),
+    Offload(TrunkId),
     Stream(TrunkId),
 }
 
@@ -81,6 +84,7 @@ impl Event {
             Self::Path { trunk, address, .. } => Subject::Path(trunk, address),
             Self::Source { trunk, .. } => Subject::Source(trunk),
             Self::PathDown { trunk } => Subject::PathDown(trunk),
+            Self::Offload { trunk, .. } => Subject::Offload(trunk),
             Self::Stream { trunk } => Subject::Stream(trunk),
             _ => return None,
         })

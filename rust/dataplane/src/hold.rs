@@ -10,31 +10,44 @@ use crate::drops::DropReason;
 pub const HOLD_NS: Nanos = 200_000_000;
 /// How much may wait per destination (PROTOCOL 1).
 pub const MAX_HELD: usize = 32;
-/// Destinations for which something waits (ours: 256 × 32 frames of 1.5 kB are 12 MB).
+/// Destinations for which something waits (ours).
 pub const MAX_DESTINATIONS: usize = 256;
+/// Bytes that may wait per destination, for super-frames (ours).
+pub const MAX_HELD_BYTES: usize = 512 << 10;
+/// Bytes that may wait in all (ours).
+pub const MAX_BYTES: usize = 16 << 20;
+
+/// What waits for one destination: expiry, bytes, thing.
+struct Room<V> {
+    waiting: VecDeque<(Nanos, usize, V)>,
+    bytes: usize,
+}
 
 /// A bounded waiting room; at its limits the newcomer is refused.
 pub struct Hold<K, V> {
-    rooms: HashMap<K, VecDeque<(Nanos, V)>>,
+    rooms: HashMap<K, Room<V>>,
+    bytes: usize,
 }
 
 impl<K, V> Default for Hold<K, V> {
     fn default() -> Self {
-        Self { rooms: HashMap::new() }
+        Self { rooms: HashMap::new(), bytes: 0 }
     }
 }
 
 impl<K: Hash + Eq + Copy, V> Hold<K, V> {
-    /// Lets something wait until `expires_at`.
-    pub fn push(&mut self, key: K, value: V, expires_at: Nanos) -> Result<(), DropReason> {
-        if self.rooms.len() >= MAX_DESTINATIONS && !self.rooms.contains_key(&key) {
+    /// Lets something of so many bytes wait until `expires_at`.
+    pub fn push(&mut self, key: K, value: V, bytes: usize, expires_at: Nanos) -> Result<(), DropReason> {
+        let is_new = !self.rooms.contains_key(&key);
+        if is_new && self.rooms.len() >= MAX_DESTINATIONS || self.bytes + bytes > MAX_BYTES {
             return Err(DropReason::HoldFull);
         }
-        let room = self.rooms.entry(key).or_default();
-        if room.len() >= MAX_HELD {
+        let room = self.rooms.entry(key).or_insert_with(|| Room { waiting: VecDeque::new(), bytes: 0 });
+        if room.waiting.len() >= MAX_HELD || room.bytes + bytes > MAX_HELD_BYTES {
             return Err(DropReason::HoldFull);
         }
-        room.push_back((expires_at, value));
+        (self.bytes, room.bytes) = (self.bytes + bytes, room.bytes + bytes);
+        room.waiting.push_back((expires_at, bytes, value));
         Ok(())
     }
 
@@ -42,24 +55,26 @@ impl<K: Hash + Eq + Copy, V> Hold<K, V> {
     pub fn expire(&mut self, now: Nanos) -> Vec<K> {
         let mut expired = Vec::new();
         self.rooms.retain(|key, room| {
-            while room.front().is_some_and(|(expires_at, _)| *expires_at <= now) {
-                room.pop_front();
+            while room.waiting.front().is_some_and(|(expires_at, ..)| *expires_at <= now) {
+                let bytes = room.waiting.pop_front().map_or(0, |(_, bytes, _)| bytes);
+                (self.bytes, room.bytes) = (self.bytes - bytes, room.bytes - bytes);
                 expired.push(*key);
             }
-            !room.is_empty()
+            !room.waiting.is_empty()
         });
         expired
     }
 
     /// When the next one expires.
     pub fn next_deadline(&self) -> Option<Nanos> {
-        self.rooms.values().filter_map(|room| room.front().map(|(at, _)| *at)).min()
+        self.rooms.values().filter_map(|room| room.waiting.front().map(|(at, ..)| *at)).min()
     }
 
     /// Takes everything out, oldest first per key, with the expiry of each.
     pub fn take(&mut self) -> Vec<(K, Nanos, V)> {
-        let rooms = std::mem::take(&mut self.rooms);
-        rooms.into_iter().flat_map(|(key, room)| room.into_iter().map(move |(at, value)| (key, at, value))).collect()
+        self.bytes = 0;
+        let rooms = std::mem::take(&mut self.rooms).into_iter();
+        rooms.flat_map(|(key, room)| room.waiting.into_iter().map(move |(at, _, value)| (key, at, value))).collect()
     }
 }
 
@@ -71,15 +86,29 @@ mod tests {
     fn the_33rd_of_a_destination_is_refused_and_the_rest_expires() {
         let mut hold = Hold::default();
         for n in 0..MAX_HELD {
-            hold.push(1, n, 100 + n as u64).unwrap();
+            hold.push(1, n, 1, 100 + n as u64).unwrap();
         }
-        assert_eq!(hold.push(1, 99, 200), Err(DropReason::HoldFull));
-        hold.push(2, 0, 150).unwrap();
+        assert_eq!(hold.push(1, 99, 1, 200), Err(DropReason::HoldFull));
+        hold.push(2, 0, 1, 150).unwrap();
         assert_eq!(hold.next_deadline(), Some(100));
         assert_eq!(hold.expire(101), [1, 1]);
         let mut rest = hold.take();
         rest.sort_unstable();
         assert_eq!((rest.len(), rest[0]), (31, (1, 102, 2)));
         assert_eq!(hold.next_deadline(), None);
+    }
+
+    #[test]
+    fn bytes_are_bounded_and_freed_when_they_expire() {
+        let mut hold = Hold::default();
+        for n in 0..8 {
+            hold.push(1, n, MAX_HELD_BYTES / 8, 100).unwrap();
+        }
+        assert_eq!(hold.push(1, 9, 1, 100), Err(DropReason::HoldFull));
+        hold.push(2, 9, MAX_HELD_BYTES, 200).unwrap();
+        hold.expire(100);
+        hold.push(1, 9, MAX_HELD_BYTES, 300).unwrap();
+        assert_eq!(hold.bytes, 2 * MAX_HELD_BYTES);
+        assert_eq!((hold.take().len(), hold.bytes), (2, 0));
     }
 }

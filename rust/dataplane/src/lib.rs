@@ -18,6 +18,7 @@ pub mod kdf;
 pub mod keys;
 pub mod liveness;
 pub mod lookup;
+pub mod offload;
 pub mod packet;
 pub mod port;
 pub mod replay;
@@ -30,6 +31,7 @@ pub mod tables;
 pub mod trace;
 pub mod trailer;
 pub mod udp;
+pub mod udp_path;
 pub mod verify;
 pub mod vlan_keys;
 

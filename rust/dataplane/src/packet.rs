@@ -107,18 +107,24 @@ pub fn type_untrusted(packet: &[u8]) -> Option<PacketType> {
 
 /// Writes and seals the 46 bytes in front of the inner tag; everything after them is ready and stays untouched.
 pub fn seal_hop(packet: &mut [u8], key: &HopSendKey, fields: &HopFields) -> Result<(), DropReason> {
+    let length = packet.len();
+    seal_head(packet, length, key, fields)
+}
+
+/// The same with only the head of the packet at hand, inner tag included.
+pub fn seal_head(head: &mut [u8], length: usize, key: &HopSendKey, fields: &HopFields) -> Result<(), DropReason> {
     let counter = key.take_counter()?;
-    write_clear(packet, key.index(), PacketType::Frame, counter);
-    fields.emit(&mut packet[CLEAR_BYTES..HOP_TAG_AT]);
-    let (nonce, aad) = (hop_nonce(packet), hop_aad(packet));
-    let tag = key.aead().seal(&nonce, &aad, &mut packet[CLEAR_BYTES..HOP_TAG_AT]);
-    packet[HOP_TAG_AT..INNER_TAG_AT].copy_from_slice(&tag);
+    write_clear(head, key.index(), PacketType::Frame, counter);
+    fields.emit(&mut head[CLEAR_BYTES..HOP_TAG_AT]);
+    let (nonce, aad) = (hop_nonce(head), hop_aad(head, length));
+    let tag = key.aead().seal(&nonce, &aad, &mut head[CLEAR_BYTES..HOP_TAG_AT]);
+    head[HOP_TAG_AT..INNER_TAG_AT].copy_from_slice(&tag);
     Ok(())
 }
 
 /// Opens the hop part in place; the packet is at least `MIN_FRAME_PACKET_BYTES` long. Returns the hop counter and the fields.
 pub fn open_hop_untrusted(packet: &mut [u8], key: &HopReceiveKey) -> Option<(u64, HopFields)> {
-    let (nonce, aad) = (hop_nonce(packet), hop_aad(packet));
+    let (nonce, aad) = (hop_nonce(packet), hop_aad(packet, packet.len()));
     let open = key.aead().open_in_place(&nonce, &aad, &mut packet[CLEAR_BYTES..INNER_TAG_AT]);
     open.then(|| (counter_of(packet), HopFields::parse(&packet[CLEAR_BYTES..HOP_TAG_AT])))
 }
@@ -177,12 +183,12 @@ fn counter_of(packet: &[u8]) -> u64 {
 }
 
 /// The clear bytes ‖ length of all after offset 62 ‖ inner tag.
-fn hop_aad(packet: &[u8]) -> [u8; CLEAR_BYTES + 2 + TAG_BYTES] {
+fn hop_aad(head: &[u8], length: usize) -> [u8; CLEAR_BYTES + 2 + TAG_BYTES] {
     let mut aad = [0; CLEAR_BYTES + 2 + TAG_BYTES];
-    let length = (packet.len() - BODY_AT) as u16; // packets are at most 65,507 bytes
-    aad[..12].copy_from_slice(&packet[..12]);
+    let length = (length - BODY_AT) as u16; // packets are at most 65,507 bytes
+    aad[..12].copy_from_slice(&head[..12]);
     aad[12..14].copy_from_slice(&length.to_be_bytes());
-    aad[14..].copy_from_slice(&packet[INNER_TAG_AT..BODY_AT]);
+    aad[14..].copy_from_slice(&head[INNER_TAG_AT..BODY_AT]);
     aad
 }
 

@@ -1,6 +1,6 @@
 //! Ports: descriptors that carry one Ethernet frame per read and write (a TAP, or one end of a SOCK_SEQPACKET pair).
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,10 +8,27 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::PortId;
 use crate::drops::DropReason;
 use crate::lookup::FastMap;
-use crate::sys;
+use crate::offload::coalesce::{Merges, Write};
+use crate::offload::segment::{Plan, plan_untrusted};
+use crate::offload::{Allowed, Gso, VIRTIO_BYTES, Virtio, checksum};
+use crate::sys::{self, tap};
 
 /// All ports by id; replaced as a whole.
 pub type Ports = FastMap<PortId, Arc<Port>>;
+
+/// Pieces of one write: virtio header, first frame, 63 payloads; a few to spare.
+const MAX_PIECES: usize = 68;
+
+/// What a port's descriptor can do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Frames have a virtio header, in both directions.
+    pub virtio: bool,
+    /// It takes TCP or UDP checksums that are partial.
+    pub partial: bool,
+    /// It takes super-frames.
+    pub merges: Merges,
+}
 
 /// A local port.
 pub struct Port {
@@ -21,17 +38,23 @@ pub struct Port {
     pub name: String,
     /// Our duplicate of the descriptor.
     pub fd: OwnedFd,
-    /// Frames read.
+    /// What it can do.
+    pub can: Capabilities,
+    /// Frames read; a super-frame is one.
     pub read: AtomicU64,
-    /// Frames written.
+    /// Frames written; a super-frame is one.
     pub written: AtomicU64,
+    /// It refused a super-frame though it should take them.
+    refused: AtomicBool,
     gone: AtomicBool,
 }
 
 /// What a read found.
 pub enum Read {
-    /// A frame of so many bytes.
-    Frame(usize),
+    /// A frame of so many bytes behind the place for the virtio header, and what that header says.
+    Frame(usize, Virtio),
+    /// A frame with a virtio header that makes no sense.
+    Malformed,
     /// Nothing now.
     Empty,
     /// The link is down; ask again later.
@@ -41,19 +64,43 @@ pub enum Read {
 }
 
 impl Port {
-    /// Takes a duplicate of the descriptor.
-    pub fn open(id: PortId, name: String, fd: RawFd) -> io::Result<Self> {
+    /// Takes a duplicate of the descriptor. A TAP with virtio headers is told which offloads it may use; what else can more is `declared`.
+    pub fn open(
+        id: PortId,
+        name: String,
+        fd: RawFd,
+        allowed: &Allowed,
+        declared: Option<Capabilities>,
+    ) -> io::Result<Self> {
         let fd = sys::duplicate(fd)?;
-        let (read, written, gone) = Default::default();
-        Ok(Self { id, name, fd, read, written, gone })
+        let can = match tap::has_virtio(&fd) {
+            Some(true) => offload(&fd, allowed)?,
+            Some(false) => Capabilities::default(),
+            None => declared.unwrap_or_default(),
+        };
+        let (read, written, refused, gone) = Default::default();
+        Ok(Self { id, name, fd, can, read, written, refused, gone })
     }
 
-    /// Reads one frame into the buffer.
+    /// The super-frames that it takes now.
+    pub fn merges(&self) -> Merges {
+        if self.refused.load(Ordering::Relaxed) { Merges::default() } else { self.can.merges }
+    }
+
+    /// Reads one frame to `buffer[VIRTIO_BYTES..]`.
     pub fn read(&self, buffer: &mut [u8]) -> Read {
-        match sys::read(&self.fd, buffer) {
+        let from = if self.can.virtio { 0 } else { VIRTIO_BYTES };
+        match sys::read(&self.fd, &mut buffer[from..]) {
             Ok(length) => {
                 self.read.fetch_add(1, Ordering::Relaxed);
-                Read::Frame(length)
+                if !self.can.virtio || length == 0 {
+                    return Read::Frame(length, Virtio::default());
+                }
+                let header = Virtio::parse_untrusted(&std::array::from_fn(|i| buffer[i]));
+                match (length.checked_sub(VIRTIO_BYTES), header) {
+                    (Some(length), Some(virtio)) => Read::Frame(length, virtio),
+                    _ => Read::Malformed,
+                }
             }
             Err(error) => match error.raw_os_error() {
                 Some(libc::EAGAIN | libc::EINTR) => Read::Empty,
@@ -66,22 +113,71 @@ impl Port {
         }
     }
 
-    /// Writes one frame now, or says why not.
+    /// Writes one frame whose checksums are whole.
     pub fn write(&self, frame: &[u8]) -> Result<(), DropReason> {
+        let virtio = Virtio::default().emit();
+        self.write_merged(&Write { virtio, first: frame, payloads: &[], arena: &[] }).map(|_| ())
+    }
+
+    /// Writes a frame from another port, with what its virtio header said: as it is if this port takes that, else cut and completed.
+    pub fn write_offloaded(&self, frame: &mut [u8], virtio: &Virtio) -> Result<(), DropReason> {
+        let merges = self.merges();
+        let takes = match virtio.gso {
+            Gso::None => self.can.partial || virtio.partial.is_none(),
+            Gso::Tcp4 | Gso::Tcp6 => merges.tcp,
+            Gso::Udp => merges.udp,
+        };
+        if takes {
+            let done = self.write_merged(&Write { virtio: virtio.emit(), first: frame, payloads: &[], arena: &[] })?;
+            if done {
+                return Ok(());
+            }
+        }
+        match plan_untrusted(frame, virtio).ok_or(DropReason::BadOffload)? {
+            Plan::Whole => self.write(frame),
+            Plan::Partial(headers) => {
+                checksum::complete(frame, &headers);
+                self.write(frame)
+            }
+            Plan::Split(split) => {
+                let mut segment = vec![0; split.frame_bytes()];
+                for n in 0..split.count() {
+                    let (end, headers) = split.emit(frame, n, &mut segment);
+                    checksum::complete(&mut segment, &headers);
+                    self.write(&segment[..end])?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes what a coalescer made; false when it is a super-frame and the kernel takes none.
+    pub fn write_merged(&self, write: &Write<'_>) -> Result<bool, DropReason> {
         if self.is_gone() {
             return Err(DropReason::PortGone);
         }
-        match sys::write(&self.fd, frame) {
+        let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
+        pieces[0] = IoSlice::new(&write.virtio);
+        pieces[1] = IoSlice::new(write.first);
+        for (piece, payload) in pieces[2..].iter_mut().zip(write.payloads) {
+            *piece = IoSlice::new(&write.arena[payload.clone()]);
+        }
+        let from = usize::from(!self.can.virtio);
+        match sys::write_pieces(&self.fd, &pieces[from..2 + write.payloads.len()]) {
             Ok(_) => {
                 self.written.fetch_add(1, Ordering::Relaxed);
-                Ok(())
+                Ok(true)
             }
-            Err(error) => Err(match error.raw_os_error() {
-                Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => DropReason::PortFull,
-                Some(libc::EIO | libc::ENETDOWN | libc::EINTR) => DropReason::PortDown,
-                Some(libc::EINVAL | libc::EMSGSIZE) => DropReason::TooLarge,
-                _ => DropReason::PortGone,
-            }),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EINVAL) if write.virtio[1] != 0 => {
+                    self.refused.store(true, Ordering::Relaxed);
+                    Ok(false)
+                }
+                Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => Err(DropReason::PortFull),
+                Some(libc::EIO | libc::ENETDOWN | libc::EINTR) => Err(DropReason::PortDown),
+                Some(libc::EINVAL | libc::EMSGSIZE) => Err(DropReason::TooLarge),
+                _ => Err(DropReason::PortGone),
+            },
         }
     }
 
@@ -94,4 +190,32 @@ impl Port {
     pub fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Relaxed)
     }
+
+    /// The offloads in use, for people.
+    pub fn offloads(&self) -> Vec<&'static str> {
+        let merges = self.merges();
+        let all = [(self.can.partial, "checksum"), (merges.tcp, "tso"), (merges.udp, "uso")];
+        all.into_iter().filter_map(|(on, name)| on.then_some(name)).collect()
+    }
+}
+
+/// Tells a TAP which offloads to use: as many as are allowed and as its kernel knows.
+fn offload(fd: &OwnedFd, allowed: &Allowed) -> io::Result<Capabilities> {
+    tap::set_virtio_bytes(fd, VIRTIO_BYTES)?;
+    let wanted = Merges { tcp: allowed.checksum && allowed.tso, udp: allowed.checksum && allowed.uso };
+    let tries = [
+        (allowed.checksum, wanted),
+        (allowed.checksum, Merges { udp: false, ..wanted }), // no USO before Linux 6.2
+        (allowed.checksum, Merges::default()),
+        (false, Merges::default()),
+    ];
+    for (partial, merges) in tries {
+        let mask = [(partial, tap::TUN_F_CSUM), (merges.tcp, tap::TUN_F_TSO), (merges.udp, tap::TUN_F_USO)];
+        let mask = mask.into_iter().map(|(on, bit)| if on { bit } else { 0 }).sum();
+        if tap::set_offloads(fd, mask).is_ok() {
+            let merges = if allowed.coalesce { merges } else { Merges::default() };
+            return Ok(Capabilities { virtio: true, partial, merges });
+        }
+    }
+    Ok(Capabilities { virtio: true, ..Capabilities::default() })
 }

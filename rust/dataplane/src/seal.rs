@@ -13,8 +13,10 @@ use crate::trailer::{self, SENT_TRAILER_BYTES};
 
 /// "PT1F" ‖ VLAN-ID ‖ MLS-ID ‖ VFT ‖ nonce.
 pub const AAD_BYTES: usize = 64;
+/// Bytes in front of the content in a plaintext: content type and pad length.
+pub const PLAIN_HEAD_BYTES: usize = 2;
 /// Where the content starts in a packet; also the overhead of a pair frame (SPEC 2.3).
-pub const CONTENT_AT: usize = BODY_AT + 2;
+pub const CONTENT_AT: usize = BODY_AT + PLAIN_HEAD_BYTES;
 
 /// The content type (SPEC 2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,14 +32,22 @@ pub enum ContentType {
     Control = 3,
     /// A fragment of member control.
     ControlFragment = 4,
+    /// An Ethernet frame whose TCP or UDP checksum is partial: the receiver completes it.
+    PartialFrame = 5,
 }
 
 impl ContentType {
     /// The type of a wire number.
     pub fn from_id(id: u8) -> Option<Self> {
-        [Self::Padding, Self::Frame, Self::FrameFragment, Self::Control, Self::ControlFragment]
-            .into_iter()
-            .find(|t| *t as u8 == id)
+        Some(match id {
+            0 => Self::Padding,
+            1 => Self::Frame,
+            2 => Self::FrameFragment,
+            3 => Self::Control,
+            4 => Self::ControlFragment,
+            5 => Self::PartialFrame,
+            _ => return None,
+        })
     }
 
     /// The type of this content's fragments.
@@ -146,7 +156,7 @@ mod tests {
         assert_eq!((opened.content_type, opened.rest), (ContentType::Frame, &[7, 7][..]));
         assert_eq!(parse_plain(&[1, 2, 7, 7, 0, 1]), None);
         assert_eq!(parse_plain(&[1, 5, 0, 0]), None);
-        assert_eq!(parse_plain(&[5, 0, 0]), None);
+        assert_eq!(parse_plain(&[6, 0, 0]), None);
         assert_eq!(parse_plain(&[1]), None);
     }
 }

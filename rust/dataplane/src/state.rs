@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::liveness::Traffic;
 use crate::stream::OutboundQueue;
 use crate::switch::MacTable;
+use crate::udp_path::UdpPath;
 use crate::{MemberId, Nanos, TrunkId};
 
 /// Weight of a new sample in the smoothed RTT (RFC 6298: 1/8).
@@ -37,6 +38,8 @@ pub struct TrunkState {
     pub udp_down: AtomicBool,
     /// Packets that wait for the stream carrier.
     pub stream: OutboundQueue,
+    /// What the system lets us send at once by udp.
+    pub udp_path: UdpPath,
     path: Mutex<Path>,
 }
 
@@ -56,9 +59,9 @@ impl TrunkState {
         }
     }
 
-    /// An authentic packet came.
-    pub fn heard(&self, now: Nanos, bytes: usize, by_udp: bool) {
-        self.rx_packets.fetch_add(1, Ordering::Relaxed);
+    /// Authentic packets came.
+    pub fn heard(&self, now: Nanos, packets: usize, bytes: usize, by_udp: bool) {
+        self.rx_packets.fetch_add(packets as u64, Ordering::Relaxed);
         self.rx_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.heard_at.store(now, Ordering::Relaxed);
         if by_udp {
@@ -68,9 +71,9 @@ impl TrunkState {
         }
     }
 
-    /// A packet went out.
-    pub fn sent(&self, bytes: usize) {
-        self.tx_packets.fetch_add(1, Ordering::Relaxed);
+    /// Packets went out.
+    pub fn sent(&self, packets: usize, bytes: usize) {
+        self.tx_packets.fetch_add(packets as u64, Ordering::Relaxed);
         self.tx_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 

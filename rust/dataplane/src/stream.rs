@@ -1,6 +1,6 @@
 //! The stream carrier's queues between the loops and Python: outbound per trunk, inbound one ring.
 //!
-//! A batch is a sequence of lp(packet), at most 65,536 bytes (SPEC 2.1).
+//! A batch is a sequence of lp(packet), at most 65,536 bytes (SPEC 2.1). Whole batches cross, in one copy each.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,9 +18,9 @@ const SHORT_QUEUE_BYTES: usize = 64 << 10;
 const LATE_NS: Nanos = 5_000_000;
 /// Control packets that may wait per trunk, beside the frames (ours).
 const MAX_CONTROL_PACKETS: usize = 64;
-/// Packets that may wait inbound, for all trunks (ours).
-pub const MAX_INBOUND_PACKETS: usize = 4096;
-/// Bytes that may wait inbound, for all trunks (ours: 4096 packets of 2 KiB).
+/// Batches that may wait inbound, for all trunks (ours).
+pub const MAX_INBOUND_BATCHES: usize = 1024;
+/// Bytes that may wait inbound, for all trunks (ours).
 pub const MAX_INBOUND_BYTES: usize = 8 << 20;
 
 /// Which lane a packet takes.
@@ -35,7 +35,7 @@ pub enum Lane {
 #[derive(Default)]
 struct Outbound {
     control: VecDeque<Vec<u8>>,
-    data: VecDeque<(Nanos, Vec<u8>)>,
+    data: VecDeque<(Nanos, Vec<u8>)>, // batches, with the time of their first packet
     bytes: usize,
 }
 
@@ -44,15 +44,28 @@ struct Outbound {
 pub struct OutboundQueue(Mutex<Outbound>);
 
 impl OutboundQueue {
-    /// Adds a packet; true when the queue was empty before.
-    pub fn push(&self, packet: &[u8], lane: Lane, now: Nanos) -> Result<bool, DropReason> {
+    /// Adds a packet, given in pieces; true when the queue was empty before.
+    pub fn push(&self, packet: &[&[u8]], lane: Lane, now: Nanos) -> Result<bool, DropReason> {
         let mut queue = lock(&self.0);
         let was_empty = queue.control.is_empty() && queue.data.is_empty();
+        let length = packet.iter().map(|piece| piece.len()).sum::<usize>();
         match lane {
-            Lane::Control if queue.control.len() < MAX_CONTROL_PACKETS => queue.control.push_back(packet.to_vec()),
-            Lane::Data if has_room(&queue, packet.len(), now) => {
-                queue.bytes += packet.len();
-                queue.data.push_back((now, packet.to_vec()));
+            Lane::Control if queue.control.len() < MAX_CONTROL_PACKETS => {
+                let mut batch = Vec::with_capacity(2 + length);
+                append(&mut batch, length, packet);
+                queue.control.push_back(batch);
+            }
+            Lane::Data if has_room(&queue, length, now) => {
+                queue.bytes += 2 + length;
+                let last = queue.data.back_mut().filter(|(_, batch)| batch.len() + 2 + length <= MAX_BATCH_BYTES);
+                match last {
+                    Some((_, batch)) => append(batch, length, packet),
+                    None => {
+                        let mut batch = Vec::with_capacity(MAX_BATCH_BYTES);
+                        append(&mut batch, length, packet);
+                        queue.data.push_back((now, batch));
+                    }
+                }
             }
             _ => return Err(DropReason::StreamFull),
         }
@@ -62,37 +75,32 @@ impl OutboundQueue {
     /// The next batch, control first; None when nothing waits.
     pub fn take(&self) -> Option<Vec<u8>> {
         let mut queue = lock(&self.0);
-        let mut batch = Vec::new();
-        while queue.control.front().is_some_and(|p| fits(&batch, p)) {
-            append(&mut batch, &queue.control.pop_front()?);
+        if let Some(mut batch) = queue.control.pop_front() {
+            while queue.control.front().is_some_and(|next| batch.len() + next.len() <= MAX_BATCH_BYTES) {
+                batch.extend_from_slice(&queue.control.pop_front()?);
+            }
+            return Some(batch);
         }
-        while queue.data.front().is_some_and(|(_, p)| fits(&batch, p)) {
-            let (_, packet) = queue.data.pop_front()?;
-            queue.bytes -= packet.len();
-            append(&mut batch, &packet);
-        }
-        (!batch.is_empty()).then_some(batch)
+        let (_, batch) = queue.data.pop_front()?;
+        queue.bytes -= batch.len();
+        Some(batch)
     }
 }
 
 fn has_room(queue: &Outbound, length: usize, now: Nanos) -> bool {
     let late = queue.data.front().is_some_and(|(at, _)| now.saturating_sub(*at) > LATE_NS);
-    queue.bytes + length <= MAX_QUEUE_BYTES && !(late && queue.bytes > SHORT_QUEUE_BYTES)
-}
-
-fn fits(batch: &[u8], packet: &[u8]) -> bool {
-    batch.len() + 2 + packet.len() <= MAX_BATCH_BYTES
+    queue.bytes + 2 + length <= MAX_QUEUE_BYTES && !(late && queue.bytes > SHORT_QUEUE_BYTES)
 }
 
 /// Packets are at most 65,507 bytes long.
-fn append(batch: &mut Vec<u8>, packet: &[u8]) {
-    batch.extend_from_slice(&(packet.len() as u16).to_be_bytes());
-    batch.extend_from_slice(packet);
+fn append(batch: &mut Vec<u8>, length: usize, packet: &[&[u8]]) {
+    batch.extend_from_slice(&(length as u16).to_be_bytes());
+    packet.iter().for_each(|piece| batch.extend_from_slice(piece));
 }
 
 #[derive(Default)]
 struct Inbound {
-    packets: VecDeque<(TrunkId, Vec<u8>)>,
+    batches: VecDeque<(TrunkId, Vec<u8>)>,
     bytes: usize,
 }
 
@@ -101,46 +109,40 @@ struct Inbound {
 pub struct InboundRing(Mutex<Inbound>);
 
 impl InboundRing {
-    /// Splits a batch and adds its packets; returns one reason for each loss. What is not lp(packet) ends the batch.
-    pub fn put_untrusted(&self, trunk: TrunkId, batch: &[u8]) -> Vec<DropReason> {
+    /// Adds a batch, whatever is in it.
+    pub fn put_untrusted(&self, trunk: TrunkId, batch: &[u8]) -> Result<(), DropReason> {
         if batch.len() > MAX_BATCH_BYTES {
-            return vec![DropReason::StreamMalformed];
+            return Err(DropReason::StreamMalformed);
         }
-        let (mut rest, mut lost) = (batch, Vec::new());
         let mut ring = lock(&self.0);
-        while !rest.is_empty() {
-            let Some((packet, after)) = split_lp(rest) else {
-                lost.push(DropReason::StreamMalformed);
-                break;
-            };
-            rest = after;
-            if ring.packets.len() >= MAX_INBOUND_PACKETS || ring.bytes + packet.len() > MAX_INBOUND_BYTES {
-                lost.push(DropReason::StreamRingFull);
-                continue;
-            }
-            ring.bytes += packet.len();
-            ring.packets.push_back((trunk, packet.to_vec()));
+        if ring.batches.len() >= MAX_INBOUND_BATCHES || ring.bytes + batch.len() > MAX_INBOUND_BYTES {
+            return Err(DropReason::StreamRingFull);
         }
-        lost
+        ring.bytes += batch.len();
+        ring.batches.push_back((trunk, batch.to_vec()));
+        Ok(())
     }
 
-    /// The oldest packet.
+    /// The oldest batch.
     pub fn pop(&self) -> Option<(TrunkId, Vec<u8>)> {
         let mut ring = lock(&self.0);
-        let (trunk, packet) = ring.packets.pop_front()?;
-        ring.bytes -= packet.len();
-        Some((trunk, packet))
+        let (trunk, batch) = ring.batches.pop_front()?;
+        ring.bytes -= batch.len();
+        Some((trunk, batch))
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        lock(&self.0).packets.is_empty()
+        lock(&self.0).batches.is_empty()
     }
 }
 
-fn split_lp(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_at_checked(2)?;
-    rest.split_at_checked(usize::from(u16::from_be_bytes([length[0], length[1]])))
+/// The place of the packet at the start of a batch's rest, which begins at `from`; None when that is no lp(packet).
+pub fn next_packet_untrusted(batch: &[u8], from: usize) -> Option<std::ops::Range<usize>> {
+    let length = batch.get(from..from + 2)?;
+    let start = from + 2;
+    let end = start + usize::from(u16::from_be_bytes([length[0], length[1]]));
+    (end <= batch.len()).then_some(start..end)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -152,26 +154,38 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn packets(batch: &[u8]) -> Vec<&[u8]> {
+        let (mut at, mut packets) = (0, Vec::new());
+        while let Some(place) = next_packet_untrusted(batch, at) {
+            at = place.end;
+            packets.push(&batch[place]);
+        }
+        packets
+    }
+
     #[test]
     fn a_batch_taken_is_a_batch_put_and_control_comes_first() {
         let (queue, ring) = (OutboundQueue::default(), InboundRing::default());
-        assert_eq!(queue.push(b"data", Lane::Data, 0), Ok(true));
-        assert_eq!(queue.push(b"control", Lane::Control, 0), Ok(false));
-        assert!(ring.put_untrusted(5, &queue.take().unwrap()).is_empty());
-        assert_eq!(queue.take(), None);
-        assert_eq!(ring.pop(), Some((5, b"control".to_vec())));
-        assert_eq!(ring.pop(), Some((5, b"data".to_vec())));
-        assert_eq!(ring.pop(), None);
+        assert_eq!(queue.push(&[b"da", b"ta"], Lane::Data, 0), Ok(true));
+        assert_eq!(queue.push(&[b"more"], Lane::Data, 0), Ok(false));
+        assert_eq!(queue.push(&[b"control"], Lane::Control, 0), Ok(false));
+        while let Some(batch) = queue.take() {
+            ring.put_untrusted(5, &batch).unwrap();
+        }
+        let (control, data) = (ring.pop().unwrap(), ring.pop().unwrap());
+        assert_eq!((control.0, packets(&control.1)), (5, vec![&b"control"[..]]));
+        assert_eq!(packets(&data.1), [b"data", b"more"]);
+        assert!(ring.pop().is_none());
     }
 
     #[test]
     fn a_full_or_late_queue_drops_at_the_entry_but_takes_control() {
         let queue = OutboundQueue::default();
-        let packet = [0; 1024];
+        let packet = [&[0; 1022][..]];
         let filled = (0..1000).take_while(|_| queue.push(&packet, Lane::Data, 0).is_ok()).count();
         assert_eq!(filled, 256);
         assert_eq!(queue.push(&packet, Lane::Control, 0), Ok(false));
-        for _ in 0..2 {
+        for _ in 0..3 {
             assert!(queue.take().unwrap().len() <= MAX_BATCH_BYTES);
         }
         assert!(queue.push(&packet, Lane::Data, LATE_NS).is_ok());
@@ -185,20 +199,18 @@ mod tests {
     #[test]
     fn the_ring_is_bounded() {
         let ring = InboundRing::default();
-        let batch = [0, 1, 7].repeat(5000);
-        let lost = ring.put_untrusted(1, &batch);
-        assert_eq!(lost.len(), 5000 - MAX_INBOUND_PACKETS);
-        assert!(lost.iter().all(|&r| r == DropReason::StreamRingFull));
-        assert_eq!(ring.put_untrusted(1, &vec![0; MAX_BATCH_BYTES + 1]), [DropReason::StreamMalformed]);
+        let batch = vec![0; MAX_BATCH_BYTES];
+        let filled = (0..1000).take_while(|_| ring.put_untrusted(1, &batch).is_ok()).count();
+        assert_eq!(filled, MAX_INBOUND_BYTES / MAX_BATCH_BYTES);
+        assert_eq!(ring.put_untrusted(1, &batch), Err(DropReason::StreamRingFull));
+        assert_eq!(ring.put_untrusted(1, &vec![0; MAX_BATCH_BYTES + 1]), Err(DropReason::StreamMalformed));
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_split_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..3000)) {
-            let ring = InboundRing::default();
-            ring.put_untrusted(1, &bytes);
-            while ring.pop().is_some() {}
-            prop_assert_eq!(lock(&ring.0).bytes, 0);
+            let taken: usize = packets(&bytes).iter().map(|p| p.len() + 2).sum();
+            prop_assert!(taken <= bytes.len());
         }
     }
 }

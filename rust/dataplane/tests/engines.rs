@@ -496,5 +496,5 @@ fn stop_is_quick_and_may_be_called_twice() {
     two.a.engine.stop();
     two.a.engine.stop();
     assert!(begun.elapsed() < Duration::from_secs(1));
-    assert!(two.a.engine.add_port(0, "x".into()).is_err());
+    assert!(two.a.engine.add_port(0, "x".into(), None).is_err());
 }

@@ -1,27 +1,37 @@
 //! From a packet for a local VLAN to a frame on its ports: open, verify, reassemble, switch.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::live::Live;
 use super::overlay::GROUP_PAYLOAD_BYTES;
 use super::shared::Shared;
-use super::{SLOT_BYTES, hex, name_of};
+use super::{FRAME_BYTES, hex, name_of};
 use crate::drops::DropReason;
 use crate::events::Event;
 use crate::fragment::{Fragment, MessageKey, Reassembler};
 use crate::frame::{Frame, is_group};
 use crate::hold::{HOLD_NS, Hold};
 use crate::keys::ReceiveKey;
+use crate::lookup::FastMap;
+use crate::offload::checksum;
+use crate::offload::coalesce::{Coalescer, Merges};
+use crate::offload::headers::Headers;
 use crate::packet::{BODY_AT, FLAG_INTRO, HopFields, INNER_TAG_AT, MIN_INTRO_BYTES};
-use crate::port::Ports;
-use crate::seal::{AAD_BYTES, ContentType, Opened, frame_aad, open_frame_untrusted, parse_plain};
+use crate::port::{Port, Ports};
+use crate::seal::{AAD_BYTES, ContentType, Opened, PLAIN_HEAD_BYTES, frame_aad, open_frame_untrusted, parse_plain};
 use crate::switch::Learned;
 use crate::tables::{Label, Vlan};
 use crate::trailer::{self, Trailer};
 use crate::verify::{Job, Roots, Verdict, Verifier};
-use crate::{Nanos, TrunkId, VlanId};
+use crate::{Nanos, PortId, TrunkId, VlanId};
+
+/// Opened frames that wait for their write: more than one train holds, so that a train's frames can merge.
+const ARENA_BYTES: usize = 2 * FRAME_BYTES;
+/// So many bytes that wait are written before more is opened (ours: about one train).
+const LONG_BYTES: usize = 48 << 10;
 
 /// A packet whose key is not known yet.
 struct Held {
@@ -30,13 +40,13 @@ struct Held {
     trunk: TrunkId,
 }
 
-/// Content of which it is settled who sent it.
-struct Content<'a> {
+/// Content of which it is settled who sent it, at a place of the arena.
+struct Content {
     vlan_at: usize,
     member_at: usize,
     kid: [u8; 4],
     content_type: ContentType,
-    bytes: &'a [u8],
+    place: Range<usize>,
 }
 
 pub(super) struct Delivery {
@@ -46,7 +56,10 @@ pub(super) struct Delivery {
     roots: Roots,
     hold: Hold<VlanId, Held>,
     reassembly: HashMap<VlanId, Reassembler>,
-    plain: Vec<u8>,
+    /// What was opened in this turn; frames stay until they are written.
+    arena: Box<[u8]>,
+    used: usize,
+    writes: FastMap<PortId, (Arc<Port>, Coalescer)>,
 }
 
 impl Delivery {
@@ -58,12 +71,50 @@ impl Delivery {
             roots: Roots::default(),
             hold: Hold::default(),
             reassembly: HashMap::new(),
-            plain: vec![0; SLOT_BYTES],
+            arena: vec![0; ARENA_BYTES].into_boxed_slice(),
+            used: 0,
+            writes: FastMap::default(),
         }
     }
 
+    /// Takes up the ports; nothing waits for the old ones between turns.
     pub(super) fn adopt_ports(&mut self, ports: Arc<Ports>) {
-        self.ports = ports;
+        if !Arc::ptr_eq(&ports, &self.ports) {
+            self.writes = ports.iter().map(|(&id, port)| (id, (Arc::clone(port), Coalescer::default()))).collect();
+            self.ports = ports;
+        }
+    }
+
+    /// Writes what waits for the ports.
+    pub(super) fn flush(&mut self) {
+        if self.used == 0 {
+            return;
+        }
+        for (port, coalescer) in self.writes.values_mut() {
+            coalescer.flush(&mut self.arena, |write| match port.write_merged(write) {
+                Ok(done) => done,
+                Err(reason) => {
+                    self.shared.drops.add(reason, 1 + write.payloads.len() as u64);
+                    true
+                }
+            });
+        }
+        self.used = 0;
+    }
+
+    /// The same when a train or more waits.
+    pub(super) fn flush_if_long(&mut self) {
+        if self.used >= LONG_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Room for so many bytes, at most FRAME_BYTES, behind those in use.
+    fn room(&mut self, bytes: usize) -> Range<usize> {
+        if self.used + bytes > self.arena.len() {
+            self.flush();
+        }
+        self.used..self.used + bytes
     }
 
     /// Takes up new tables: forgets what belongs to members that left, tries again what waits for a key.
@@ -134,42 +185,33 @@ impl Delivery {
         if candidates.is_empty() {
             self.shared.tell(Event::UnknownKid { vlan: vlan_id, kid, trunk });
             let held = Held { packet: packet.to_vec(), fields: *fields, trunk };
-            return self.hold.push(vlan_id, held, expires_at).map_err(|_| DropReason::UnknownKid);
+            return self.hold.push(vlan_id, held, packet.len(), expires_at).map_err(|_| DropReason::UnknownKid);
         }
-        let mut plain = std::mem::take(&mut self.plain);
-        let length = packet.len() - BODY_AT;
+        let room = self.room(packet.len() - BODY_AT);
         let opened = candidates.iter().find_map(|(member_at, key)| {
             let aad = frame_aad(key.names(), &label.token, &fields.nonce);
             if key.is_given_up() {
                 return None;
             }
-            if open_frame_untrusted(packet, &aad, &fields.nonce, key, &mut plain) {
+            if open_frame_untrusted(packet, &aad, &fields.nonce, key, &mut self.arena[room.clone()]) {
                 return Some((*member_at, key, aad));
             }
             key.count_failed_open();
             None
         });
-        let result = match opened {
-            None => Err(DropReason::InnerAuth),
-            Some((member_at, key, aad)) => {
-                let came = Came { vlan_at, member_at, key, fields, trunk };
-                if label.group {
-                    self.on_group(live, &came, &aad, &plain[..length], now)
-                } else {
-                    self.on_pair(live, &came, &plain[..length], now)
-                }
-            }
-        };
-        self.plain = plain;
-        result
+        let (member_at, key, aad) = opened.ok_or(DropReason::InnerAuth)?;
+        let came = Came { vlan_at, member_at, key, fields, trunk };
+        if label.group { self.on_group(live, &came, &aad, room, now) } else { self.on_pair(live, &came, room, now) }
     }
 
-    fn on_pair(&mut self, live: &Live, came: &Came<'_>, plain: &[u8], now: Nanos) -> Result<(), DropReason> {
+    fn on_pair(&mut self, live: &Live, came: &Came<'_>, plain: Range<usize>, now: Nanos) -> Result<(), DropReason> {
         came.key.window().accept(came.fields.counter())?;
-        let Opened { content_type, rest: bytes, .. } = parse_plain(plain).ok_or(DropReason::Malformed)?;
-        self.say_opened(live, came, content_type, bytes, "pair");
+        let opened = parse_plain(&self.arena[plain.clone()]).ok_or(DropReason::Malformed)?;
+        let (content_type, start) = (opened.content_type, plain.start + PLAIN_HEAD_BYTES);
+        self.say_opened(live, came, content_type, opened.rest, "pair");
+        let place = start..start + opened.rest.len();
         let Came { vlan_at, member_at, key, .. } = *came;
-        self.content(live, &Content { vlan_at, member_at, kid: key.kid(), content_type, bytes }, now)
+        self.content(live, &Content { vlan_at, member_at, kid: key.kid(), content_type, place }, now)
     }
 
     /// Tag, window check, signature; the window moves after that.
@@ -178,17 +220,18 @@ impl Delivery {
         live: &Live,
         came: &Came<'_>,
         aad: &[u8; AAD_BYTES],
-        plain: &[u8],
+        plain: Range<usize>,
         now: Nanos,
     ) -> Result<(), DropReason> {
         let counter = came.fields.counter();
         if !came.key.window().is_fresh(counter) {
             return Err(DropReason::InnerReplay);
         }
+        let plain = &self.arena[plain];
         let Opened { content_type, pad, rest } = parse_plain(plain).ok_or(DropReason::Malformed)?;
-        // A larger one, or control for all, is nothing that a member sends (SPEC 2.3, 5.4); so the side queue stays small.
-        let is_control = matches!(content_type, ContentType::Control | ContentType::ControlFragment);
-        if is_control || BODY_AT + plain.len() > GROUP_PAYLOAD_BYTES {
+        // A larger one, or another type, is nothing that a member sends to all (SPEC 2.3, 5.4); so the side queue stays small.
+        let is_for_all = matches!(content_type, ContentType::Padding | ContentType::Frame | ContentType::FrameFragment);
+        if !is_for_all || BODY_AT + plain.len() > GROUP_PAYLOAD_BYTES {
             return Err(DropReason::Malformed);
         }
         let (bytes, trailer) = Trailer::split_untrusted(rest).ok_or(DropReason::Malformed)?;
@@ -237,8 +280,9 @@ impl Delivery {
         let current = candidates.iter().find(|(_, key)| Arc::ptr_eq(key, &job.key));
         let (member_at, key) = current.ok_or(DropReason::Revoked)?;
         key.window().accept(job.counter)?;
-        let content =
-            Content { vlan_at, member_at: *member_at, kid, content_type: job.content_type, bytes: &job.content };
+        let place = self.room(job.content.len());
+        self.arena[place.clone()].copy_from_slice(&job.content);
+        let content = Content { vlan_at, member_at: *member_at, kid, content_type: job.content_type, place };
         self.content(live, &content, now)
     }
 
@@ -250,13 +294,23 @@ impl Delivery {
         Err(DropReason::Forged)
     }
 
-    fn content(&mut self, live: &Live, content: &Content<'_>, now: Nanos) -> Result<(), DropReason> {
+    fn content(&mut self, live: &Live, content: &Content, now: Nanos) -> Result<(), DropReason> {
+        let place = content.place.clone();
         match content.content_type {
             ContentType::Padding => Ok(()),
-            ContentType::Frame => self.frame(live, content, content.bytes, now),
-            ContentType::Control => self.control(live, content, content.bytes.to_vec()),
+            ContentType::Frame => self.frame(live, content, place, None, now),
+            ContentType::PartialFrame => {
+                let frame = &self.arena[place.clone()];
+                let headers = Headers::parse_untrusted(frame).filter(|headers| headers.end == frame.len());
+                self.frame(live, content, place, Some(headers.ok_or(DropReason::Malformed)?), now)
+            }
+            ContentType::Control => self.control(live, content, self.arena[place].to_vec()),
             ContentType::FrameFragment => match self.reassemble(live, content, now)? {
-                Some(frame) => self.frame(live, content, &frame, now),
+                Some(frame) => {
+                    let place = self.room(frame.len());
+                    self.arena[place.clone()].copy_from_slice(&frame);
+                    self.frame(live, content, place, None, now)
+                }
                 None => Ok(()),
             },
             ContentType::ControlFragment => match self.reassemble(live, content, now)? {
@@ -266,8 +320,9 @@ impl Delivery {
         }
     }
 
-    fn reassemble(&mut self, live: &Live, content: &Content<'_>, now: Nanos) -> Result<Option<Vec<u8>>, DropReason> {
-        let fragment = Fragment::parse_untrusted(content.bytes).ok_or(DropReason::FragmentInvalid)?;
+    fn reassemble(&mut self, live: &Live, content: &Content, now: Nanos) -> Result<Option<Vec<u8>>, DropReason> {
+        let bytes = &self.arena[content.place.clone()];
+        let fragment = Fragment::parse_untrusted(bytes).ok_or(DropReason::FragmentInvalid)?;
         let spec = &live.tables.vlans[content.vlan_at].spec;
         let member = spec.members[content.member_at].id;
         let key = MessageKey { member, kid: content.kid, content_type: content.content_type, id: fragment.id };
@@ -275,18 +330,26 @@ impl Delivery {
         Ok(self.reassembly.entry(spec.id).or_default().add(key, &fragment, now, |reason| drops.count(reason)))
     }
 
-    fn control(&self, live: &Live, content: &Content<'_>, message: Vec<u8>) -> Result<(), DropReason> {
+    fn control(&self, live: &Live, content: &Content, message: Vec<u8>) -> Result<(), DropReason> {
         let spec = &live.tables.vlans[content.vlan_at].spec;
         let member = spec.members[content.member_at].id;
         self.shared.tell(Event::Control { vlan: spec.id, member, message });
         Ok(())
     }
 
-    /// A frame from a member, to local ports only: what comes from the overlay never goes back to it.
-    fn frame(&self, live: &Live, content: &Content<'_>, bytes: &[u8], now: Nanos) -> Result<(), DropReason> {
+    /// A frame from a member, to local ports only: what comes from the overlay never goes back to it. `partial`: its
+    /// checksum is, and these are its headers.
+    fn frame(
+        &mut self,
+        live: &Live,
+        content: &Content,
+        place: Range<usize>,
+        partial: Option<Headers>,
+        now: Nanos,
+    ) -> Result<(), DropReason> {
         let (vlan, state) = live.vlan_at(content.vlan_at);
         let (spec, member) = (&vlan.spec, &vlan.spec.members[content.member_at]);
-        let frame = Frame::parse_untrusted(bytes).ok_or(DropReason::Runt)?;
+        let frame = Frame::parse_untrusted(&self.arena[place.clone()]).ok_or(DropReason::Runt)?;
         let (src, dst, vid, now_s) = (frame.src(), frame.dst(), frame.vid(), (now / 1_000_000_000) as u32);
         let to_group = is_group(&dst);
         let mut port = None;
@@ -309,18 +372,39 @@ impl Delivery {
             return Err(DropReason::NotForUs);
         }
         state.state.rx_frames.fetch_add(1, Ordering::Relaxed);
-        state.state.rx_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        state.state.rx_bytes.fetch_add(place.len() as u64, Ordering::Relaxed);
         state.members[content.member_at].rx_frames.fetch_add(1, Ordering::Relaxed);
         let known = port.map(|p| [p]);
-        for id in known.as_ref().map_or(&spec.ports[..], |p| &p[..]) {
-            let written = self.ports.get(id).ok_or(DropReason::PortGone).and_then(|port| port.write(bytes));
-            self.shared.say(Some(bytes), spec.id, "port write", || match written {
-                Ok(()) => format!("port {id}, {} > {}, {} bytes", hex(&src), hex(&dst), bytes.len()),
+        let ports = known.as_ref().map_or(&spec.ports[..], |p| &p[..]);
+        let partial = self.finish(ports, &place, partial);
+        // A merge writes into the first frame's headers, so frames for several ports stay single.
+        let alone = ports.len() == 1;
+        for id in ports {
+            let to = self.writes.get_mut(id).filter(|(port, _)| !port.is_gone()).ok_or(DropReason::PortGone);
+            let taken = to.map(|(port, waiting)| {
+                let merges = if alone { port.merges() } else { Merges::default() };
+                waiting.push(&self.arena, place.clone(), partial, merges);
+            });
+            self.shared.say(Some(&self.arena[place.clone()]), spec.id, "port write", || match taken {
+                Ok(()) => format!("port {id}, {} > {}, {} bytes", hex(&src), hex(&dst), place.len()),
                 Err(reason) => format!("port {id}: {}", reason.name()),
             });
-            self.shared.count(written);
+            self.shared.count(taken);
         }
+        self.used = place.end;
         Ok(())
+    }
+
+    /// Completes a partial checksum unless the frame goes to one port that takes it; whether it is partial still.
+    fn finish(&mut self, ports: &[PortId], place: &Range<usize>, partial: Option<Headers>) -> bool {
+        let Some(headers) = partial else { return false };
+        if let [port] = ports
+            && self.ports.get(port).is_some_and(|port| port.can.partial)
+        {
+            return true;
+        }
+        checksum::complete(&mut self.arena[place.clone()], &headers);
+        false
     }
 
     /// A MAC behind a member, unless it is known behind a port of ours.

@@ -2,19 +2,22 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::READS_PER_TURN;
 use super::deliver::Delivery;
 use super::live::Live;
 use super::probes::Probes;
+use super::send::{SendBatch, Turn};
 use super::shared::{Loop, Shared};
-use super::{READS_PER_TURN, SLOT_BYTES};
 use crate::drops::DropReason;
 use crate::events::Event;
 use crate::keys::HopReceiveKey;
 use crate::packet::{self, FLAG_INTRO, HopFields, MIN_FRAME_PACKET_BYTES, PROBE_BYTES, PROBE_REPLY_BYTES, PacketType};
-use crate::stream::Lane;
+use crate::stream::{Lane, next_packet_untrusted};
+use crate::sys::udp::{RECEIVE_SLOTS, ReceiveBuffers, Received};
 use crate::sys::{self, Epoll};
 use crate::tables::Label;
 use crate::udp::Address;
@@ -23,8 +26,12 @@ use crate::{Nanos, TrunkId};
 
 const WAKE: u64 = 0;
 const UDP: u64 = 1;
-/// Packets from the stream ring per turn (ours: about one batch).
-const STREAM_PER_TURN: usize = 64;
+/// Batches from the stream ring per turn (ours).
+const STREAM_PER_TURN: usize = 2;
+/// Bytes received by udp per turn (DATAPATH), so that the streams get theirs.
+const BYTES_PER_TURN: usize = 256 << 10;
+/// When messages are larger than this they come one by one, so that each is opened while it is in the cache (ours).
+const LARGE_MESSAGE_BYTES: usize = 8 << 10;
 /// Verdicts per turn (ours).
 const VERDICTS_PER_TURN: usize = 64;
 /// Source events per trunk: at most one in so long (contract: 1/s).
@@ -46,7 +53,9 @@ pub(super) struct Inbound {
     turn: usize,
     timers_at: Nanos,
     source_told_at: HashMap<TrunkId, Nanos>,
-    slot: Vec<u8>,
+    buffers: ReceiveBuffers,
+    large_messages: bool,
+    forward: SendBatch,
 }
 
 impl Inbound {
@@ -63,7 +72,9 @@ impl Inbound {
             turn: 0,
             timers_at: Nanos::MAX,
             source_told_at: HashMap::new(),
-            slot: vec![0; SLOT_BYTES],
+            buffers: ReceiveBuffers::default(),
+            large_messages: false,
+            forward: SendBatch::default(),
         })
     }
 
@@ -99,6 +110,7 @@ impl Inbound {
                 self.drain_udp(&live, udp_ready, now);
             }
             more = self.delivery.drain_verdicts(&live, VERDICTS_PER_TURN, now) || !self.shared.stream_in.is_empty();
+            self.delivery.flush();
             self.probes.send_asked(&live, now);
             self.delivery.expire(now);
             if woken || now >= self.timers_at {
@@ -132,25 +144,69 @@ impl Inbound {
         if !ready {
             return;
         }
-        let mut slot = std::mem::take(&mut self.slot);
+        let mut buffers = std::mem::take(&mut self.buffers);
+        let mut received = [Received::default(); RECEIVE_SLOTS];
+        let mut bytes = 0;
         for _ in 0..READS_PER_TURN {
+            let batch = self.shared.allowed.mmsg && !self.large_messages;
             // Any error ends the turn: a real one (ENOMEM) is not the packets' fault and epoll asks again.
-            let Ok((length, from)) = self.shared.udp.0.receive(&mut slot) else { break };
-            let result = self.on_packet(live, &mut slot[..length], From::Udp(from), now);
-            self.shared.count(result);
+            let Ok(count) = self.shared.udp.0.receive(&mut buffers, &mut received, batch) else { break };
+            let before = bytes;
+            for (n, message) in received[..count].iter().enumerate() {
+                let Some(from) = message.from else { continue };
+                let start = ReceiveBuffers::start(n);
+                for at in (0..message.length).step_by(message.segment) {
+                    let place = start + at..start + message.length.min(at + message.segment);
+                    let result = self.on_packet(live, buffers.bytes_mut(), place, From::Udp(from), now);
+                    self.shared.count(result);
+                }
+                bytes += message.length;
+            }
+            self.forward_all(live, buffers.bytes(), now);
+            self.delivery.flush_if_long();
+            self.large_messages = bytes - before > count * LARGE_MESSAGE_BYTES;
+            if batch && count < RECEIVE_SLOTS || bytes >= BYTES_PER_TURN {
+                break;
+            }
         }
-        self.slot = slot;
+        self.delivery.flush();
+        self.buffers = buffers;
     }
 
     fn drain_stream(&mut self, live: &Live, now: Nanos) {
         for _ in 0..STREAM_PER_TURN {
-            let Some((trunk, mut packet)) = self.shared.stream_in.pop() else { return };
-            let result = self.on_packet(live, &mut packet, From::Stream(trunk), now);
-            self.shared.count(result);
+            let Some((trunk, mut batch)) = self.shared.stream_in.pop() else { break };
+            let mut at = 0;
+            while at < batch.len() {
+                let Some(place) = next_packet_untrusted(&batch, at) else {
+                    self.shared.drops.count(DropReason::StreamMalformed);
+                    break;
+                };
+                at = place.end;
+                let result = self.on_packet(live, &mut batch, place, From::Stream(trunk), now);
+                self.shared.count(result);
+            }
+            self.forward_all(live, &batch, now);
+            self.delivery.flush_if_long();
         }
+        self.delivery.flush();
     }
 
-    fn on_packet(&mut self, live: &Live, packet: &mut [u8], from: From, now: Nanos) -> Result<(), DropReason> {
+    fn forward_all(&mut self, live: &Live, arena: &[u8], now: Nanos) {
+        let shared = Arc::clone(&self.shared);
+        self.forward.flush(Turn { shared: &shared, live, now }, arena);
+    }
+
+    /// A packet at a place of what was received.
+    fn on_packet(
+        &mut self,
+        live: &Live,
+        arena: &mut [u8],
+        place: Range<usize>,
+        from: From,
+        now: Nanos,
+    ) -> Result<(), DropReason> {
+        let packet = &mut arena[place.clone()];
         if packet.len() < PROBE_BYTES {
             return Err(DropReason::TooShort);
         }
@@ -170,7 +226,7 @@ impl Inbound {
                 }
                 let opened = packet::open_hop_untrusted(packet, key);
                 let fields = self.admit(live, *at, key, opened, packet.len(), from, now)?;
-                self.on_frame(live, trunk, packet, &fields, now)
+                self.on_frame(live, trunk, arena, place, &fields, now)
             }
             (_, From::Stream(_)) => Err(DropReason::WrongCarrier),
             (PacketType::Probe, From::Udp(address)) => {
@@ -212,7 +268,7 @@ impl Inbound {
         let newest = window.is_newest(counter);
         window.accept(counter).map_err(|_| DropReason::HopReplay)?;
         drop(window);
-        live.trunks[at].heard(now, length, matches!(from, From::Udp(_)));
+        live.trunks[at].heard(now, 1, length, matches!(from, From::Udp(_)));
         if let (From::Udp(address), true) = (from, newest) {
             self.check_source(live, at, &address, now);
         }
@@ -236,7 +292,8 @@ impl Inbound {
         &mut self,
         live: &Live,
         trunk: TrunkId,
-        packet: &mut [u8],
+        arena: &mut [u8],
+        place: Range<usize>,
         fields: &HopFields,
         now: Nanos,
     ) -> Result<(), DropReason> {
@@ -244,20 +301,22 @@ impl Inbound {
             return Err(DropReason::BadFlags);
         }
         let label = live.tables.label((trunk, fields.label)).ok_or(DropReason::UnknownLabel)?;
-        let forwarded = self.forward(live, trunk, packet, fields, label, now);
+        let forwarded = self.forward(live, trunk, arena, place.clone(), fields, label, now);
         if label.deliver.is_some() {
             self.shared.count(forwarded);
-            return self.delivery.on_packet(live, packet, fields, label, trunk, now);
+            return self.delivery.on_packet(live, &arena[place], fields, label, trunk, now);
         }
         forwarded
     }
 
     /// Seals the header again for each way out but the one it came by; the body stays as it is, where it is.
+    #[allow(clippy::too_many_arguments)] // one packet's facts, used once
     fn forward(
-        &self,
+        &mut self,
         live: &Live,
         trunk: TrunkId,
-        packet: &mut [u8],
+        arena: &mut [u8],
+        place: Range<usize>,
         fields: &HopFields,
         label: &Label,
         now: Nanos,
@@ -271,9 +330,14 @@ impl Inbound {
             return Err(DropReason::HopLimit);
         }
         let lane = if fields.flags & FLAG_INTRO != 0 { Lane::Control } else { Lane::Data };
-        for &(out, label) in ways {
+        let turn = Turn { shared: &self.shared, live, now };
+        while let Some(&(out, label)) = ways.next() {
+            if self.forward.is_full() {
+                self.forward.flush(turn, arena);
+            }
             let fields = HopFields { label, hop_limit, ..*fields };
-            self.shared.count(self.shared.transmit(live, out, packet, &fields, lane, now));
+            let last = ways.peek().is_none();
+            self.shared.count(self.forward.push(turn, out, arena, place.clone(), &fields, lane, last));
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ mod live;
 mod outbound;
 mod overlay;
 mod probes;
+mod send;
 mod shared;
 mod snapshot;
 
@@ -27,9 +28,9 @@ use std::thread::{self, JoinHandle};
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::frame::Mac;
+use crate::offload::Allowed;
 use crate::packet::{FLAG_INTRO, HOP_LIMIT, HopFields, INNER_TAG_AT, MAX_PACKET_BYTES, MIN_INTRO_BYTES};
-use crate::port::Port;
-use crate::seal::CONTENT_AT;
+use crate::port::{Capabilities, Port};
 use crate::stream::Lane;
 use crate::tables::{Hop, Tables};
 use crate::udp::Address;
@@ -39,17 +40,22 @@ use inbound::Inbound;
 use live::States;
 use outbound::Outbound;
 use overlay::Overlay;
+use send::{Outgoing, Turn};
 use shared::Shared;
 pub use snapshot::{PortSnapshot, Snapshot, TrunkSnapshot, UdpSnapshot, VlanSnapshot};
 
 /// Reads per descriptor and turn (DATAPATH), so that no descriptor starves another.
 const READS_PER_TURN: usize = 32;
-/// A buffer for one packet or frame with headroom: the largest message and what surrounds it.
-const SLOT_BYTES: usize = CONTENT_AT + 65_536 + crate::trailer::MAX_TRAILER_BYTES;
+/// A buffer for one frame or super-frame: 64 KiB and an Ethernet header with two tags.
+const FRAME_BYTES: usize = 65_536 + 24;
+/// Room for the packets of one flush: a super-frame in segments of 64 bytes would need five of them.
+const OUTGOING_BYTES: usize = 256 << 10;
 /// Probes that Python may have asked for and the loop has not sent yet (ours).
 const MAX_PROBES_ASKED: usize = 256;
 /// The largest control message (SPEC 2.3).
 const MAX_CONTROL_BYTES: usize = 65_535;
+/// Room for its packets; what does not fit at once leaves earlier.
+const CONTROL_OUTGOING_BYTES: usize = 80 << 10;
 
 /// The data plane. Its threads end with it.
 pub struct Engine {
@@ -61,11 +67,11 @@ pub struct Engine {
 
 impl Engine {
     /// Opens the UDP socket and starts the threads. Learned MACs are forgotten after `mac_age_s` seconds.
-    pub fn start(udp_port: u16, mac_age_s: f64) -> Result<Self> {
+    pub fn start(udp_port: u16, mac_age_s: f64, allowed: Allowed) -> Result<Self> {
         if !(1.0..=1e6).contains(&mac_age_s) {
             return Err(Error::argument(format!("mac_age_s must be 1 to 1,000,000 seconds, not {mac_age_s}")));
         }
-        let shared = Arc::new(Shared::open(udp_port)?);
+        let shared = Arc::new(Shared::open(udp_port, allowed)?);
         let states = Mutex::new(States::new(mac_age_s as u32, u64::from_ne_bytes(sys::random()?)));
         let (verifier, jobs) = verify::Verifier::new();
         let outbound = Outbound::new(Arc::clone(&shared))?;
@@ -88,11 +94,12 @@ impl Engine {
         self.shared.events.ready().fd().as_raw_fd()
     }
 
-    /// Takes a duplicate of a descriptor that carries one Ethernet frame per read and write.
-    pub fn add_port(&self, fd: RawFd, name: String) -> Result<PortId> {
+    /// Takes a duplicate of a descriptor that carries one Ethernet frame per read and write. A TAP is asked what it can do; of
+    /// another descriptor it is `declared`.
+    pub fn add_port(&self, fd: RawFd, name: String, declared: Option<Capabilities>) -> Result<PortId> {
         self.running()?;
         let id = self.next_port.fetch_add(1, Ordering::Relaxed);
-        let port = Arc::new(Port::open(id, name, fd)?);
+        let port = Arc::new(Port::open(id, name, fd, &self.shared.allowed, declared)?);
         self.shared.ports.rcu(|ports| {
             let mut ports = (**ports).clone();
             ports.insert(id, Arc::clone(&port));
@@ -147,13 +154,17 @@ impl Engine {
         if !(MIN_INTRO_BYTES - INNER_TAG_AT..=MAX_PACKET_BYTES - INNER_TAG_AT).contains(&sealed.len()) {
             return Err(Error::argument(format!("an INTRO body can't have {} bytes", sealed.len())));
         }
-        let (live, now) = (self.shared.live.load_full(), sys::now());
-        let mut packet = vec![0; INNER_TAG_AT];
-        packet.extend_from_slice(sealed);
+        let live = self.shared.live.load_full();
+        let turn = Turn { shared: &self.shared, live: &live, now: sys::now() };
+        let bytes = INNER_TAG_AT + sealed.len();
+        let mut out = Outgoing::new(bytes);
+        out.slot(turn, bytes)[INNER_TAG_AT..].copy_from_slice(sealed);
         for &(trunk, label) in hops {
             let fields = HopFields { label, hop_limit: HOP_LIMIT, flags: FLAG_INTRO, nonce };
-            self.shared.count(self.shared.transmit(&live, trunk, &mut packet, &fields, Lane::Control, now));
+            self.shared.count(out.push(turn, trunk, bytes, &fields, Lane::Control, false));
         }
+        out.keep(bytes);
+        out.flush(turn);
         Ok(())
     }
 
@@ -164,12 +175,10 @@ impl Engine {
             return Err(Error::argument(format!("a control message has at most {MAX_CONTROL_BYTES} bytes")));
         }
         let live = self.shared.live.load_full();
-        let overlay = Overlay { shared: &self.shared, live: &live, now: sys::now() };
-        let mut slot = vec![0; CONTENT_AT];
-        slot.extend_from_slice(message);
-        let mut piece = vec![0; CONTENT_AT + message.len() + crate::fragment::FRAGMENT_HEADER_BYTES];
-        let end = slot.len();
-        self.shared.count(overlay.send_control(vlan, member, &mut slot, end, &mut piece));
+        let turn = Turn { shared: &self.shared, live: &live, now: sys::now() };
+        let mut out = Outgoing::new(CONTROL_OUTGOING_BYTES);
+        self.shared.count(Overlay { turn, out: &mut out }.send_control(vlan, member, message));
+        out.flush(turn);
         Ok(())
     }
 
@@ -183,9 +192,7 @@ impl Engine {
     /// Gives a batch from a trunk's stream to the inbound loop.
     pub fn stream_put(&self, trunk: TrunkId, batch: &[u8]) -> Result<()> {
         self.running()?;
-        for reason in self.shared.stream_in.put_untrusted(trunk, batch) {
-            self.shared.drops.count(reason);
-        }
+        self.shared.count(self.shared.stream_in.put_untrusted(trunk, batch));
         self.shared.wake_in.signal();
         Ok(())
     }

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::live::Live;
-use super::overlay::Overlay;
+use super::overlay::{self, Overlay};
+use super::send::{Outgoing, Turn};
 use super::shared::{Loop, Shared};
-use super::{READS_PER_TURN, SLOT_BYTES, hex};
+use super::{FRAME_BYTES, OUTGOING_BYTES, READS_PER_TURN, hex};
 use crate::drops::DropReason;
 use crate::frame::{Frame, is_group};
 use crate::hold::{HOLD_NS, Hold};
+use crate::offload::segment::plan_untrusted;
+use crate::offload::{VIRTIO_BYTES, Virtio};
 use crate::port::{Port, Ports, Read};
-use crate::seal::CONTENT_AT;
 use crate::sys::{self, Epoll, Ready};
 use crate::{MemberId, Nanos, PortId, VlanId};
 
@@ -21,6 +23,11 @@ use crate::{MemberId, Nanos, PortId, VlanId};
 const WAKE: u64 = u64::MAX;
 /// A port that reports "down", or an error without saying which, is asked again after so long (ours), so that it does not keep the loop busy.
 const REST_NS: Nanos = 100_000_000;
+
+/// Bytes read from a port per turn (DATAPATH), so that no port starves another.
+const BYTES_PER_TURN: usize = 256 << 10;
+/// So many bytes that wait are sent before more is read (ours: half a train, so that both ends work at the same time).
+const FLUSH_BYTES: usize = 32 << 10;
 
 /// For whom a frame waits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,11 +42,11 @@ pub(super) struct Outbound {
     ports: Arc<Ports>,
     watched: HashMap<PortId, Arc<Port>>,
     resting: Vec<(Nanos, PortId)>,
-    hold: Hold<(VlanId, Destination), Vec<u8>>,
+    hold: Hold<(VlanId, Destination), (Virtio, Vec<u8>)>,
     generation: u64,
     turn: usize,
-    slot: Vec<u8>,
-    piece: Vec<u8>,
+    frame: Box<[u8]>,
+    out: Outgoing,
 }
 
 impl Outbound {
@@ -55,8 +62,8 @@ impl Outbound {
             hold: Hold::default(),
             generation: 0,
             turn: 0,
-            slot: vec![0; SLOT_BYTES],
-            piece: vec![0; SLOT_BYTES],
+            frame: vec![0; VIRTIO_BYTES + FRAME_BYTES].into_boxed_slice(),
+            out: Outgoing::new(OUTGOING_BYTES),
         })
     }
 
@@ -82,6 +89,8 @@ impl Outbound {
                     self.drain(&live, token as PortId, hung_up, now);
                 }
             }
+            let shared = Arc::clone(&self.shared);
+            self.out.flush(Turn { shared: &shared, live: &live, now });
             self.expire(now);
         }
     }
@@ -111,11 +120,9 @@ impl Outbound {
         if live.generation != self.generation {
             self.generation = live.generation;
             self.shared.note_applied(Loop::Outbound, live.generation);
-            for ((vlan, _), expires_at, frame) in self.hold.take() {
-                let end = CONTENT_AT + frame.len();
-                self.slot[CONTENT_AT..end].copy_from_slice(&frame);
+            for ((vlan, _), expires_at, (virtio, mut frame)) in self.hold.take() {
                 let result = match live.tables.vlan(vlan) {
-                    Some(at) => self.send(live, at, end, expires_at, now),
+                    Some(at) => self.send(live, at, &mut frame, &virtio, expires_at, now),
                     None => Err(DropReason::NoVlan),
                 };
                 self.shared.count(result);
@@ -139,42 +146,60 @@ impl Outbound {
 
     fn drain(&mut self, live: &Live, id: PortId, hung_up: bool, now: Nanos) {
         let Some(port) = self.watched.get(&id).cloned() else { return };
-        let room = CONTENT_AT..SLOT_BYTES - crate::trailer::MAX_TRAILER_BYTES;
+        let mut buffer = std::mem::take(&mut self.frame);
+        let mut bytes = 0;
         for _ in 0..READS_PER_TURN {
-            match port.read(&mut self.slot[room.clone()]) {
-                Read::Frame(0) if hung_up => {
+            match port.read(&mut buffer) {
+                Read::Frame(0, _) if hung_up => {
                     port.set_gone();
                     self.unwatch(&port);
                     self.shared.drops.count(DropReason::PortGone);
-                    return;
+                    break;
                 }
-                Read::Frame(length) => {
-                    let result = self.on_frame(live, &port, CONTENT_AT + length, now);
+                Read::Frame(length, virtio) => {
+                    let frame = &mut buffer[VIRTIO_BYTES..VIRTIO_BYTES + length];
+                    let result = self.on_frame(live, &port, frame, &virtio, now);
                     self.shared.count(result);
+                    if self.out.bytes() >= FLUSH_BYTES {
+                        let shared = Arc::clone(&self.shared);
+                        self.out.flush(Turn { shared: &shared, live, now });
+                    }
+                    bytes += length;
+                    if bytes >= BYTES_PER_TURN {
+                        break;
+                    }
                 }
-                Read::Empty if !hung_up => return,
+                Read::Malformed => self.shared.drops.count(DropReason::BadOffload),
+                Read::Empty if !hung_up => break,
                 down @ (Read::Empty | Read::Down) => {
                     if matches!(down, Read::Down) {
                         self.shared.drops.count(DropReason::PortDown);
                     }
                     self.unwatch(&port);
                     self.resting.push((now + REST_NS, id));
-                    return;
+                    break;
                 }
                 Read::Gone => {
                     self.shared.drops.count(DropReason::PortGone);
                     self.unwatch(&port);
-                    return;
+                    break;
                 }
             }
         }
+        self.frame = buffer;
     }
 
-    /// One frame, in the slot at `CONTENT_AT..end`.
-    fn on_frame(&mut self, live: &Live, port: &Port, end: usize, now: Nanos) -> Result<(), DropReason> {
+    /// One frame or super-frame.
+    fn on_frame(
+        &mut self,
+        live: &Live,
+        port: &Port,
+        bytes: &mut [u8],
+        virtio: &Virtio,
+        now: Nanos,
+    ) -> Result<(), DropReason> {
         let at = live.tables.vlan_of_port(port.id).ok_or(DropReason::NoVlan)?;
         let (vlan, state) = (&live.tables.vlans[at], &live.vlans[at].state);
-        let bytes = &self.slot[CONTENT_AT..end];
         let frame = Frame::parse_untrusted(bytes).ok_or(DropReason::Runt)?;
         let (src, dst, vid, now_s) = (frame.src(), frame.dst(), frame.vid(), (now / 1_000_000_000) as u32);
         self.shared.say(Some(bytes), vlan.spec.id, "port read", || {
@@ -192,25 +217,33 @@ impl Outbound {
             return Err(DropReason::ForeignMac);
         }
         if is_group(&dst) {
-            self.to_other_ports(live, at, port.id, end);
+            self.to_other_ports(live, at, port.id, bytes, virtio);
         } else if vlan.spec.bridge {
             match state.local_macs.lookup(&dst, vid, now_s) {
                 Some(place) if place == port.id => return Err(DropReason::SamePort),
-                Some(place) if vlan.spec.ports.contains(&place) => return self.to_port(place, end),
+                Some(place) if vlan.spec.ports.contains(&place) => return self.to_port(place, bytes, virtio),
                 _ => {}
             }
             let learned = || state.remote_macs.lookup(&dst, vid, now_s).and_then(|id| vlan.member_by_id(id));
             if vlan.member_by_mac(&dst).or_else(learned).is_none() {
-                self.to_other_ports(live, at, port.id, end);
+                self.to_other_ports(live, at, port.id, bytes, virtio);
             }
         }
-        self.send(live, at, end, now + HOLD_NS, now)
+        self.send(live, at, bytes, virtio, now + HOLD_NS, now)
     }
 
-    /// Sends the slot's frame into the overlay, or lets it wait until `expires_at`.
-    fn send(&mut self, live: &Live, at: usize, end: usize, expires_at: Nanos, now: Nanos) -> Result<(), DropReason> {
+    /// Sends a frame into the overlay, or lets it wait until `expires_at`.
+    fn send(
+        &mut self,
+        live: &Live,
+        at: usize,
+        bytes: &mut [u8],
+        virtio: &Virtio,
+        expires_at: Nanos,
+        now: Nanos,
+    ) -> Result<(), DropReason> {
         let (vlan, state) = (&live.tables.vlans[at], &live.vlans[at].state);
-        let frame = Frame::parse_untrusted(&self.slot[CONTENT_AT..end]).ok_or(DropReason::Runt)?;
+        let frame = Frame::parse_untrusted(bytes).ok_or(DropReason::Runt)?;
         let (dst, vid) = (frame.dst(), frame.vid());
         let learned = || {
             let id = state.remote_macs.lookup(&dst, vid, (now / 1_000_000_000) as u32)?;
@@ -220,32 +253,35 @@ impl Outbound {
             None if vlan.spec.bridge && !is_group(&dst) => learned(),
             known => known,
         };
-        let overlay = Overlay { shared: &self.shared, live, now };
+        let turn = Turn { shared: &self.shared, live, now };
+        let mut overlay = Overlay { turn, out: &mut self.out };
         let destination = match member_at {
-            Some(member_at) if overlay.reaches(&vlan.spec.members[member_at]) => {
-                return overlay.send_pair(at, member_at, &mut self.slot, end, &mut self.piece);
+            Some(member_at) if overlay::reaches(live, &vlan.spec.members[member_at]) => {
+                let plan = plan_untrusted(bytes, virtio).ok_or(DropReason::BadOffload)?;
+                return overlay.send_pair(at, member_at, bytes, plan);
             }
             Some(member_at) => Destination::Member(vlan.spec.members[member_at].id),
             None if !is_group(&dst) && (!vlan.spec.bridge || dst == vlan.spec.mac) => {
                 return Err(DropReason::UnknownMac);
             }
-            None if overlay.reaches_group(vlan) => {
-                return overlay.send_group(at, &mut self.slot, end, &mut self.piece);
+            None if overlay::reaches_group(live, vlan) => {
+                let plan = plan_untrusted(bytes, virtio).ok_or(DropReason::BadOffload)?;
+                return overlay.send_group(at, bytes, plan);
             }
             None => Destination::Group,
         };
-        let frame = self.slot[CONTENT_AT..end].to_vec();
-        self.shared.say(Some(&frame), vlan.spec.id, "hold", || "no key or route yet".into());
-        self.hold.push((vlan.spec.id, destination), frame, expires_at)
+        self.shared.say(Some(bytes), vlan.spec.id, "hold", || "no key or route yet".into());
+        self.hold.push((vlan.spec.id, destination), (*virtio, bytes.to_vec()), bytes.len(), expires_at)
     }
 
-    fn to_port(&self, id: PortId, end: usize) -> Result<(), DropReason> {
-        self.ports.get(&id).ok_or(DropReason::PortGone)?.write(&self.slot[CONTENT_AT..end])
+    fn to_port(&self, id: PortId, frame: &mut [u8], virtio: &Virtio) -> Result<(), DropReason> {
+        self.ports.get(&id).ok_or(DropReason::PortGone)?.write_offloaded(frame, virtio)
     }
 
-    fn to_other_ports(&self, live: &Live, at: usize, from: PortId, end: usize) {
+    /// Writing may complete checksums, which the next writer must not do again: each gets its own copy.
+    fn to_other_ports(&self, live: &Live, at: usize, from: PortId, frame: &[u8], virtio: &Virtio) {
         for &id in live.tables.vlans[at].spec.ports.iter().filter(|&&id| id != from) {
-            self.shared.count(self.to_port(id, end));
+            self.shared.count(self.to_port(id, &mut frame.to_vec(), virtio));
         }
     }
 

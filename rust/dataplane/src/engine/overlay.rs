@@ -1,20 +1,22 @@
-//! Sealing frames and control messages for members, whole or in fragments.
+//! Sealing frames and control messages for members, whole, in segments or in fragments.
 
 use std::sync::atomic::Ordering;
 
 use super::live::{Live, LiveVlan};
 use super::name_of;
-use super::shared::Shared;
+use super::send::{Outgoing, Turn};
 use crate::drops::DropReason;
 use crate::events::Event;
 use crate::fragment::{FRAGMENT_HEADER_BYTES, split};
 use crate::keys::SendKey;
+use crate::offload::checksum;
+use crate::offload::segment::{Plan, Split};
 use crate::packet::{HOP_LIMIT, HopFields};
 use crate::seal::{CONTENT_AT, ContentType, seal_frame};
 use crate::stream::Lane;
 use crate::tables::{Hop, Member, Vlan};
 use crate::trailer::MAX_TRAILER_BYTES;
-use crate::{MemberId, Nanos, Token, VlanId};
+use crate::{MemberId, Token, VlanId};
 
 /// UDP payload of a group packet (SPEC 2.3): one tree must fit every branch.
 pub(super) const GROUP_PAYLOAD_BYTES: usize = 1232;
@@ -23,165 +25,196 @@ pub(super) const GROUP_CONTENT_BYTES: usize = GROUP_PAYLOAD_BYTES - CONTENT_AT -
 
 /// The sending side of one turn.
 pub(super) struct Overlay<'a> {
-    pub(super) shared: &'a Shared,
-    pub(super) live: &'a Live,
-    pub(super) now: Nanos,
+    pub(super) turn: Turn<'a>,
+    pub(super) out: &'a mut Outgoing,
 }
 
-/// One message to seal: the key, under which token, as what, for which hops.
+/// What is sealed for whom: the key, under which token, for which hops.
+#[derive(Clone, Copy)]
 struct Message<'a> {
     vlan: VlanId,
     key: &'a SendKey,
     token: &'a Token,
-    content_type: ContentType,
     limit: usize,
     hops: &'a [Hop],
     lane: Lane,
 }
 
+/// Whether a frame for this member could leave now.
+pub(super) fn reaches(live: &Live, member: &Member) -> bool {
+    member.pair_send.is_some() && member.hop.is_some_and(|hop| is_open(live, hop))
+}
+
+/// Whether a group frame could leave now.
+pub(super) fn reaches_group(live: &Live, vlan: &Vlan) -> bool {
+    vlan.spec.group_send.is_some() && vlan.spec.group_edges.iter().any(|&hop| is_open(live, hop))
+}
+
+fn is_open(live: &Live, hop: Hop) -> bool {
+    live.trunk(hop.0).is_some_and(|(trunk, _)| trunk.can_send())
+}
+
 impl Overlay<'_> {
-    /// Whether a frame for this member could leave now.
-    pub(super) fn reaches(&self, member: &Member) -> bool {
-        member.pair_send.is_some() && member.hop.is_some_and(|hop| self.is_open(hop))
-    }
-
-    /// Whether a group frame could leave now.
-    pub(super) fn reaches_group(&self, vlan: &Vlan) -> bool {
-        vlan.spec.group_send.is_some() && vlan.spec.group_edges.iter().any(|&hop| self.is_open(hop))
-    }
-
-    /// A frame under the member's pair key; the slot holds it at `CONTENT_AT..end`.
+    /// A frame under the member's pair key, as planned.
     pub(super) fn send_pair(
-        &self,
+        &mut self,
         vlan_at: usize,
         member_at: usize,
-        slot: &mut [u8],
-        end: usize,
-        piece: &mut [u8],
+        frame: &mut [u8],
+        plan: Plan,
     ) -> Result<(), DropReason> {
-        let (vlan, live) = self.live.vlan_at(vlan_at);
+        let (vlan, live) = self.turn.live.vlan_at(vlan_at);
         let member = &vlan.spec.members[member_at];
-        let message = self.pair_message(vlan, member, ContentType::Frame, Lane::Data)?;
-        self.shared.say(Some(&slot[CONTENT_AT..end]), vlan.spec.id, "switch", || format!("member {}", member.id));
-        live.members[member_at].tx_frames.fetch_add(1, Ordering::Relaxed);
-        count_sealed(live, end);
-        self.send(&message, slot, end, piece)
+        let message = self.pair_message(vlan, member, Lane::Data)?;
+        self.turn.shared.say(Some(frame), vlan.spec.id, "switch", || format!("member {}", member.id));
+        let frames = count_sealed(live, frame, plan);
+        live.members[member_at].tx_frames.fetch_add(frames, Ordering::Relaxed);
+        match plan {
+            Plan::Partial(_) if frame.len() <= message.limit => {
+                self.seal(&message, ContentType::PartialFrame, None, frame.len(), |out| out.copy_from_slice(frame))
+            }
+            Plan::Partial(headers) => {
+                checksum::complete(frame, &headers);
+                self.send(&message, ContentType::Frame, frame)
+            }
+            Plan::Whole => self.send(&message, ContentType::Frame, frame),
+            Plan::Split(split) => self.send_segments(&message, frame, split),
+        }
     }
 
-    /// A frame under our group key.
-    pub(super) fn send_group(
-        &self,
-        vlan_at: usize,
-        slot: &mut [u8],
-        end: usize,
-        piece: &mut [u8],
-    ) -> Result<(), DropReason> {
-        let (vlan, live) = self.live.vlan_at(vlan_at);
+    /// A super-frame. A datagram too large for the path goes in fragments; TCP segments are made to fit.
+    fn send_segments(&mut self, message: &Message<'_>, frame: &[u8], mut split: Split) -> Result<(), DropReason> {
+        if !split.limit(message.limit) {
+            return each_whole_segment(frame, split, |segment| self.send(message, ContentType::Frame, segment));
+        }
+        for n in 0..split.count() {
+            self.seal(message, ContentType::PartialFrame, None, split.bytes_of(n), |out| {
+                split.emit(frame, n, out);
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A frame under our group key, as planned; its checksums become whole.
+    pub(super) fn send_group(&mut self, vlan_at: usize, frame: &mut [u8], plan: Plan) -> Result<(), DropReason> {
+        let (vlan, live) = self.turn.live.vlan_at(vlan_at);
         let spec = &vlan.spec;
         let key = spec.group_send.as_ref().ok_or(DropReason::NoEdge)?;
-        self.shared.say(Some(&slot[CONTENT_AT..end]), spec.id, "switch", || {
-            format!("group, {} edges", spec.group_edges.len())
-        });
+        self.turn.shared.say(Some(frame), spec.id, "switch", || format!("group, {} edges", spec.group_edges.len()));
         let message = Message {
             vlan: spec.id,
             key,
             token: &spec.group_token,
-            content_type: ContentType::Frame,
             limit: GROUP_CONTENT_BYTES,
             hops: &spec.group_edges,
             lane: Lane::Data,
         };
-        count_sealed(live, end);
-        self.send(&message, slot, end, piece)
+        count_sealed(live, frame, plan);
+        match plan {
+            Plan::Split(split) => {
+                return each_whole_segment(frame, split, |one| self.send(&message, ContentType::Frame, one));
+            }
+            Plan::Partial(headers) => checksum::complete(frame, &headers),
+            Plan::Whole => {}
+        }
+        self.send(&message, ContentType::Frame, frame)
     }
 
     /// A control message under the member's pair key.
-    pub(super) fn send_control(
-        &self,
-        vlan: VlanId,
-        member: MemberId,
-        slot: &mut [u8],
-        end: usize,
-        piece: &mut [u8],
-    ) -> Result<(), DropReason> {
-        let at = self.live.tables.vlan(vlan).ok_or(DropReason::NoRoute)?;
-        let vlan = &self.live.tables.vlans[at];
+    pub(super) fn send_control(&mut self, vlan: VlanId, member: MemberId, control: &[u8]) -> Result<(), DropReason> {
+        let live = self.turn.live;
+        let at = live.tables.vlan(vlan).ok_or(DropReason::NoRoute)?;
+        let vlan = &live.tables.vlans[at];
         let member = &vlan.spec.members[vlan.member_by_id(member).ok_or(DropReason::NoRoute)?];
-        let message = self.pair_message(vlan, member, ContentType::Control, Lane::Control)?;
-        self.send(&message, slot, end, piece)
+        let message = self.pair_message(vlan, member, Lane::Control)?;
+        self.send(&message, ContentType::Control, control)
     }
 
-    fn pair_message<'a>(
-        &self,
-        vlan: &'a Vlan,
-        member: &'a Member,
-        content_type: ContentType,
-        lane: Lane,
-    ) -> Result<Message<'a>, DropReason> {
+    fn pair_message<'a>(&self, vlan: &'a Vlan, member: &'a Member, lane: Lane) -> Result<Message<'a>, DropReason> {
         let key = member.pair_send.as_ref().ok_or(DropReason::NoRoute)?;
         let hop = member.hop.as_ref().ok_or(DropReason::NoRoute)?;
-        let (trunk, _) = self.live.trunk(hop.0).ok_or(DropReason::NoTrunk)?;
+        let (trunk, state) = self.turn.live.trunk(hop.0).ok_or(DropReason::NoTrunk)?;
         Ok(Message {
             vlan: vlan.spec.id,
             key,
             token: &member.token,
-            content_type,
-            limit: member.max_payload.min(trunk.max_payload) - CONTENT_AT,
+            limit: member.max_payload.min(trunk.max_payload).min(state.udp_path.packet_bytes()) - CONTENT_AT,
             hops: std::slice::from_ref(hop),
             lane,
         })
     }
 
-    fn send(&self, message: &Message<'_>, slot: &mut [u8], end: usize, piece: &mut [u8]) -> Result<(), DropReason> {
-        if end - CONTENT_AT <= message.limit {
-            return self.seal(message, message.content_type, slot, end, None);
+    /// Content whole, or in fragments where it does not fit.
+    fn send(&mut self, message: &Message<'_>, content_type: ContentType, content: &[u8]) -> Result<(), DropReason> {
+        if content.len() <= message.limit {
+            return self.seal(message, content_type, None, content.len(), |out| out.copy_from_slice(content));
         }
-        let id = self.shared.fragment_id.fetch_add(1, Ordering::Relaxed);
-        let content = &slot[CONTENT_AT..end];
+        let id = self.turn.shared.fragment_id.fetch_add(1, Ordering::Relaxed);
         let fragments = split(content, id, message.limit - FRAGMENT_HEADER_BYTES).ok_or(DropReason::TooLarge)?;
         for fragment in fragments {
-            let at = CONTENT_AT + FRAGMENT_HEADER_BYTES;
-            let end = at + fragment.bytes.len();
-            fragment.emit_header(&mut piece[CONTENT_AT..at]);
-            piece[at..end].copy_from_slice(fragment.bytes);
-            self.seal(message, message.content_type.fragment(), piece, end, Some(content))?;
+            let length = FRAGMENT_HEADER_BYTES + fragment.bytes.len();
+            self.seal(message, content_type.fragment(), Some(content), length, |out| {
+                let (header, bytes) = out.split_at_mut(FRAGMENT_HEADER_BYTES);
+                fragment.emit_header(header);
+                bytes.copy_from_slice(fragment.bytes);
+            })?;
         }
         Ok(())
     }
 
-    /// Seals once, then the hop part for each hop. `whole` is the frame of a fragment, for the trace.
+    /// Seals content of `length` bytes once, then the hop part for each hop. `whole` is the frame of a fragment, for the trace.
     fn seal(
-        &self,
+        &mut self,
         message: &Message<'_>,
         content_type: ContentType,
-        slot: &mut [u8],
-        end: usize,
         whole: Option<&[u8]>,
+        length: usize,
+        emit: impl FnOnce(&mut [u8]),
     ) -> Result<(), DropReason> {
-        let traced = self.shared.trace.is_on().then(|| whole.unwrap_or(&slot[CONTENT_AT..end]).to_vec());
+        let Turn { shared, .. } = self.turn;
+        let slot = self.out.slot(self.turn, CONTENT_AT + length + MAX_TRAILER_BYTES);
+        let end = CONTENT_AT + length;
+        emit(&mut slot[CONTENT_AT..end]);
+        let traced = shared.trace.is_on().then(|| whole.unwrap_or(&slot[CONTENT_AT..end]).to_vec());
         let (end, nonce) = seal_frame(slot, end, message.key, message.token, content_type)?;
         if message.key.step_is_due() {
-            self.shared.tell(Event::Generation { vlan: message.vlan, kid: message.key.kid() });
+            shared.tell(Event::Generation { vlan: message.vlan, kid: message.key.kid() });
         }
-        self.shared.say(traced.as_deref(), message.vlan, "seal", || format!("{content_type:?} {}", name_of(&nonce)));
-        for &(trunk, label) in message.hops {
+        shared.say(traced.as_deref(), message.vlan, "seal", || format!("{content_type:?} {}", name_of(&nonce)));
+        for (n, &(trunk, label)) in message.hops.iter().enumerate() {
             let fields = HopFields { label, hop_limit: HOP_LIMIT, flags: 0, nonce };
-            let sent = self.shared.transmit(self.live, trunk, &mut slot[..end], &fields, message.lane, self.now);
-            self.shared.say(traced.as_deref(), message.vlan, "send", || match sent {
+            let last = n + 1 == message.hops.len();
+            let sent = self.out.push(self.turn, trunk, end, &fields, message.lane, last);
+            shared.say(traced.as_deref(), message.vlan, "send", || match sent {
                 Ok(()) => format!("trunk {trunk} label {label}, {end} bytes"),
                 Err(reason) => format!("trunk {trunk} label {label}: {}", reason.name()),
             });
-            self.shared.count(sent);
+            shared.count(sent);
         }
+        self.out.keep(end);
         Ok(())
-    }
-
-    fn is_open(&self, hop: Hop) -> bool {
-        self.live.trunk(hop.0).is_some_and(|(trunk, _)| trunk.can_send())
     }
 }
 
-fn count_sealed(live: &LiveVlan, end: usize) {
-    live.state.tx_frames.fetch_add(1, Ordering::Relaxed);
-    live.state.tx_bytes.fetch_add((end - CONTENT_AT) as u64, Ordering::Relaxed);
+/// The segments of a super-frame one by one, with whole checksums.
+fn each_whole_segment(
+    frame: &[u8],
+    split: Split,
+    mut each: impl FnMut(&[u8]) -> Result<(), DropReason>,
+) -> Result<(), DropReason> {
+    let mut segment = vec![0; split.frame_bytes()];
+    for n in 0..split.count() {
+        let (end, headers) = split.emit(frame, n, &mut segment);
+        checksum::complete(&mut segment, &headers);
+        each(&segment[..end])?;
+    }
+    Ok(())
+}
+
+/// Counts what is sealed; returns how many frames that is.
+fn count_sealed(live: &LiveVlan, frame: &[u8], plan: Plan) -> u64 {
+    let frames = if let Plan::Split(split) = plan { split.count() } else { 1 };
+    live.state.tx_frames.fetch_add(frames as u64, Ordering::Relaxed);
+    live.state.tx_bytes.fetch_add(frame.len() as u64, Ordering::Relaxed);
+    frames as u64
 }

@@ -51,6 +51,7 @@ impl Probes {
             if known.is_none() {
                 state.udp_down.store(false, Ordering::Relaxed);
                 state.unanswered_since.store(0, Ordering::Relaxed);
+                state.udp_path.reset();
             }
             if let Some(remote) = remote {
                 self.liveness.insert(trunk.id, known.unwrap_or_else(|| (Liveness::new(now), remote)));
@@ -72,7 +73,7 @@ impl Probes {
         let key = live.tables.trunks[at].send_udp.as_ref().ok_or(DropReason::NoCarrier)?;
         let reply = seal_probe_reply(key, id, from)?;
         self.shared.udp.send(&reply, from)?;
-        live.trunks[at].sent(reply.len());
+        live.trunks[at].sent(1, reply.len());
         Ok(())
     }
 
@@ -128,7 +129,7 @@ impl Probes {
         let in_use = spec.remote == Some(*address);
         self.outstanding.push_back(Outstanding { id, trunk, address: *address, sent_at: now, in_use });
         self.shared.udp.send(&packet, address)?;
-        state.sent(packet.len());
+        state.sent(1, packet.len());
         Ok(())
     }
 

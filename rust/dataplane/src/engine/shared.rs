@@ -12,21 +12,20 @@ use super::live::Live;
 use super::lock;
 use crate::drops::{DropReason, Drops};
 use crate::events::{Event, Events};
-use crate::liveness::SILENCE_NS;
-use crate::packet::{HopFields, seal_hop};
+use crate::offload::Allowed;
 use crate::port::Ports;
-use crate::stream::{InboundRing, Lane};
+use crate::stream::InboundRing;
 use crate::sys::EventFd;
-use crate::tables::Carrier;
 use crate::trace::Trace;
 use crate::udp::{Address, Udp};
 use crate::verify::Verdicts;
-use crate::{Nanos, TrunkId, VlanId, sys};
+use crate::{TrunkId, VlanId, sys};
 
 pub(super) struct Shared {
     pub(super) live: ArcSwap<Live>,
     pub(super) ports: ArcSwap<Ports>,
     pub(super) udp: Udp,
+    pub(super) allowed: Allowed,
     pub(super) drops: Drops,
     pub(super) events: Events,
     pub(super) trace: Trace,
@@ -53,11 +52,12 @@ pub(super) enum Loop {
 }
 
 impl Shared {
-    pub(super) fn open(udp_port: u16) -> io::Result<Self> {
+    pub(super) fn open(udp_port: u16, allowed: Allowed) -> io::Result<Self> {
         Ok(Self {
             live: ArcSwap::default(),
             ports: ArcSwap::default(),
-            udp: Udp::open(udp_port)?,
+            udp: Udp::open(udp_port, allowed.gro)?,
+            allowed,
             drops: Drops::default(),
             events: Events::new()?,
             trace: Trace::default(),
@@ -121,46 +121,6 @@ impl Shared {
         self.wake();
         self.tell(Event::Panic(text));
     }
-
-    /// Seals the hop part in place and sends by the trunk's carrier.
-    pub(super) fn transmit(
-        &self,
-        live: &Live,
-        trunk_id: TrunkId,
-        packet: &mut [u8],
-        fields: &HopFields,
-        lane: Lane,
-        now: Nanos,
-    ) -> Result<(), DropReason> {
-        let (trunk, state) = live.trunk(trunk_id).ok_or(DropReason::NoTrunk)?;
-        if packet.len() > trunk.max_payload {
-            return Err(DropReason::ExceedsMtu);
-        }
-        let down = trunk.send_stream.is_some() && state.udp_down.load(Ordering::Relaxed);
-        match trunk.carrier {
-            Carrier::Udp if !down => {
-                let key = trunk.send_udp.as_ref().ok_or(DropReason::NoCarrier)?;
-                let remote = trunk.remote.as_ref().ok_or(DropReason::NoCarrier)?;
-                seal_hop(packet, key, fields)?;
-                let is_first = state.sent_udp(now); // before a reply can come
-                let sent = self.udp.send(packet, remote);
-                if is_first && self.inbound_wakes_at.load(Ordering::SeqCst) > now + SILENCE_NS {
-                    self.wake_in.signal(); // so that silence is noticed in time
-                }
-                sent?;
-            }
-            Carrier::Udp | Carrier::Stream => {
-                let key = trunk.send_stream.as_ref().ok_or(DropReason::NoCarrier)?;
-                seal_hop(packet, key, fields)?;
-                if state.stream.push(packet, lane, now)? {
-                    self.tell(Event::Stream { trunk: trunk_id });
-                }
-            }
-            Carrier::None => return Err(DropReason::NoCarrier),
-        }
-        state.sent(packet.len());
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -169,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_generation_is_applied_when_both_loops_use_it() {
-        let shared = Shared::open(0).unwrap();
+        let shared = Shared::open(0, Allowed::default()).unwrap();
         shared.note_applied(Loop::Outbound, 2);
         assert_eq!((shared.applied(), shared.events.take()), (0, vec![]));
         shared.note_applied(Loop::Inbound, 1);

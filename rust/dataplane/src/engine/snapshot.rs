@@ -14,6 +14,8 @@ pub struct TrunkSnapshot {
     pub carrier: &'static str,
     /// The udp carrier is silent.
     pub udp_down: bool,
+    /// How datagrams go: "trains", "even trains" or "single".
+    pub sends: &'static str,
     /// Authentic packets received.
     pub rx_packets: u64,
     /// Their bytes.
@@ -60,10 +62,12 @@ pub struct PortSnapshot {
     pub written: u64,
     /// Its descriptor broke.
     pub gone: bool,
+    /// Of "checksum", "tso" and "uso" those in use.
+    pub offloads: Vec<&'static str>,
 }
 
 /// The UDP socket.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct UdpSnapshot {
     /// Bound port.
     pub port: u16,
@@ -71,6 +75,8 @@ pub struct UdpSnapshot {
     pub receive_buffer_bytes: u32,
     /// What the system granted.
     pub send_buffer_bytes: u32,
+    /// Of "gso", "gro" and "mmsg" those in use.
+    pub offloads: Vec<&'static str>,
 }
 
 /// Everything.
@@ -95,6 +101,8 @@ pub struct Snapshot {
 pub(super) fn take(shared: &Shared) -> Snapshot {
     let live = shared.live.load_full();
     let now = sys::now();
+    let socket = &shared.udp.0;
+    let gso = socket.gso && shared.allowed.gso;
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let trunks = live.tables.trunks.iter().zip(&live.trunks).map(|(trunk, state)| {
         let (rtt_s, loss) = state.path();
@@ -102,6 +110,7 @@ pub(super) fn take(shared: &Shared) -> Snapshot {
         let snapshot = TrunkSnapshot {
             carrier: trunk.carrier.name(),
             udp_down: state.udp_down.load(Ordering::Relaxed),
+            sends: if gso { state.udp_path.name() } else { "single" },
             rx_packets: get(&state.rx_packets),
             rx_bytes: get(&state.rx_bytes),
             tx_packets: get(&state.tx_packets),
@@ -129,9 +138,9 @@ pub(super) fn take(shared: &Shared) -> Snapshot {
     let ports = shared.ports.load_full();
     let ports = ports.values().map(|port| {
         let (read, written, gone) = (get(&port.read), get(&port.written), port.is_gone());
-        (port.id, PortSnapshot { name: port.name.clone(), read, written, gone })
+        (port.id, PortSnapshot { name: port.name.clone(), read, written, gone, offloads: port.offloads() })
     });
-    let socket = &shared.udp.0;
+    let offloads = [(gso, "gso"), (socket.gro, "gro"), (shared.allowed.mmsg, "mmsg")];
     Snapshot {
         generation: shared.applied(),
         panic: lock(&shared.panic).clone(),
@@ -143,6 +152,7 @@ pub(super) fn take(shared: &Shared) -> Snapshot {
             port: socket.port,
             receive_buffer_bytes: socket.receive_buffer_bytes,
             send_buffer_bytes: socket.send_buffer_bytes,
+            offloads: offloads.into_iter().filter_map(|(on, name)| on.then_some(name)).collect(),
         },
     }
 }
