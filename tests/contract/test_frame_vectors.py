@@ -94,6 +94,24 @@ def test_a_group_frame_opens_and_its_signature_is_the_senders(aead: str) -> None
     assert content + trailer.emit() == opened
 
 
+def test_frames_that_were_signed_together_lead_to_one_root(aead: str) -> None:
+    number, vector = AEADS[aead], lambda name: raw(f"{aead}/{name}")
+    key, kid = packet.frame_key(packet.group_secret(raw("root"), raw("member"), raw("sid"), 1, number))
+    roots = set()
+    for place, expected in enumerate((b"first", b"second frame", b"third")):
+        got = FramePacket.parse_untrusted(vector(f"tree_packet_{place}"), raw("hop_key"), number)
+        aad = packet.frame_aad(raw("vlan_id"), raw("mls_id"), raw("broadcast_token"), got.nonce)
+        opened = packet.open_untrusted(key, number, got.nonce, aad, got.inner_tag, got.body)
+        assert opened is not None
+        content, trailer = GroupTrailer.split_untrusted(opened)
+        assert (content, trailer.index, len(trailer.path)) == (b"\1\0" + expected, place, 2)
+        leaf = packet.group_leaf(trailer.salt, aad, content)
+        roots.add(packet.group_root(leaf, trailer.salt, list(trailer.path), trailer.index))
+        message = packet.group_message(raw("vlan_id"), raw("mls_id"), kid, trailer.salt, 2, max(roots))
+        Ed25519PublicKey.from_public_bytes(raw("signer_public")).verify(trailer.signature, message)
+    assert len(roots) == 1
+
+
 def test_an_intro_opens_with_the_hello_key(aead: str) -> None:
     number = AEADS[aead]
     got = FramePacket.parse_untrusted(raw(f"{aead}/intro_packet"), raw("hop_key"), number)

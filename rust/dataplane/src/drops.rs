@@ -39,6 +39,8 @@ drop_reasons! {
     TooLarge => "too_large",
     /// A super-frame from a port that is not plain TCP or UDP, or a virtio header that makes no sense.
     BadOffload => "bad_offload",
+    /// More came from a port than leaves: a megabyte waits, or a super-frame waited 5 ms.
+    BacklogFull => "backlog_full",
     /// No tree edge leads anywhere yet.
     NoEdge => "no_edge",
     /// A destination without key or route already holds its 32 frames.

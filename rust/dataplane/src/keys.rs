@@ -1,6 +1,6 @@
 //! The handles of frame keys and hop keys. Their bytes never leave.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, ParsedPublicKey};
@@ -129,7 +129,6 @@ pub struct ReceiveKey {
     verifier: Option<ParsedPublicKey>,
     window: Mutex<ReplayWindow>, // uncontended: the inbound loop alone uses it
     failed_opens: AtomicU64,
-    verifying: AtomicU32,
 }
 
 impl ReceiveKey {
@@ -146,7 +145,6 @@ impl ReceiveKey {
             verifier,
             window: Mutex::new(ReplayWindow::with_floor(floor)),
             failed_opens: AtomicU64::new(0),
-            verifying: AtomicU32::new(0),
         })
     }
 
@@ -184,11 +182,6 @@ impl ReceiveKey {
 
     pub(crate) fn is_given_up(&self) -> bool {
         self.failed_opens.load(Ordering::Relaxed) >= FAILED_OPENS_END
-    }
-
-    /// Frames of this key that wait for verification.
-    pub(crate) fn verifying(&self) -> &AtomicU32 {
-        &self.verifying
     }
 }
 

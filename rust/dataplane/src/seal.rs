@@ -9,7 +9,7 @@ use crate::aead::NONCE_BYTES;
 use crate::drops::DropReason;
 use crate::keys::{Names, ReceiveKey, SendKey};
 use crate::packet::{BODY_AT, INNER_TAG_AT};
-use crate::trailer::{self, SENT_TRAILER_BYTES};
+use crate::trailer::{self, Tree};
 
 /// "PT1F" ‖ VLAN-ID ‖ MLS-ID ‖ VFT ‖ nonce.
 pub const AAD_BYTES: usize = 64;
@@ -70,47 +70,72 @@ pub fn frame_aad(names: &Names, token: &Token, nonce: &[u8; NONCE_BYTES]) -> [u8
     aad
 }
 
-/// Seals the content at `CONTENT_AT..end` of the slot in place.
+/// Seals the content at `CONTENT_AT..end` of the slot in place, under a pair key.
 ///
-/// A group key (one with a signer) adds its trailer after the content. Returns the packet's length and the nonce;
-/// the 46 bytes in front are left for the hop. The slot has room for the trailer.
+/// Returns the nonce; the packet ends at `end`. The 46 bytes in front are left for the hop.
 pub fn seal_frame(
     slot: &mut [u8],
     end: usize,
     key: &SendKey,
     token: &Token,
     content_type: ContentType,
-) -> Result<(usize, [u8; NONCE_BYTES]), DropReason> {
-    let salt = match key.signer() {
-        Some(_) => crate::sys::random().map_err(|_| DropReason::KeyExhausted)?,
-        None => [0; 16],
-    };
-    seal_frame_salted(slot, end, key, token, content_type, &salt)
+) -> Result<[u8; NONCE_BYTES], DropReason> {
+    let nonce = key.take_nonce()?;
+    seal_body(&mut slot[..end], key, &frame_aad(key.names(), token, &nonce), &nonce, content_type);
+    Ok(nonce)
 }
 
-/// `seal_frame` with a given salt of the group trailer, for vectors; everyone else needs a random one.
-pub fn seal_frame_salted(
-    slot: &mut [u8],
-    end: usize,
+fn seal_body(
+    packet: &mut [u8],
     key: &SendKey,
-    token: &Token,
+    aad: &[u8; AAD_BYTES],
+    nonce: &[u8; NONCE_BYTES],
     content_type: ContentType,
-    salt: &[u8; 16],
-) -> Result<(usize, [u8; NONCE_BYTES]), DropReason> {
-    let nonce = key.take_nonce()?;
-    let aad = frame_aad(key.names(), token, &nonce);
-    slot[BODY_AT] = content_type as u8;
-    slot[BODY_AT + 1] = 0;
-    let mut end = end;
-    if let Some(signer) = key.signer() {
-        let root = trailer::leaf(salt, &aad, content_type as u8, 0, &slot[CONTENT_AT..end]);
-        let signature = signer.sign(&trailer::message(key.names(), key.kid(), salt, 0, &root));
-        trailer::emit_single(&mut slot[end..end + SENT_TRAILER_BYTES], salt, &signature);
-        end += SENT_TRAILER_BYTES;
+) {
+    packet[BODY_AT] = content_type as u8;
+    packet[BODY_AT + 1] = 0;
+    let tag = key.aead().seal(nonce, aad, &mut packet[BODY_AT..]);
+    packet[INNER_TAG_AT..BODY_AT].copy_from_slice(&tag);
+}
+
+/// Frames under one group key that share a signature (SPEC 2.4).
+pub struct SignedFrames<'a> {
+    key: &'a SendKey,
+    names: Vec<(ContentType, [u8; NONCE_BYTES], [u8; AAD_BYTES])>,
+    tree: Tree,
+    signature: [u8; 64],
+}
+
+impl<'a> SignedFrames<'a> {
+    /// Signs 1 to 32 contents. The salt is random, but in test vectors.
+    pub fn sign<'c>(
+        contents: impl Iterator<Item = (ContentType, &'c [u8])>,
+        key: &'a SendKey,
+        token: &Token,
+        salt: [u8; 16],
+    ) -> Result<Self, DropReason> {
+        let signer = key.signer().ok_or(DropReason::NoEdge)?;
+        let (mut names, mut leaves) = (Vec::new(), Vec::new());
+        for (content_type, content) in contents {
+            let nonce = key.take_nonce()?;
+            let aad = frame_aad(key.names(), token, &nonce);
+            leaves.push(trailer::leaf(&salt, &aad, content_type as u8, 0, content));
+            names.push((content_type, nonce, aad));
+        }
+        let tree = Tree::new(salt, leaves);
+        let signature = signer.sign(&trailer::message(key.names(), key.kid(), &salt, tree.depth(), &tree.root()));
+        Ok(Self { key, names, tree, signature })
     }
-    let tag = key.aead().seal(&nonce, &aad, &mut slot[BODY_AT..end]);
-    slot[INNER_TAG_AT..BODY_AT].copy_from_slice(&tag);
-    Ok((end, nonce))
+
+    /// Seals content `n`, which is at `CONTENT_AT..end` of the slot, in place; the slot has room for the trailer.
+    ///
+    /// Returns the packet's length and the nonce; the 46 bytes in front are left for the hop.
+    pub fn seal(&self, n: usize, slot: &mut [u8], end: usize) -> (usize, [u8; NONCE_BYTES]) {
+        let (content_type, nonce, aad) = &self.names[n];
+        let end = end + self.tree.emit(n, &self.signature, &mut slot[end..]);
+        seal_body(&mut slot[..end], self.key, aad, nonce, *content_type);
+        (end, *nonce)
+    }
 }
 
 /// The inside of an opened frame: authentic from a member, not yet from which one if it is a group frame.

@@ -12,9 +12,6 @@ use crate::seal::AAD_BYTES;
 pub const MAX_DEPTH: u8 = 5;
 /// The largest trailer: always reserved in a group packet (SPEC 2.3).
 pub const MAX_TRAILER_BYTES: usize = 16 * MAX_DEPTH as usize + TAIL_BYTES;
-/// The trailer of depth 0, which this version sends.
-pub const SENT_TRAILER_BYTES: usize = TAIL_BYTES;
-
 const TAIL_BYTES: usize = 16 + 64 + 2;
 const PREFIX: &[u8; 15] = b"PeerTap/1 group";
 /// Prefix, VLAN-ID, MLS-ID, kid, salt, depth, root.
@@ -85,11 +82,46 @@ pub fn message(names: &Names, kid: [u8; 4], salt: &[u8; 16], depth: u8, root: &N
     out
 }
 
-/// Writes a trailer of depth 0.
-pub fn emit_single(out: &mut [u8], salt: &[u8; 16], signature: &[u8; 64]) {
-    out[..16].copy_from_slice(salt);
-    out[16..80].copy_from_slice(signature);
-    out[80..82].fill(0);
+/// The tree over the frames that are signed together; missing leaves are zero.
+pub struct Tree {
+    salt: [u8; 16],
+    /// From the leaves to the root.
+    levels: Vec<Vec<Node>>,
+}
+
+impl Tree {
+    /// The tree of 1 to 32 leaves.
+    pub fn new(salt: [u8; 16], mut leaves: Vec<Node>) -> Self {
+        leaves.resize(leaves.len().next_power_of_two(), [0; 16]);
+        let mut levels = vec![leaves];
+        while let Some(level) = levels.last().filter(|level| level.len() > 1) {
+            levels.push(level.chunks_exact(2).map(|pair| h16(&[&[1], &salt, &pair[0], &pair[1]])).collect());
+        }
+        Self { salt, levels }
+    }
+
+    /// Its height.
+    pub fn depth(&self) -> u8 {
+        (self.levels.len() - 1) as u8
+    }
+
+    /// What is signed.
+    pub fn root(&self) -> Node {
+        self.levels[self.levels.len() - 1][0]
+    }
+
+    /// Writes the trailer of a leaf and returns its length.
+    pub fn emit(&self, index: usize, signature: &[u8; 64], out: &mut [u8]) -> usize {
+        let path = 16 * usize::from(self.depth());
+        for (height, node) in out[..path].chunks_exact_mut(16).enumerate() {
+            node.copy_from_slice(&self.levels[height][(index >> height) ^ 1]);
+        }
+        let tail = &mut out[path..path + TAIL_BYTES];
+        tail[..16].copy_from_slice(&self.salt);
+        tail[16..80].copy_from_slice(signature);
+        tail[80..].copy_from_slice(&[index as u8, self.depth()]);
+        path + TAIL_BYTES
+    }
 }
 
 #[cfg(test)]
@@ -97,27 +129,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_leaf_of_a_full_tree_leads_to_the_same_root() {
+    fn every_leaf_leads_to_the_same_root() {
         let salt = [9; 16];
         for depth in 0..=MAX_DEPTH {
-            let leaves: Vec<Node> = (0..1u8 << depth).map(|i| h16(&[&[i]])).collect();
-            let mut levels = vec![leaves.clone()];
-            while levels.last().unwrap().len() > 1 {
-                let next = levels.last().unwrap().chunks(2).map(|p| h16(&[&[1], &salt, &p[0], &p[1]])).collect();
-                levels.push(next);
-            }
-            let root = levels.last().unwrap()[0];
-            for index in 0..leaves.len() {
-                let mut bytes = b"content".to_vec();
-                for (height, level) in levels[..usize::from(depth)].iter().enumerate() {
-                    bytes.extend(level[(index >> height) ^ 1]);
-                }
-                bytes.extend(salt);
-                bytes.extend([4; 64]);
-                bytes.extend([index as u8, depth]);
-                let (content, trailer) = Trailer::split_untrusted(&bytes).unwrap();
-                assert_eq!(content, b"content");
-                assert_eq!(trailer.root(leaves[index]), root);
+            let count = (1u8 << depth) - u8::from(depth > 1); // a full tree, and one with a missing leaf
+            let leaves: Vec<Node> = (0..count).map(|i| h16(&[&[i]])).collect();
+            let tree = Tree::new(salt, leaves.clone());
+            assert_eq!(tree.depth(), depth);
+            for (index, &leaf) in leaves.iter().enumerate() {
+                let mut bytes = [&b"content"[..], &[0; MAX_TRAILER_BYTES]].concat();
+                let length = tree.emit(index, &[4; 64], &mut bytes[7..]);
+                let (content, trailer) = Trailer::split_untrusted(&bytes[..7 + length]).unwrap();
+                assert_eq!((content, trailer.salt, trailer.signature), (&b"content"[..], salt, [4; 64]));
+                assert_eq!(trailer.root(leaf), tree.root());
             }
         }
     }

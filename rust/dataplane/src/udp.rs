@@ -94,7 +94,7 @@ mod tests {
     }
 
     fn receive(socket: &Socket) -> Vec<(Vec<u8>, Address)> {
-        let (mut buffers, mut received) = Default::default();
+        let (mut buffers, mut received) = (system::ReceiveBuffers::new(), Default::default());
         let count = socket.receive(&mut buffers, &mut received, true).unwrap();
         let cut = |n: usize| {
             let (start, one) = (system::ReceiveBuffers::start(n), received[n]);

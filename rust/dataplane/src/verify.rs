@@ -1,6 +1,7 @@
 //! Checking signatures of group frames beside the inbound loop, which must never stall.
 
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -12,10 +13,10 @@ use crate::sys::EventFd;
 use crate::trailer::{self, Node};
 use crate::{MemberId, TrunkId, VlanId};
 
-/// Frames that wait for a signature check or for their verdict (ours: 60 ms of checks at 60 µs).
-pub const MAX_WAITING: usize = 1024;
-/// Of them those of one key, so that no sender fills the queue (ours).
-pub const MAX_PER_SENDER: u32 = 128;
+/// Frames that wait for a signature check or for their verdict (ours: 4 MB).
+pub const MAX_WAITING: usize = 2048;
+/// Of them those under one key by one trunk, so that neither a sender nor who forges its frames fills the queue (ours).
+pub const MAX_PER_SENDER: u32 = 256;
 /// Verified roots that are remembered (ours: two flushes of 32 frames each would need two).
 const MAX_ROOTS: usize = 64;
 
@@ -75,25 +76,28 @@ impl Verdicts {
 pub struct Verifier {
     jobs: SyncSender<Job>,
     waiting: usize,
+    /// By key and trunk; at most `MAX_WAITING` entries.
+    shares: HashMap<(usize, TrunkId), u32>,
 }
 
 impl Verifier {
     /// A queue and its other end.
     pub fn new() -> (Self, Receiver<Job>) {
         let (jobs, receiver) = sync_channel(MAX_WAITING);
-        (Self { jobs, waiting: 0 }, receiver)
+        (Self { jobs, waiting: 0, shares: HashMap::new() }, receiver)
     }
 
-    /// Hands a frame over, within the bounds of its sender and of all.
+    /// Hands a frame over, within the bounds of its share and of all.
     pub fn submit(&mut self, job: Job) -> Result<(), DropReason> {
-        let of_sender = Arc::clone(&job.key);
-        if self.waiting >= MAX_WAITING || of_sender.verifying().load(Ordering::Relaxed) >= MAX_PER_SENDER {
+        let share = job.share();
+        let of_share = self.shares.get(&share).copied().unwrap_or_default();
+        if self.waiting >= MAX_WAITING || of_share >= MAX_PER_SENDER {
             return Err(DropReason::VerifyFull);
         }
         match self.jobs.try_send(job) {
             Ok(()) => {
                 self.waiting += 1;
-                of_sender.verifying().fetch_add(1, Ordering::Relaxed);
+                self.shares.insert(share, of_share + 1);
                 Ok(())
             }
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(DropReason::VerifyFull),
@@ -101,9 +105,21 @@ impl Verifier {
     }
 
     /// Notes that a verdict came back.
-    pub fn done(&mut self, key: &ReceiveKey) {
+    pub fn done(&mut self, job: &Job) {
         self.waiting -= 1;
-        key.verifying().fetch_sub(1, Ordering::Relaxed);
+        if let Entry::Occupied(mut share) = self.shares.entry(job.share()) {
+            *share.get_mut() -= 1;
+            if *share.get() == 0 {
+                share.remove();
+            }
+        }
+    }
+}
+
+impl Job {
+    /// A job keeps its key alive, so that the address names it.
+    fn share(&self) -> (usize, TrunkId) {
+        (Arc::as_ptr(&self.key) as usize, self.trunk)
     }
 }
 

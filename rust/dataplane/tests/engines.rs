@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use harness::*;
 use peertap_dataplane::events::Event;
+use peertap_dataplane::seal::CONTENT_AT;
 use peertap_dataplane::tables::Carrier;
 
 #[test]
@@ -244,6 +245,20 @@ impl Wire {
     fn send(&self, packet: &[u8]) {
         self.0.send_to(packet, ("127.0.0.1", self.1)).unwrap();
     }
+}
+
+#[test]
+fn a_burst_of_group_frames_shares_signatures_and_arrives_in_order() {
+    let mut two = Two::new();
+    let wire = Wire::between(&mut two);
+    let frames: Vec<_> = (0..100).map(|n| frame(GROUP, mac(1), 60 + n)).collect();
+    frames.iter().for_each(|sent| two.tap_a.send(sent));
+    let packets: Vec<_> = frames.iter().map(|_| wire.capture()).collect();
+    let signed_alone = |(packet, sent): (&Vec<u8>, &Vec<u8>)| packet.len() == CONTENT_AT + sent.len() + 82;
+    let alone = packets.iter().zip(&frames).filter(|&pair| signed_alone(pair)).count();
+    assert!(alone < 10, "{alone} of 100 frames have a signature of their own");
+    packets.iter().for_each(|packet| wire.send(packet));
+    frames.iter().for_each(|sent| two.tap_b.expect(sent));
 }
 
 #[test]

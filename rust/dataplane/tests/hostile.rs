@@ -8,7 +8,7 @@ use peertap_dataplane::aead::{Aead, AeadKey};
 use peertap_dataplane::events::Event;
 use peertap_dataplane::kdf::{Secret, expand, expand_name};
 use peertap_dataplane::packet::{BODY_AT, HOP_LIMIT, HopFields, INNER_TAG_AT, seal_hop};
-use peertap_dataplane::seal::{CONTENT_AT, ContentType, frame_aad, seal_frame};
+use peertap_dataplane::seal::{CONTENT_AT, ContentType, SignedFrames, frame_aad};
 use peertap_dataplane::tables::Carrier;
 use peertap_dataplane::trailer::MAX_TRAILER_BYTES;
 
@@ -180,7 +180,8 @@ fn a_member_can_not_fill_the_side_queue_with_large_frames_or_control_all_at_once
         let end = CONTENT_AT + content.len();
         let mut packet = vec![0; end + MAX_TRAILER_BYTES];
         packet[CONTENT_AT..end].copy_from_slice(content);
-        let (end, nonce) = seal_frame(&mut packet, end, &key, &group_token(), content_type).unwrap();
+        let signed = SignedFrames::sign([(content_type, content)].into_iter(), &key, &group_token(), [9; 16]).unwrap();
+        let (end, nonce) = signed.seal(0, &mut packet, end);
         packet.truncate(end);
         let fields = HopFields { label: GROUP_LABEL, hop_limit: HOP_LIMIT, flags: 0, nonce };
         seal_hop(&mut packet, &hop, &fields).unwrap();

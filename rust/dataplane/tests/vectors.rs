@@ -10,7 +10,7 @@ use peertap_dataplane::keys::{FrameSigner, HopSendKey};
 use peertap_dataplane::packet::{
     FLAG_INTRO, HOP_LIMIT, HopFields, INNER_TAG_AT, seal_hop, seal_probe, seal_probe_reply,
 };
-use peertap_dataplane::seal::{CONTENT_AT, ContentType, seal_frame_salted};
+use peertap_dataplane::seal::{CONTENT_AT, ContentType, SignedFrames, seal_frame};
 use peertap_dataplane::udp::Address;
 use peertap_dataplane::vlan_keys::StaticSecret;
 
@@ -80,12 +80,30 @@ fn entries() -> Vec<(String, String)> {
             let mut slot = vec![0; 400];
             let end = CONTENT_AT + frame.len();
             slot[CONTENT_AT..end].copy_from_slice(&frame);
-            let (end, nonce) = seal_frame_salted(&mut slot, end, key, token, ContentType::Frame, &salt).unwrap();
+            let (end, nonce) = match kind {
+                "pair" => (end, seal_frame(&mut slot, end, key, token, ContentType::Frame).unwrap()),
+                _ => {
+                    let contents = [(ContentType::Frame, &frame[..])];
+                    SignedFrames::sign(contents.into_iter(), key, token, salt).unwrap().seal(0, &mut slot, end)
+                }
+            };
             add(&format!("{name}/{kind}_kid"), &key.kid());
             add(&format!("{name}/{kind}_inner_tag_and_ciphertext"), &slot[INNER_TAG_AT..end]);
             let fields = HopFields { label: 0x0506_0708, hop_limit: HOP_LIMIT, flags: 0, nonce };
             seal_hop(&mut slot[..end], &hop, &fields).unwrap();
             add(&format!("{name}/{kind}_packet"), &slot[..end]);
+        }
+        let trio = [&b"first"[..], b"second frame", b"third"];
+        let contents = trio.iter().map(|content| (ContentType::Frame, *content));
+        let signed = SignedFrames::sign(contents, &group, &group_token, salt).unwrap();
+        for (n, content) in trio.iter().enumerate() {
+            let mut slot = vec![0; 400];
+            let end = CONTENT_AT + content.len();
+            slot[CONTENT_AT..end].copy_from_slice(content);
+            let (end, nonce) = signed.seal(n, &mut slot, end);
+            let fields = HopFields { label: 0x0506_0708, hop_limit: HOP_LIMIT, flags: 0, nonce };
+            seal_hop(&mut slot[..end], &hop, &fields).unwrap();
+            add(&format!("{name}/tree_packet_{n}"), &slot[..end]);
         }
         let mut intro = vec![0; INNER_TAG_AT];
         intro.extend(keys.hello_seal(&sid, 5, &group_token, b"\x00\x00hello"));

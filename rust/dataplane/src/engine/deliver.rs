@@ -260,7 +260,7 @@ impl Delivery {
     pub(super) fn drain_verdicts(&mut self, live: &Live, limit: usize, now: Nanos) -> bool {
         for _ in 0..limit {
             let Some(Verdict { job, genuine }) = self.shared.verdicts.pop() else { return false };
-            self.verifier.done(&job.key);
+            self.verifier.done(&job);
             let result = if genuine {
                 self.roots.add(&job);
                 self.verified(live, &job, now)

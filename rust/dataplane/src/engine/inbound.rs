@@ -72,7 +72,7 @@ impl Inbound {
             turn: 0,
             timers_at: Nanos::MAX,
             source_told_at: HashMap::new(),
-            buffers: ReceiveBuffers::default(),
+            buffers: ReceiveBuffers::new(),
             large_messages: false,
             forward: SendBatch::default(),
         })

@@ -9,6 +9,7 @@
 //!
 //! Loops drain without blocking, at most `READS_PER_TURN` per descriptor, then flush, then wait.
 
+mod backlog;
 mod deliver;
 mod inbound;
 mod live;
@@ -44,7 +45,7 @@ use send::{Outgoing, Turn};
 use shared::Shared;
 pub use snapshot::{PortSnapshot, Snapshot, TrunkSnapshot, UdpSnapshot, VlanSnapshot};
 
-/// Reads per descriptor and turn (DATAPATH), so that no descriptor starves another.
+/// Reads per descriptor and turn (DATAPATH), so that none starves another.
 const READS_PER_TURN: usize = 32;
 /// A buffer for one frame or super-frame: 64 KiB and an Ethernet header with two tags.
 const FRAME_BYTES: usize = 65_536 + 24;

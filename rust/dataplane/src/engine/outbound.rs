@@ -1,20 +1,21 @@
 //! The outbound loop: port, switch, hold or seal, send.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::backlog::Backlog;
 use super::live::Live;
-use super::overlay::{self, Overlay};
+use super::overlay::{self, Groups, Overlay};
 use super::send::{Outgoing, Turn};
 use super::shared::{Loop, Shared};
-use super::{FRAME_BYTES, OUTGOING_BYTES, READS_PER_TURN, hex};
+use super::{OUTGOING_BYTES, READS_PER_TURN, hex};
 use crate::drops::DropReason;
 use crate::frame::{Frame, is_group};
 use crate::hold::{HOLD_NS, Hold};
+use crate::lookup::FastMap;
+use crate::offload::Virtio;
 use crate::offload::segment::plan_untrusted;
-use crate::offload::{VIRTIO_BYTES, Virtio};
 use crate::port::{Port, Ports, Read};
 use crate::sys::{self, Epoll, Ready};
 use crate::{MemberId, Nanos, PortId, VlanId};
@@ -26,6 +27,10 @@ const REST_NS: Nanos = 100_000_000;
 
 /// Bytes read from a port per turn (DATAPATH), so that no port starves another.
 const BYTES_PER_TURN: usize = 256 << 10;
+/// Bytes that are sent before more is read ahead (ours: about one super-frame).
+const STEP_BYTES: usize = 64 << 10;
+/// What the smallest frame counts for in these budgets: the work for it is much the same (ours).
+const LEAST_FRAME_COST: usize = 1024;
 /// So many bytes that wait are sent before more is read (ours: half a train, so that both ends work at the same time).
 const FLUSH_BYTES: usize = 32 << 10;
 
@@ -36,17 +41,37 @@ enum Destination {
     Group,
 }
 
+/// A port and what was read from it.
+struct Source {
+    port: Arc<Port>,
+    backlog: Backlog,
+}
+
+/// How reading from a port ended.
+enum Filled {
+    /// There may be more.
+    Enough,
+    /// There is nothing more now.
+    Empty,
+    /// The link is down; ask again later.
+    Down,
+    /// The descriptor is of no more use.
+    Gone,
+}
+
 pub(super) struct Outbound {
     shared: Arc<Shared>,
     epoll: Epoll,
     ports: Arc<Ports>,
-    watched: HashMap<PortId, Arc<Port>>,
+    watched: FastMap<PortId, Source>,
+    /// Ports with a backlog, which need no event to go on.
+    unfinished: Vec<PortId>,
     resting: Vec<(Nanos, PortId)>,
     hold: Hold<(VlanId, Destination), (Virtio, Vec<u8>)>,
     generation: u64,
     turn: usize,
-    frame: Box<[u8]>,
     out: Outgoing,
+    groups: Groups,
 }
 
 impl Outbound {
@@ -57,21 +82,24 @@ impl Outbound {
             shared,
             epoll,
             ports: Arc::default(),
-            watched: HashMap::new(),
+            watched: FastMap::default(),
+            unfinished: Vec::new(),
             resting: Vec::new(),
             hold: Hold::default(),
             generation: 0,
             turn: 0,
-            frame: vec![0; VIRTIO_BYTES + FRAME_BYTES].into_boxed_slice(),
             out: Outgoing::new(OUTGOING_BYTES),
+            groups: Groups::default(),
         })
     }
 
     pub(super) fn run(mut self) {
         let mut now = sys::now();
         loop {
-            let deadline = self.resting.iter().map(|(at, _)| *at).chain(self.hold.next_deadline()).min();
-            let ready = self.epoll.wait(deadline.map(|at| at.saturating_sub(now)));
+            let resting = self.resting.iter().map(|(at, _)| *at);
+            let deadline = resting.chain(self.hold.next_deadline()).chain(self.groups.deadline()).min();
+            let timeout = if self.unfinished.is_empty() { deadline.map(|at| at.saturating_sub(now)) } else { Some(0) };
+            let ready = self.epoll.wait(timeout);
             now = sys::now();
             if ready.iter().any(|r| r.token == WAKE) {
                 self.shared.wake_out.clear(); // before the tables are looked at, so that no wake-up is lost
@@ -83,14 +111,18 @@ impl Outbound {
             let live = self.shared.live.load_full();
             self.adopt(&live, now);
             self.turn = self.turn.wrapping_add(1);
-            for n in 0..ready.len() {
-                let Ready { token, hung_up } = ready[(n + self.turn) % ready.len()];
+            let rest = std::mem::take(&mut self.unfinished);
+            let rest = rest.into_iter().filter(|&id| ready.iter().all(|r| r.token != u64::from(id)));
+            let rest: Vec<_> = rest.map(|id| Ready { token: u64::from(id), hung_up: false }).collect();
+            let sources = ready.len() + rest.len();
+            for n in 0..sources {
+                let n = (n + self.turn) % sources;
+                let Ready { token, hung_up } = *ready.get(n).unwrap_or_else(|| &rest[n - ready.len()]);
                 if token != WAKE {
-                    self.drain(&live, token as PortId, hung_up, now);
+                    self.serve(&live, token as PortId, hung_up, now);
                 }
             }
-            let shared = Arc::clone(&self.shared);
-            self.out.flush(Turn { shared: &shared, live: &live, now });
+            self.flush(&live, now);
             self.expire(now);
         }
     }
@@ -99,8 +131,8 @@ impl Outbound {
     fn adopt(&mut self, live: &Live, now: Nanos) {
         let ports = self.shared.ports.load_full();
         if !Arc::ptr_eq(&ports, &self.ports) {
-            for (_, port) in self.watched.extract_if(|id, _| !ports.contains_key(id)) {
-                self.epoll.remove(&port.fd);
+            for (_, source) in self.watched.extract_if(|id, _| !ports.contains_key(id)) {
+                self.epoll.remove(&source.port.fd);
             }
             for (&id, port) in ports.iter() {
                 if !self.watched.contains_key(&id) && !port.is_gone() {
@@ -132,61 +164,60 @@ impl Outbound {
 
     fn watch(&mut self, port: &Arc<Port>) {
         if self.epoll.add(&port.fd, u64::from(port.id)).is_ok() {
-            self.watched.insert(port.id, Arc::clone(port));
+            self.watched.insert(port.id, Source { port: Arc::clone(port), backlog: Backlog::new() });
         } else {
             port.set_gone();
             self.shared.drops.count(DropReason::PortGone);
         }
     }
 
-    fn unwatch(&mut self, port: &Port) {
-        self.epoll.remove(&port.fd);
-        self.watched.remove(&port.id);
-    }
-
-    fn drain(&mut self, live: &Live, id: PortId, hung_up: bool, now: Nanos) {
-        let Some(port) = self.watched.get(&id).cloned() else { return };
-        let mut buffer = std::mem::take(&mut self.frame);
-        let mut bytes = 0;
-        for _ in 0..READS_PER_TURN {
-            match port.read(&mut buffer) {
-                Read::Frame(0, _) if hung_up => {
-                    port.set_gone();
-                    self.unwatch(&port);
-                    self.shared.drops.count(DropReason::PortGone);
-                    break;
-                }
-                Read::Frame(length, virtio) => {
-                    let frame = &mut buffer[VIRTIO_BYTES..VIRTIO_BYTES + length];
-                    let result = self.on_frame(live, &port, frame, &virtio, now);
-                    self.shared.count(result);
-                    if self.out.bytes() >= FLUSH_BYTES {
-                        let shared = Arc::clone(&self.shared);
-                        self.out.flush(Turn { shared: &shared, live, now });
-                    }
-                    bytes += length;
-                    if bytes >= BYTES_PER_TURN {
-                        break;
-                    }
-                }
-                Read::Malformed => self.shared.drops.count(DropReason::BadOffload),
-                Read::Empty if !hung_up => break,
-                down @ (Read::Empty | Read::Down) => {
-                    if matches!(down, Read::Down) {
-                        self.shared.drops.count(DropReason::PortDown);
-                    }
-                    self.unwatch(&port);
-                    self.resting.push((now + REST_NS, id));
-                    break;
-                }
-                Read::Gone => {
-                    self.shared.drops.count(DropReason::PortGone);
-                    self.unwatch(&port);
-                    break;
+    /// A port's turn: reads ahead, sends a train's worth, and again, within its budget.
+    fn serve(&mut self, live: &Live, id: PortId, hung_up: bool, now: Nanos) {
+        let Some(mut source) = self.watched.remove(&id) else { return };
+        let (mut bytes, mut filled) = (0, Filled::Enough);
+        while bytes < BYTES_PER_TURN {
+            filled = source.fill(&self.shared, hung_up, now);
+            let step_ends = bytes + STEP_BYTES;
+            while bytes < step_ends {
+                let Some((frame, virtio)) = source.backlog.pop() else { break };
+                bytes += frame.len().max(LEAST_FRAME_COST);
+                let result = self.on_frame(live, &source.port, frame, &virtio, now);
+                self.shared.count(result);
+                if self.out.bytes() >= FLUSH_BYTES {
+                    self.flush(live, now);
                 }
             }
+            if !matches!(filled, Filled::Enough) && source.backlog.is_empty() {
+                break;
+            }
         }
-        self.frame = buffer;
+        if matches!(filled, Filled::Down | Filled::Gone) {
+            self.shared.drops.add(DropReason::PortDown, source.backlog.len() as u64);
+        }
+        match filled {
+            Filled::Enough | Filled::Empty => {
+                if !source.backlog.is_empty() {
+                    self.unfinished.push(id);
+                }
+                self.watched.insert(id, source);
+            }
+            Filled::Down => {
+                self.epoll.remove(&source.port.fd);
+                self.resting.push((now + REST_NS, id));
+            }
+            Filled::Gone => {
+                source.port.set_gone();
+                self.shared.drops.count(DropReason::PortGone);
+                self.epoll.remove(&source.port.fd);
+            }
+        }
+    }
+
+    /// What waits goes out; group frames when it is time to sign them.
+    fn flush(&mut self, live: &Live, now: Nanos) {
+        let turn = Turn { shared: &self.shared, live, now };
+        Overlay { turn, out: &mut self.out }.sign_due(&mut self.groups);
+        self.out.flush(turn);
     }
 
     /// One frame or super-frame.
@@ -266,7 +297,7 @@ impl Outbound {
             }
             None if overlay::reaches_group(live, vlan) => {
                 let plan = plan_untrusted(bytes, virtio).ok_or(DropReason::BadOffload)?;
-                return overlay.send_group(at, bytes, plan);
+                return overlay.send_group(at, bytes, plan, &mut self.groups);
             }
             None => Destination::Group,
         };
@@ -292,5 +323,30 @@ impl Outbound {
                 Destination::Member(_) => DropReason::HoldExpired,
             });
         }
+    }
+}
+
+impl Source {
+    /// Reads ahead; what is too much is read and dropped, so that it does not grow old in the TAP.
+    fn fill(&mut self, shared: &Shared, hung_up: bool, now: Nanos) -> Filled {
+        for _ in 0..READS_PER_TURN {
+            let is_long = self.backlog.is_long(now);
+            let Some(room) = self.backlog.room() else { return Filled::Enough };
+            match self.port.read(room) {
+                Read::Frame(0, _) if hung_up => return Filled::Gone,
+                Read::Frame(0, _) => shared.drops.count(DropReason::Runt),
+                Read::Frame(..) if is_long => shared.drops.count(DropReason::BacklogFull),
+                Read::Frame(length, virtio) => self.backlog.push(length, virtio, now),
+                Read::Malformed => shared.drops.count(DropReason::BadOffload),
+                Read::Empty if !hung_up => return Filled::Empty,
+                Read::Empty => return Filled::Down,
+                Read::Down => {
+                    shared.drops.count(DropReason::PortDown);
+                    return Filled::Down;
+                }
+                Read::Gone => return Filled::Gone,
+            }
+        }
+        Filled::Enough
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::live::{Live, LiveVlan};
 use super::name_of;
 use super::send::{Outgoing, Turn};
+use crate::aead::NONCE_BYTES;
 use crate::drops::DropReason;
 use crate::events::Event;
 use crate::fragment::{FRAGMENT_HEADER_BYTES, split};
@@ -12,21 +13,47 @@ use crate::keys::SendKey;
 use crate::offload::checksum;
 use crate::offload::segment::{Plan, Split};
 use crate::packet::{HOP_LIMIT, HopFields};
-use crate::seal::{CONTENT_AT, ContentType, seal_frame};
+use crate::seal::{CONTENT_AT, ContentType, SignedFrames, seal_frame};
 use crate::stream::Lane;
 use crate::tables::{Hop, Member, Vlan};
-use crate::trailer::MAX_TRAILER_BYTES;
-use crate::{MemberId, Token, VlanId};
+use crate::trailer::{MAX_DEPTH, MAX_TRAILER_BYTES};
+use crate::{MemberId, Nanos, Token, VlanId, sys};
 
 /// UDP payload of a group packet (SPEC 2.3): one tree must fit every branch.
 pub(super) const GROUP_PAYLOAD_BYTES: usize = 1232;
 /// Content of a group packet: the largest trailer is always reserved (SPEC 2.3).
 pub(super) const GROUP_CONTENT_BYTES: usize = GROUP_PAYLOAD_BYTES - CONTENT_AT - MAX_TRAILER_BYTES;
 
+/// Frames that share a signature (SPEC 2.4).
+const TREE_FRAMES: usize = 1 << MAX_DEPTH;
+/// At most one signature in so long unless a tree is full: a signature costs as much as 20 frames (ours).
+const SIGNATURE_GAP_NS: Nanos = 1_000_000;
+
 /// The sending side of one turn.
 pub(super) struct Overlay<'a> {
     pub(super) turn: Turn<'a>,
     pub(super) out: &'a mut Outgoing,
+}
+
+/// Content for a group that waits for its signature.
+struct Unsigned {
+    vlan: VlanId,
+    content_type: ContentType,
+    content: Vec<u8>,
+}
+
+/// Group frames of a moment: they are signed together. The first after a pause does not wait.
+#[derive(Default)]
+pub(super) struct Groups {
+    waiting: Vec<Unsigned>,
+    signed_at: Nanos,
+}
+
+impl Groups {
+    /// When those that wait are signed.
+    pub(super) fn deadline(&self) -> Option<Nanos> {
+        (!self.waiting.is_empty()).then_some(self.signed_at + SIGNATURE_GAP_NS)
+    }
 }
 
 /// What is sealed for whom: the key, under which token, for which hops.
@@ -95,29 +122,87 @@ impl Overlay<'_> {
         Ok(())
     }
 
-    /// A frame under our group key, as planned; its checksums become whole.
-    pub(super) fn send_group(&mut self, vlan_at: usize, frame: &mut [u8], plan: Plan) -> Result<(), DropReason> {
+    /// A frame for all, as planned; its checksums become whole. It waits in `groups` until `sign`.
+    pub(super) fn send_group(
+        &mut self,
+        vlan_at: usize,
+        frame: &mut [u8],
+        plan: Plan,
+        groups: &mut Groups,
+    ) -> Result<(), DropReason> {
         let (vlan, live) = self.turn.live.vlan_at(vlan_at);
         let spec = &vlan.spec;
-        let key = spec.group_send.as_ref().ok_or(DropReason::NoEdge)?;
         self.turn.shared.say(Some(frame), spec.id, "switch", || format!("group, {} edges", spec.group_edges.len()));
-        let message = Message {
-            vlan: spec.id,
-            key,
-            token: &spec.group_token,
-            limit: GROUP_CONTENT_BYTES,
-            hops: &spec.group_edges,
-            lane: Lane::Data,
-        };
         count_sealed(live, frame, plan);
         match plan {
             Plan::Split(split) => {
-                return each_whole_segment(frame, split, |one| self.send(&message, ContentType::Frame, one));
+                return each_whole_segment(frame, split, |segment| self.add_group(spec.id, segment, groups));
             }
             Plan::Partial(headers) => checksum::complete(frame, &headers),
             Plan::Whole => {}
         }
-        self.send(&message, ContentType::Frame, frame)
+        self.add_group(spec.id, frame, groups)
+    }
+
+    fn add_group(&mut self, vlan: VlanId, frame: &[u8], groups: &mut Groups) -> Result<(), DropReason> {
+        if frame.len() <= GROUP_CONTENT_BYTES {
+            self.add_unsigned(Unsigned { vlan, content_type: ContentType::Frame, content: frame.to_vec() }, groups);
+            return Ok(());
+        }
+        let id = self.turn.shared.fragment_id.fetch_add(1, Ordering::Relaxed);
+        let fragments = split(frame, id, GROUP_CONTENT_BYTES - FRAGMENT_HEADER_BYTES).ok_or(DropReason::TooLarge)?;
+        for fragment in fragments {
+            let mut content = vec![0; FRAGMENT_HEADER_BYTES];
+            fragment.emit_header(&mut content);
+            content.extend_from_slice(fragment.bytes);
+            self.add_unsigned(Unsigned { vlan, content_type: ContentType::FrameFragment, content }, groups);
+        }
+        Ok(())
+    }
+
+    fn add_unsigned(&mut self, one: Unsigned, groups: &mut Groups) {
+        groups.waiting.push(one);
+        if groups.waiting.len() >= TREE_FRAMES {
+            self.sign(groups);
+        }
+    }
+
+    /// Signs and sends what waits, if it is time.
+    pub(super) fn sign_due(&mut self, groups: &mut Groups) {
+        if groups.deadline().is_some_and(|at| at <= self.turn.now) {
+            self.sign(groups);
+        }
+    }
+
+    /// Signs what waits, one tree a VLAN, and sends it under our group keys.
+    fn sign(&mut self, groups: &mut Groups) {
+        let mut waiting = std::mem::take(&mut groups.waiting);
+        waiting.sort_by_key(|one| one.vlan); // stable: each VLAN's frames keep their order
+        for frames in waiting.chunk_by(|a, b| a.vlan == b.vlan) {
+            if let Err(reason) = self.send_tree(frames) {
+                self.turn.shared.drops.add(reason, frames.len() as u64);
+            }
+        }
+        waiting.clear();
+        *groups = Groups { waiting, signed_at: self.turn.now };
+    }
+
+    fn send_tree(&mut self, frames: &[Unsigned]) -> Result<(), DropReason> {
+        let Turn { shared, live, .. } = self.turn;
+        let spec = &live.tables.vlans[live.tables.vlan(frames[0].vlan).ok_or(DropReason::NoVlan)?].spec;
+        let key = spec.group_send.as_ref().ok_or(DropReason::NoEdge)?;
+        let salt = sys::random().map_err(|_| DropReason::KeyExhausted)?;
+        let contents = frames.iter().map(|one| (one.content_type, &one.content[..]));
+        let signed = SignedFrames::sign(contents, key, &spec.group_token, salt)?;
+        for (n, one) in frames.iter().enumerate() {
+            let end = CONTENT_AT + one.content.len();
+            let slot = self.out.slot(self.turn, end + MAX_TRAILER_BYTES);
+            slot[CONTENT_AT..end].copy_from_slice(&one.content);
+            let (end, nonce) = signed.seal(n, slot, end);
+            let traced = shared.trace.is_on().then_some(&one.content[..]);
+            self.leave(spec.id, key, (&spec.group_edges, Lane::Data), one.content_type, end, nonce, traced);
+        }
+        Ok(())
     }
 
     /// A control message under the member's pair key.
@@ -176,23 +261,39 @@ impl Overlay<'_> {
         let end = CONTENT_AT + length;
         emit(&mut slot[CONTENT_AT..end]);
         let traced = shared.trace.is_on().then(|| whole.unwrap_or(&slot[CONTENT_AT..end]).to_vec());
-        let (end, nonce) = seal_frame(slot, end, message.key, message.token, content_type)?;
-        if message.key.step_is_due() {
-            shared.tell(Event::Generation { vlan: message.vlan, kid: message.key.kid() });
+        let nonce = seal_frame(slot, end, message.key, message.token, content_type)?;
+        let ways = (message.hops, message.lane);
+        self.leave(message.vlan, message.key, ways, content_type, end, nonce, traced.as_deref());
+        Ok(())
+    }
+
+    /// The sealed packet in the slot goes by each hop.
+    #[allow(clippy::too_many_arguments)] // one packet's facts, used once
+    fn leave(
+        &mut self,
+        vlan: VlanId,
+        key: &SendKey,
+        (hops, lane): (&[Hop], Lane),
+        content_type: ContentType,
+        end: usize,
+        nonce: [u8; NONCE_BYTES],
+        traced: Option<&[u8]>,
+    ) {
+        let Turn { shared, .. } = self.turn;
+        if key.step_is_due() {
+            shared.tell(Event::Generation { vlan, kid: key.kid() });
         }
-        shared.say(traced.as_deref(), message.vlan, "seal", || format!("{content_type:?} {}", name_of(&nonce)));
-        for (n, &(trunk, label)) in message.hops.iter().enumerate() {
+        shared.say(traced, vlan, "seal", || format!("{content_type:?} {}", name_of(&nonce)));
+        for (n, &(trunk, label)) in hops.iter().enumerate() {
             let fields = HopFields { label, hop_limit: HOP_LIMIT, flags: 0, nonce };
-            let last = n + 1 == message.hops.len();
-            let sent = self.out.push(self.turn, trunk, end, &fields, message.lane, last);
-            shared.say(traced.as_deref(), message.vlan, "send", || match sent {
+            let sent = self.out.push(self.turn, trunk, end, &fields, lane, n + 1 == hops.len());
+            shared.say(traced, vlan, "send", || match sent {
                 Ok(()) => format!("trunk {trunk} label {label}, {end} bytes"),
                 Err(reason) => format!("trunk {trunk} label {label}: {}", reason.name()),
             });
             shared.count(sent);
         }
         self.out.keep(end);
-        Ok(())
     }
 }
 

@@ -72,7 +72,7 @@ impl Coalescer {
     /// Takes the frame at a place of the arena. `partial`: its TCP or UDP checksum is.
     pub fn push(&mut self, arena: &[u8], at: Range<usize>, partial: bool, merges: Merges) {
         let frame = &arena[at.clone()];
-        let Some(headers) = Headers::parse_untrusted(frame).filter(|headers| headers.end == frame.len()) else {
+        let Some(headers) = Headers::parse_untrusted(frame) else {
             self.add(Entry { first: at, ..Entry::default() }, false);
             return;
         };
@@ -136,17 +136,20 @@ impl Entry {
     fn is_same_flow(&self, arena: &[u8], frame: &[u8], headers: &Headers) -> bool {
         let (Some(ours), first) = (self.headers, &arena[self.first.clone()]) else { return false };
         let addresses = if headers.v6 { headers.l3 + 8..headers.l3 + 40 } else { headers.l3 + 12..headers.l3 + 20 };
-        let ports = headers.l4..headers.l4 + 4;
+        let same_ports = first[ours.l4..ours.l4 + 4] == frame[headers.l4..headers.l4 + 4];
         let same = |range: Range<usize>| first[range.clone()] == frame[range];
-        (ours.l3, ours.v6, ours.l4, ours.transport) == (headers.l3, headers.v6, headers.l4, headers.transport)
+        (ours.l3, ours.v6, ours.transport) == (headers.l3, headers.v6, headers.transport)
             && same(0..headers.l3)
             && same(addresses)
-            && same(ports)
+            && same_ports
     }
 
     /// Whether a frame of this flow, itself fit to be merged, continues what is here.
     fn takes(&mut self, arena: &[u8], frame: &[u8], headers: &Headers, partial: bool) -> bool {
-        let (Some(ours), first) = (self.headers, &arena[self.first.clone()]) else { return false };
+        let (Some(ours), first) = (self.headers.filter(|ours| ours.l4 == headers.l4), &arena[self.first.clone()])
+        else {
+            return false;
+        };
         let payload = headers.end - headers.payload;
         let ip_bytes = ours.payload - ours.l3 + self.payload_bytes + payload;
         let same = |from: usize, to: usize| first[from..to] == frame[from..to];
@@ -251,12 +254,14 @@ impl Entry {
 
 /// Whether a frame may be the first or a later part of a super-frame.
 fn is_mergeable(frame: &[u8], headers: &Headers) -> bool {
-    let without_options = headers.v6 || headers.l4 - headers.l3 == 20;
+    let ip = &frame[headers.l3..headers.l4];
+    let without_padding = headers.end == frame.len();
+    let without_options = headers.v6 || ip.len() == 20 && checksum::fold(checksum::sum(ip)) == 0xffff;
     let fits = match headers.transport {
         Transport::Tcp => frame[headers.l4 + 13] & !(PSH | FIN) == ACK,
         Transport::Udp => usize::from(word(frame, headers.l4 + 4)) == headers.end - headers.l4,
     };
-    without_options && fits && headers.end > headers.payload
+    without_padding && without_options && fits && headers.end > headers.payload
 }
 
 /// FIN and PSH: nothing follows them in a super-frame.

@@ -70,7 +70,10 @@ impl Headers {
             if !matches!(next, 0 | 43 | 60) {
                 break; // hop-by-hop, routing and destination options have one form (RFC 8200, 4.2)
             }
-            let extension = frame.get(at..at + 2)?;
+            let extension = frame.get(at..at + 4)?;
+            if next == 43 && extension[3] != 0 {
+                return None; // not at its last destination, whose address is in the checksum (RFC 8200, 8.1)
+            }
             (next, at) = (extension[0], at + 8 * (1 + usize::from(extension[1])));
         }
         Self::parse_transport(frame, l3, true, at, next, end)

@@ -161,16 +161,16 @@ pub struct Received {
     pub from: Option<Address>,
 }
 
-/// Buffers for one call to `receive`.
+/// Buffers for one call to `receive`. The default has none: it stands in while the real ones are in use.
+#[derive(Default)]
 pub struct ReceiveBuffers(Box<[u8]>);
 
-impl Default for ReceiveBuffers {
-    fn default() -> Self {
+impl ReceiveBuffers {
+    /// All slots.
+    pub fn new() -> Self {
         Self(vec![0; RECEIVE_SLOTS * SLOT_BYTES].into_boxed_slice())
     }
-}
 
-impl ReceiveBuffers {
     /// Where slot `n` starts.
     pub fn start(n: usize) -> usize {
         n * SLOT_BYTES
