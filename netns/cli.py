@@ -1,6 +1,7 @@
 """`python -m netns`: list the scenarios, run one, run all."""
 
 import argparse
+import itertools
 import json
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import time
 import traceback
 from types import FrameType
-from typing import Final, NoReturn
+from typing import Final, NoReturn, get_args
 
 from netns import emulator
 from netns.enter import REPOSITORY, enter, furnish, is_inside
@@ -16,9 +17,11 @@ from netns.errors import LabError, ScenarioFailed, TimeLimitExceeded
 from netns.lab import Lab
 from netns.report import Report
 from netns.scenario import NAMES, Figures, Scenario, load
+from peertap.config.model import Offload
 
 CLEAN_UP_S: Final = 30.0  # ours: what `run --all` grants a scenario beyond its bound before it kills it
 LOG_TAIL_LINES: Final = 25
+OFFLOADS: Final = get_args(Offload)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,6 +35,17 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--all", action="store_true", help="every scenario, one after the other")
     run.add_argument("--short", action="store_true", help="the short form: fewer repetitions, less data")
     run.add_argument("--json", action="store_true", help="the last line is one JSON object; steps go to stderr")
+    run.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        choices=OFFLOADS,
+        metavar="OFFLOAD",
+        help=f"nodes do without this offload ({', '.join(OFFLOADS)}); may be given several times",
+    )
+    run.add_argument(
+        "--each-offload-off", action="store_true", help="run it once without each of the offloads, one after the other"
+    )
     run.add_argument("--keep", action="store_true", help="keep the directory with logs and captures")
     run.add_argument("-v", "--verbose", action="store_true", help="show every command")
     return top
@@ -47,8 +61,8 @@ def main(arguments: list[str]) -> int:
         print("python -m netns run: give the NAME of a scenario, or --all", file=sys.stderr)
         return 2
     try:
-        if options.all:
-            return _run_all(options)
+        if options.all or options.each_offload_off:
+            return _run_several(options)
         scenario = load(options.name)
         if not is_inside():
             if scenario.needs_emulator:
@@ -64,14 +78,15 @@ def main(arguments: list[str]) -> int:
 def _run(scenario: Scenario, options: argparse.Namespace) -> int:
     report = Report(verbose=options.verbose, quiet_stdout=options.json)
     bound_s = scenario.short_bound_s if options.short else scenario.bound_s
-    report.title(f"{scenario.name}: {scenario.summary}")
+    title = " without ".join([scenario.name, *([", ".join(options.without)] if options.without else [])])
+    report.title(f"{title}: {scenario.summary}")
     began = time.monotonic()
     figures: Figures = {}
     problem: str | None = None
     _limit(bound_s)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with Lab(scenario.name, report, keep=options.keep) as lab:
+        with Lab(scenario.name, report, keep=options.keep, without_offloads=tuple(options.without)) as lab:
             try:
                 figures = scenario.run(lab, options.short)
             except (ScenarioFailed, LabError) as error:
@@ -103,18 +118,21 @@ def _run(scenario: Scenario, options: argparse.Namespace) -> int:
     else:
         for key, value in figures.items():
             report.say(f"  {key} = {value}")
-        report.title(f"{scenario.name}: {'holds' if ok else 'DOES NOT HOLD'} ({took:.1f} s)")
+        report.title(f"{title}: {'holds' if ok else 'DOES NOT HOLD'} ({took:.1f} s)")
     return 0 if ok else 1
 
 
-def _run_all(options: argparse.Namespace) -> int:
+def _run_several(options: argparse.Namespace) -> int:
     flags = [f"--{flag}" for flag in ("short", "json", "keep", "verbose") if getattr(options, flag)]
     passed: list[str] = []
     failed: list[str] = []
-    for name in NAMES:
+    names = NAMES if options.all else (options.name,)
+    without = [(one,) for one in OFFLOADS] if options.each_offload_off else [tuple(options.without)]
+    for name, offloads in itertools.product(names, without):
         scenario = load(name)
+        off = [text for one in offloads for text in ("--without", one)]
         bound_s = scenario.short_bound_s if options.short else scenario.bound_s
-        child = subprocess.Popen([sys.executable, "-m", "netns", "run", name, *flags], cwd=REPOSITORY)
+        child = subprocess.Popen([sys.executable, "-m", "netns", "run", name, *flags, *off], cwd=REPOSITORY)
         try:
             status = child.wait(bound_s + CLEAN_UP_S)
         except subprocess.TimeoutExpired:
@@ -124,7 +142,7 @@ def _run_all(options: argparse.Namespace) -> int:
             child.terminate()
             child.wait(CLEAN_UP_S)
             raise
-        (passed if status == 0 else failed).append(name)
+        (passed if status == 0 else failed).append("-without-".join((name, *offloads)))
         print(flush=True)
     if failed:
         print("failed: " + " ".join(failed))

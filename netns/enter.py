@@ -32,15 +32,20 @@ def is_inside() -> bool:
     return os.environ.get(INSIDE) == "1"
 
 
-def enter(arguments: list[str]) -> NoReturn:
+def enter(arguments: list[str], *, module: str = "netns", as_root_first: bool = False) -> NoReturn:
     """Replaces this process by itself inside the namespaces.
+
+    Args:
+        module: what runs inside: `python -m MODULE ARGUMENTS`.
+        as_root_first: root keeps its rights over the machine's limits (buffers), as a service would have them.
 
     Raises:
         LabError: neither way works here.
     """
     path = f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/sbin:/sbin"  # not in the PATH of an ordinary user
-    own = [sys.executable, "-m", "netns", *arguments]
-    for unshare in (["unshare", "-Urnm"], ["unshare", "-nm"]):
+    own = [sys.executable, "-m", module, *arguments]
+    ways = [["unshare", "-Urnm"], ["unshare", "-nm"]]
+    for unshare in reversed(ways) if as_root_first else ways:
         if _works(unshare):
             os.chdir(REPOSITORY)
             os.execvpe(unshare[0], [*unshare, *own], {**os.environ, INSIDE: "1", "PATH": path})  # noqa: S606 - no shell is wanted

@@ -31,8 +31,11 @@ from netns.report import Report
 class Lab:
     """Owner of namespaces, processes, sockets and the temporary directory (0700) of one scenario."""
 
-    def __init__(self, name: str, report: Report, *, keep: bool = False) -> None:
+    def __init__(
+        self, name: str, report: Report, *, keep: bool = False, without_offloads: tuple[str, ...] = ()
+    ) -> None:
         self.name, self.report, self.keep = name, report, keep
+        self.without_offloads = without_offloads
         self.repository = REPOSITORY
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith("PEERTAP_")}
         self.environment.update(PYTHONUNBUFFERED="1", LC_ALL="C.UTF-8")

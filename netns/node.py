@@ -47,7 +47,7 @@ class Node:
         self.name = name or namespace.name
         self.directory = self.lab.path(f"node-{self.name}")
         self.directory.mkdir(mode=0o700)
-        self.config = NodeConfig(self.name, self.directory)
+        self.config = NodeConfig(self.name, self.directory, without_offloads=self.lab.without_offloads)
         self.peer_id = create_identity(self.config.state_directory)
         self.process: Process | None = None
         self._log_start = 0

@@ -29,6 +29,7 @@ class NodeConfig:
     carrier: str = "auto"
     underlay_mtu: int = 1500
     log_level: str = "info"
+    without_offloads: tuple[str, ...] = ()
 
     @property
     def file(self) -> Path:
@@ -57,6 +58,7 @@ class NodeConfig:
             ],
             "underlay_mtu": self.underlay_mtu,
             "carrier": self.carrier,
+            "without_offloads": list(self.without_offloads),
             "log": {"level": self.log_level, "format": "text"},
             "admin_socket": str(self.directory / "admin.sock"),
         }

@@ -95,4 +95,7 @@ stage
 short=(--short)
 ((FULL)) && short=()
 tests "scenarios" $((FULL ? 7200 : 1200)) python -m netns run --all "${short[@]}"
+each=(pair)
+((FULL)) && each=(--all)
+tests "each offload off" $((FULL ? 36000 : 600)) python -m netns run "${each[@]}" "${short[@]}" --each-offload-off
 finish

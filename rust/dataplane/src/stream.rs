@@ -109,11 +109,8 @@ struct Inbound {
 pub struct InboundRing(Mutex<Inbound>);
 
 impl InboundRing {
-    /// Adds a batch, whatever is in it.
+    /// Adds what came, one batch or several joined, whatever is in it.
     pub fn put_untrusted(&self, trunk: TrunkId, batch: &[u8]) -> Result<(), DropReason> {
-        if batch.len() > MAX_BATCH_BYTES {
-            return Err(DropReason::StreamMalformed);
-        }
         let mut ring = lock(&self.0);
         if ring.batches.len() >= MAX_INBOUND_BATCHES || ring.bytes + batch.len() > MAX_INBOUND_BYTES {
             return Err(DropReason::StreamRingFull);
@@ -203,7 +200,6 @@ mod tests {
         let filled = (0..1000).take_while(|_| ring.put_untrusted(1, &batch).is_ok()).count();
         assert_eq!(filled, MAX_INBOUND_BYTES / MAX_BATCH_BYTES);
         assert_eq!(ring.put_untrusted(1, &batch), Err(DropReason::StreamRingFull));
-        assert_eq!(ring.put_untrusted(1, &vec![0; MAX_BATCH_BYTES + 1]), Err(DropReason::StreamMalformed));
     }
 
     proptest! {
