@@ -1,7 +1,7 @@
 # Every target that needs it makes the machine and the checkout ready first (tools/setup.sh); that can be repeated.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help setup demo test test-full lint install uninstall clean
+.PHONY: help setup demo test test-full lint bench install uninstall clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -20,6 +20,9 @@ test-full: setup ## the same with the long forms
 
 lint: setup ## formatters, linters and type checkers only
 	@. .venv/env.sh && exec tools/test.sh --lint
+
+bench: setup ## PeerTap beside other tunnels, 40 minutes; BENCH="--quick --peers peertap,fastd" and the like
+	@. .venv/env.sh && exec python -m tools.bench --install $(BENCH)
 
 install: setup ## install PeerTap on this machine (as root): /opt/peertap, /usr/local/bin/peertap, a systemd unit
 	@. .venv/env.sh && exec tools/install.sh

@@ -1,0 +1,1 @@
+"""PeerTap beside other tunnels: the same links, the same tools, one run."""

@@ -1,0 +1,1 @@
+"""The tunnels that are compared: each module knows how one is found, configured and started."""
