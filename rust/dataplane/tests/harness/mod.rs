@@ -14,6 +14,7 @@ use peertap_dataplane::events::Event;
 use peertap_dataplane::kdf::Secret;
 use peertap_dataplane::keys::{FrameSigner, HopReceiveKey, HopSendKey, ReceiveKey, SendKey};
 use peertap_dataplane::offload::Allowed;
+use peertap_dataplane::port::Capabilities;
 use peertap_dataplane::tables::{Carrier, Hop, Label, Member, Tables, Trunk, Vlan, VlanSpec};
 use peertap_dataplane::udp::Address;
 use peertap_dataplane::vlan_keys::{StaticSecret, VlanKeys};
@@ -207,12 +208,20 @@ pub struct Node {
 
 impl Node {
     pub fn new() -> Self {
-        Self { engine: Engine::start(0, 300.0, Allowed::default()).unwrap(), events: Vec::new() }
+        Self::with(Allowed::default())
+    }
+
+    pub fn with(allowed: Allowed) -> Self {
+        Self { engine: Engine::start(0, 300.0, allowed).unwrap(), events: Vec::new() }
     }
 
     pub fn port(&self) -> (u32, Tap) {
+        self.port_with(None)
+    }
+
+    pub fn port_with(&self, can: Option<Capabilities>) -> (u32, Tap) {
         let (ours, tap) = seqpacket_pair();
-        (self.engine.add_port(ours.as_raw_fd(), "test".into(), None).unwrap(), tap)
+        (self.engine.add_port(ours.as_raw_fd(), "test".into(), can).unwrap(), tap)
     }
 
     /// Publishes and waits until both loops use it.
