@@ -5,19 +5,24 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::PortId;
 use crate::drops::DropReason;
 use crate::lookup::FastMap;
 use crate::offload::coalesce::{Merges, Write};
 use crate::offload::segment::{Plan, plan_untrusted};
 use crate::offload::{Allowed, Gso, VIRTIO_BYTES, Virtio, checksum};
 use crate::sys::{self, tap};
+use crate::{Nanos, PortId};
 
 /// All ports by id; replaced as a whole.
 pub type Ports = FastMap<PortId, Arc<Port>>;
 
 /// Pieces of one write: virtio header, first frame, 63 payloads; a few to spare.
 const MAX_PIECES: usize = 68;
+
+/// After a refused super-frame none is written for so long (ours): it may have been that one's fault.
+const REFUSED_NS: Nanos = 10_000_000_000;
+/// Where TCP has its checksum (RFC 9293, 3.1).
+const TCP_CHECKSUM_OFFSET: u16 = 16;
 
 /// What a port's descriptor can do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +33,16 @@ pub struct Capabilities {
     pub partial: bool,
     /// It takes super-frames.
     pub merges: Merges,
+}
+
+impl Capabilities {
+    /// Those that are allowed and make sense: without a virtio header nothing can be said about a frame.
+    fn limited(self, allowed: &Allowed) -> Self {
+        let partial = self.virtio && self.partial && allowed.checksum;
+        let merges = Merges { tcp: self.merges.tcp && allowed.tso, udp: self.merges.udp && allowed.uso };
+        let merges = if partial && allowed.coalesce { merges } else { Merges::default() };
+        Self { virtio: self.virtio, partial, merges }
+    }
 }
 
 /// A local port.
@@ -44,8 +59,8 @@ pub struct Port {
     pub read: AtomicU64,
     /// Frames written; a super-frame is one.
     pub written: AtomicU64,
-    /// It refused a super-frame though it should take them.
-    refused: AtomicBool,
+    /// It refused a super-frame though it should take them: no more until then.
+    refused_until: AtomicU64,
     gone: AtomicBool,
 }
 
@@ -76,15 +91,15 @@ impl Port {
         let can = match tap::has_virtio(&fd) {
             Some(true) => offload(&fd, allowed)?,
             Some(false) => Capabilities::default(),
-            None => declared.unwrap_or_default(),
+            None => declared.unwrap_or_default().limited(allowed),
         };
-        let (read, written, refused, gone) = Default::default();
-        Ok(Self { id, name, fd, can, read, written, refused, gone })
+        let (read, written, refused_until, gone) = Default::default();
+        Ok(Self { id, name, fd, can, read, written, refused_until, gone })
     }
 
     /// The super-frames that it takes now.
-    pub fn merges(&self) -> Merges {
-        if self.refused.load(Ordering::Relaxed) { Merges::default() } else { self.can.merges }
+    pub fn merges(&self, now: Nanos) -> Merges {
+        if now < self.refused_until.load(Ordering::Relaxed) { Merges::default() } else { self.can.merges }
     }
 
     /// Reads one frame to `buffer[VIRTIO_BYTES..]`.
@@ -121,9 +136,10 @@ impl Port {
 
     /// Writes a frame from another port, with what its virtio header said: as it is if this port takes that, else cut and completed.
     pub fn write_offloaded(&self, frame: &mut [u8], virtio: &Virtio) -> Result<(), DropReason> {
-        let merges = self.merges();
+        let merges = self.merges(sys::now());
         let takes = match virtio.gso {
-            Gso::None => self.can.partial || virtio.partial.is_none(),
+            // A single datagram is completed: some DHCP clients drop a partial one (DATAPATH).
+            Gso::None => virtio.partial.is_none_or(|(_, offset)| self.can.partial && offset == TCP_CHECKSUM_OFFSET),
             Gso::Tcp4 | Gso::Tcp6 => merges.tcp,
             Gso::Udp => merges.udp,
         };
@@ -170,7 +186,7 @@ impl Port {
             }
             Err(error) => match error.raw_os_error() {
                 Some(libc::EINVAL) if write.virtio[1] != 0 => {
-                    self.refused.store(true, Ordering::Relaxed);
+                    self.refused_until.store(sys::now() + REFUSED_NS, Ordering::Relaxed);
                     Ok(false)
                 }
                 Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => Err(DropReason::PortFull),
@@ -193,7 +209,7 @@ impl Port {
 
     /// The offloads in use, for people.
     pub fn offloads(&self) -> Vec<&'static str> {
-        let merges = self.merges();
+        let merges = self.merges(sys::now());
         let all = [(self.can.partial, "checksum"), (merges.tcp, "tso"), (merges.udp, "uso")];
         all.into_iter().filter_map(|(on, name)| on.then_some(name)).collect()
     }

@@ -14,6 +14,13 @@ const TRAINS: u8 = 0;
 const EVEN_TRAINS: u8 = 1;
 const NO_TRAINS: u8 = 2;
 
+/// A train was refused. `text` says what changes, if it is not known yet.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// For people.
+    pub text: Option<&'static str>,
+}
+
 /// What a path takes; changed by refusals, all allowed again when the path changes.
 #[derive(Default)]
 pub struct UdpPath {
@@ -45,24 +52,25 @@ impl UdpPath {
         }
     }
 
-    /// Learns from a refused train; says what changes, or None when the refusal has nothing to do with trains.
-    pub fn refuse(&self, errno: i32, segment: u16) -> Option<&'static str> {
-        let mode = self.mode.load(Ordering::Relaxed);
-        match errno {
+    /// Learns from a refused train, whose datagrams can be sent one by one then. None: it was not refused for being a train.
+    pub fn refuse(&self, errno: i32, segment: u16, is_even: bool) -> Option<Refusal> {
+        let text = match errno {
             libc::EMSGSIZE if segment > SMALL_PACKET_BYTES => {
-                self.packet_bytes.store(SMALL_PACKET_BYTES, Ordering::Relaxed);
-                Some("packets of 1,232 bytes at most (EMSGSIZE)")
+                let before = self.packet_bytes.swap(SMALL_PACKET_BYTES, Ordering::Relaxed);
+                (before == 0).then_some("packets of 1,232 bytes at most (EMSGSIZE)")
             }
-            libc::EINVAL if mode == TRAINS => {
-                self.mode.store(EVEN_TRAINS, Ordering::Relaxed);
-                Some("trains without a short last datagram (EINVAL)")
+            libc::EINVAL if !is_even => {
+                let before = self.mode.fetch_max(EVEN_TRAINS, Ordering::Relaxed);
+                (before == TRAINS).then_some("trains without a short last datagram (EINVAL)")
             }
             libc::EIO | libc::EINVAL | libc::EMSGSIZE => {
-                self.mode.store(NO_TRAINS, Ordering::Relaxed);
-                Some("one datagram a send (no checksum or segmentation offload on the way out)")
+                let before = self.mode.swap(NO_TRAINS, Ordering::Relaxed);
+                (before != NO_TRAINS)
+                    .then_some("one datagram a send (no checksum or segmentation offload on the way out)")
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        Some(Refusal { text })
     }
 
     /// Cuts packets of these lengths into trains: which packets, and the size of a train's datagrams (0: a single one).
@@ -104,26 +112,36 @@ mod tests {
     fn a_train_ends_with_a_short_packet_and_before_a_long_one() {
         let path = UdpPath::default();
         assert_eq!(cut(&path, &[100, 100, 60, 60, 80]), [(0..3, 100), (3..4, 0), (4..5, 0)]);
-        path.refuse(libc::EINVAL, 100);
+        path.refuse(libc::EINVAL, 100, false);
         assert_eq!(cut(&path, &[100, 100, 60, 60, 80]), [(0..2, 100), (2..4, 60), (4..5, 0)]);
-        path.refuse(libc::EINVAL, 100);
+        path.refuse(libc::EINVAL, 100, true);
         assert_eq!(cut(&path, &[100, 100]), [(0..1, 0), (1..2, 0)]);
         path.reset();
         assert_eq!(cut(&path, &[100, 100]), [(0..2, 100)]);
     }
 
     #[test]
-    fn each_refusal_has_its_own_answer() {
+    fn each_refusal_has_its_own_answer_and_is_told_once() {
         let path = UdpPath::default();
-        assert_eq!(path.refuse(libc::EAGAIN, 1400), None);
-        path.refuse(libc::EMSGSIZE, 1400);
+        let told = |refusal: Option<Refusal>| refusal.map(|refusal| refusal.text.is_some());
+        assert_eq!(path.refuse(libc::EAGAIN, 1400, true), None);
+        assert_eq!(told(path.refuse(libc::EMSGSIZE, 1400, true)), Some(true));
+        assert_eq!(told(path.refuse(libc::EMSGSIZE, 1400, true)), Some(false));
         assert_eq!((path.packet_bytes(), path.name()), (1232, "trains"));
-        path.refuse(libc::EMSGSIZE, 1232);
+        path.refuse(libc::EMSGSIZE, 1232, true);
         assert_eq!(path.name(), "single");
         path.reset();
         assert_eq!((path.packet_bytes(), path.name()), (usize::MAX, "trains"));
-        path.refuse(libc::EIO, 1400);
+        path.refuse(libc::EIO, 1400, false);
         assert_eq!(path.name(), "single");
+    }
+
+    #[test]
+    fn two_trains_with_short_ends_that_were_cut_together_leave_even_trains_allowed() {
+        let path = UdpPath::default();
+        assert!(path.refuse(libc::EINVAL, 100, false).is_some());
+        assert!(path.refuse(libc::EINVAL, 100, false).is_some());
+        assert_eq!(path.name(), "even trains");
     }
 
     proptest! {
@@ -132,7 +150,7 @@ mod tests {
             lengths in prop::collection::vec(prop_oneof![Just(1448usize), 64usize..1500], 0..300), even: bool)
         {
             let path = UdpPath::default();
-            if even { path.refuse(libc::EINVAL, 1); }
+            if even { path.refuse(libc::EINVAL, 1, false); }
             let mut next = 0;
             for (packets, size) in cut(&path, &lengths) {
                 prop_assert_eq!(packets.start, next);

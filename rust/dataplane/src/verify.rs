@@ -104,6 +104,11 @@ impl Verifier {
         }
     }
 
+    /// Whether a frame of the job's key and trunk waits.
+    pub fn has_share_of(&self, job: &Job) -> bool {
+        self.shares.contains_key(&job.share())
+    }
+
     /// Notes that a verdict came back.
     pub fn done(&mut self, job: &Job) {
         self.waiting -= 1;

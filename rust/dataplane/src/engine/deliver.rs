@@ -250,7 +250,8 @@ impl Delivery {
             depth: trailer.depth,
             signature: trailer.signature,
         };
-        if self.roots.contains(&job) {
+        // While an earlier frame of this sender waits for its verdict, later ones queue behind it.
+        if self.roots.contains(&job) && !self.verifier.has_share_of(&job) {
             return self.verified(live, &job, now);
         }
         self.verifier.submit(job)
@@ -382,7 +383,7 @@ impl Delivery {
         for id in ports {
             let to = self.writes.get_mut(id).filter(|(port, _)| !port.is_gone()).ok_or(DropReason::PortGone);
             let taken = to.map(|(port, waiting)| {
-                let merges = if alone { port.merges() } else { Merges::default() };
+                let merges = if alone { port.merges(now) } else { Merges::default() };
                 waiting.push(&self.arena, place.clone(), partial, merges);
             });
             self.shared.say(Some(&self.arena[place.clone()]), spec.id, "port write", || match taken {
@@ -421,7 +422,7 @@ impl Delivery {
 
     fn say_opened(&self, live: &Live, came: &Came<'_>, content_type: ContentType, bytes: &[u8], kind: &str) {
         let spec = &live.tables.vlans[came.vlan_at].spec;
-        let frame = (content_type == ContentType::Frame).then_some(bytes);
+        let frame = matches!(content_type, ContentType::Frame | ContentType::PartialFrame).then_some(bytes);
         self.shared.say(frame, spec.id, "open", || {
             let (trunk, label, member) = (came.trunk, came.fields.label, spec.members[came.member_at].id);
             format!(

@@ -1,4 +1,4 @@
-//! The inbound loop: every packet of every carrier, hop open, forward, hand over to delivery. It alone owns replay state.
+//! The inbound half: every packet of every carrier, hop open, forward, hand over to delivery. It alone owns replay state.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,14 +18,15 @@ use crate::keys::HopReceiveKey;
 use crate::packet::{self, FLAG_INTRO, HopFields, MIN_FRAME_PACKET_BYTES, PROBE_BYTES, PROBE_REPLY_BYTES, PacketType};
 use crate::stream::{Lane, next_packet_untrusted};
 use crate::sys::udp::{RECEIVE_SLOTS, ReceiveBuffers, Received};
-use crate::sys::{self, Epoll};
+use crate::sys::{Epoll, Ready};
 use crate::tables::Label;
 use crate::udp::Address;
 use crate::verify::Verifier;
 use crate::{Nanos, TrunkId};
 
-const WAKE: u64 = 0;
-const UDP: u64 = 1;
+/// Epoll numbers; the outbound half has those of ports and `u64::MAX`.
+const WAKE: u64 = u64::MAX - 1;
+const UDP: u64 = u64::MAX - 2;
 /// Batches from the stream ring per turn (ours).
 const STREAM_PER_TURN: usize = 2;
 /// Bytes received by udp per turn (DATAPATH), so that the streams get theirs.
@@ -46,76 +47,93 @@ pub(super) enum From {
 
 pub(super) struct Inbound {
     shared: Arc<Shared>,
-    epoll: Epoll,
     delivery: Delivery,
     probes: Probes,
     generation: u64,
     turn: usize,
     timers_at: Nanos,
+    /// More waits than a turn takes.
+    more: bool,
     source_told_at: HashMap<TrunkId, Nanos>,
     buffers: ReceiveBuffers,
     large_messages: bool,
     forward: SendBatch,
+    heard: Heard,
+}
+
+/// Authentic packets of one trunk in a row, noted in its state together.
+#[derive(Default)]
+struct Heard {
+    trunk: usize,
+    by_udp: bool,
+    packets: usize,
+    bytes: usize,
+}
+
+impl Heard {
+    fn note(&mut self, live: &Live, trunk: usize, by_udp: bool, bytes: usize, now: Nanos) {
+        if (self.trunk, self.by_udp) != (trunk, by_udp) {
+            self.tell(live, now);
+        }
+        *self = Self { trunk, by_udp, packets: self.packets + 1, bytes: self.bytes + bytes };
+    }
+
+    fn tell(&mut self, live: &Live, now: Nanos) {
+        if self.packets > 0 {
+            live.trunks[self.trunk].heard(now, self.packets, self.bytes, self.by_udp);
+        }
+        *self = Self::default();
+    }
 }
 
 impl Inbound {
-    pub(super) fn new(shared: Arc<Shared>, verifier: Verifier) -> io::Result<Self> {
-        let epoll = Epoll::new()?;
+    pub(super) fn new(shared: Arc<Shared>, epoll: &Epoll, verifier: Verifier) -> io::Result<Self> {
         epoll.add(shared.wake_in.fd(), WAKE)?;
         epoll.add(&shared.udp.0.fd, UDP)?;
         Ok(Self {
             delivery: Delivery::new(Arc::clone(&shared), verifier),
             probes: Probes::new(Arc::clone(&shared)),
             shared,
-            epoll,
             generation: 0,
             turn: 0,
             timers_at: Nanos::MAX,
+            more: false,
             source_told_at: HashMap::new(),
             buffers: ReceiveBuffers::new(),
             large_messages: false,
             forward: SendBatch::default(),
+            heard: Heard::default(),
         })
     }
 
-    pub(super) fn run(mut self) {
-        let mut now = sys::now();
-        let mut more = false;
-        loop {
-            let deadline = self.timers_at.min(self.delivery.next_deadline().unwrap_or(Nanos::MAX));
-            let timeout = match deadline {
-                _ if more => Some(0),
-                Nanos::MAX => None,
-                at => Some(at.saturating_sub(now)),
-            };
-            let ready = self.epoll.wait(timeout);
-            now = sys::now();
-            let woken = ready.iter().any(|r| r.token == WAKE);
-            if woken {
-                self.shared.wake_in.clear(); // before anything is looked at, so that no wake-up is lost
-            }
-            if self.shared.stop.load(Ordering::Relaxed) {
-                return;
-            }
-            let live = self.shared.live.load_full();
-            self.adopt(&live, now);
-            self.turn = self.turn.wrapping_add(1);
-            let udp_ready = ready.iter().any(|r| r.token == UDP);
-            // The two sources take turns in going first.
-            if self.turn.is_multiple_of(2) {
-                self.drain_udp(&live, udp_ready, now);
-                self.drain_stream(&live, now);
-            } else {
-                self.drain_stream(&live, now);
-                self.drain_udp(&live, udp_ready, now);
-            }
-            more = self.delivery.drain_verdicts(&live, VERDICTS_PER_TURN, now) || !self.shared.stream_in.is_empty();
-            self.delivery.flush();
-            self.probes.send_asked(&live, now);
-            self.delivery.expire(now);
-            if woken || now >= self.timers_at {
-                self.run_timers(&live, now);
-            }
+    /// When `turn` has something to do of itself; 0 = now.
+    pub(super) fn deadline(&self) -> Option<Nanos> {
+        let timers_at = Some(self.timers_at).filter(|&at| at != Nanos::MAX);
+        if self.more { Some(0) } else { timers_at.into_iter().chain(self.delivery.next_deadline()).min() }
+    }
+
+    pub(super) fn turn(&mut self, live: &Live, ready: &[Ready], now: Nanos) {
+        let woken = ready.iter().any(|r| r.token == WAKE);
+        if woken {
+            self.shared.wake_in.clear();
+        }
+        self.adopt(live, now);
+        self.turn = self.turn.wrapping_add(1);
+        let udp_ready = ready.iter().any(|r| r.token == UDP);
+        // The two sources take turns in going first.
+        if self.turn.is_multiple_of(2) {
+            self.drain_udp(live, udp_ready, now);
+            self.drain_stream(live, now);
+        } else {
+            self.drain_stream(live, now);
+            self.drain_udp(live, udp_ready, now);
+        }
+        self.more = self.delivery.drain_verdicts(live, VERDICTS_PER_TURN, now) || !self.shared.stream_in.is_empty();
+        self.delivery.flush();
+        self.probes.send_asked(live, now);
+        self.delivery.expire(now);
+        if woken || now >= self.timers_at {
+            self.run_timers(live, now);
         }
     }
 
@@ -162,7 +180,7 @@ impl Inbound {
                 }
                 bytes += message.length;
             }
-            self.forward_all(live, buffers.bytes(), now);
+            self.end_batch(live, buffers.bytes(), now);
             self.delivery.flush_if_long();
             self.large_messages = bytes - before > count * LARGE_MESSAGE_BYTES;
             if batch && count < RECEIVE_SLOTS || bytes >= BYTES_PER_TURN {
@@ -186,13 +204,15 @@ impl Inbound {
                 let result = self.on_packet(live, &mut batch, place, From::Stream(trunk), now);
                 self.shared.count(result);
             }
-            self.forward_all(live, &batch, now);
+            self.end_batch(live, &batch, now);
             self.delivery.flush_if_long();
         }
         self.delivery.flush();
     }
 
-    fn forward_all(&mut self, live: &Live, arena: &[u8], now: Nanos) {
+    /// After what came together was handled, while it is still there.
+    fn end_batch(&mut self, live: &Live, arena: &[u8], now: Nanos) {
+        self.heard.tell(live, now);
         let shared = Arc::clone(&self.shared);
         self.forward.flush(Turn { shared: &shared, live, now }, arena);
     }
@@ -268,7 +288,7 @@ impl Inbound {
         let newest = window.is_newest(counter);
         window.accept(counter).map_err(|_| DropReason::HopReplay)?;
         drop(window);
-        live.trunks[at].heard(now, 1, length, matches!(from, From::Udp(_)));
+        self.heard.note(live, at, matches!(from, From::Udp(_)), length, now);
         if let (From::Udp(address), true) = (from, newest) {
             self.check_source(live, at, &address, now);
         }

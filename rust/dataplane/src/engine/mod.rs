@@ -16,6 +16,7 @@ mod live;
 mod outbound;
 mod overlay;
 mod probes;
+mod run;
 mod send;
 mod shared;
 mod snapshot;
@@ -33,6 +34,7 @@ use crate::offload::Allowed;
 use crate::packet::{FLAG_INTRO, HOP_LIMIT, HopFields, INNER_TAG_AT, MAX_PACKET_BYTES, MIN_INTRO_BYTES};
 use crate::port::{Capabilities, Port};
 use crate::stream::Lane;
+use crate::sys::Epoll;
 use crate::tables::{Hop, Tables};
 use crate::udp::Address;
 use crate::{MemberId, Nanos, PortId, TrunkId, VlanId, sys, verify};
@@ -53,6 +55,8 @@ const FRAME_BYTES: usize = 65_536 + 24;
 const OUTGOING_BYTES: usize = 256 << 10;
 /// Probes that Python may have asked for and the loop has not sent yet (ours).
 const MAX_PROBES_ASKED: usize = 256;
+/// From so many cores on (ours).
+const CORES_FOR_TWO_LOOPS: usize = 4;
 /// The largest control message (SPEC 2.3).
 const MAX_CONTROL_BYTES: usize = 65_535;
 /// Room for its packets; what does not fit at once leaves earlier.
@@ -66,20 +70,37 @@ pub struct Engine {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
+/// How many loops suit this machine (docs/decisions/0015): two threads wake each other for every acknowledgement, which
+/// only pays where there are cores to spare.
+pub fn usual_loops() -> usize {
+    if thread::available_parallelism().map_or(1, usize::from) < CORES_FOR_TWO_LOOPS { 1 } else { 2 }
+}
+
 impl Engine {
     /// Opens the UDP socket and starts the threads. Learned MACs are forgotten after `mac_age_s` seconds.
     pub fn start(udp_port: u16, mac_age_s: f64, allowed: Allowed) -> Result<Self> {
+        Self::start_loops(udp_port, mac_age_s, allowed, usual_loops())
+    }
+
+    /// The same with one loop or two.
+    pub fn start_loops(udp_port: u16, mac_age_s: f64, allowed: Allowed, loops: usize) -> Result<Self> {
         if !(1.0..=1e6).contains(&mac_age_s) {
             return Err(Error::argument(format!("mac_age_s must be 1 to 1,000,000 seconds, not {mac_age_s}")));
         }
         let shared = Arc::new(Shared::open(udp_port, allowed)?);
         let states = Mutex::new(States::new(mac_age_s as u32, u64::from_ne_bytes(sys::random()?)));
         let (verifier, jobs) = verify::Verifier::new();
-        let outbound = Outbound::new(Arc::clone(&shared))?;
-        let inbound = Inbound::new(Arc::clone(&shared), verifier)?;
+        let epoll = Arc::new(Epoll::new()?);
+        let second = (loops == 2).then(Epoll::new).transpose()?.map(Arc::new);
+        let outbound = Outbound::new(Arc::clone(&shared), Arc::clone(&epoll))?;
+        let inbound = Inbound::new(Arc::clone(&shared), second.as_ref().unwrap_or(&epoll), verifier)?;
         let engine = Self { shared, states, next_port: AtomicU32::new(1), threads: Mutex::default() };
-        engine.spawn("peertap-out", move || outbound.run())?;
-        engine.spawn("peertap-in", move || inbound.run())?;
+        if let Some(second) = second {
+            engine.spawn_loop("peertap-out", epoll, Some(outbound), None)?;
+            engine.spawn_loop("peertap-in", second, None, Some(inbound))?;
+        } else {
+            engine.spawn_loop("peertap-loop", epoll, Some(outbound), Some(inbound))?;
+        }
         let shared = Arc::clone(&engine.shared);
         engine.spawn("peertap-verify", move || verify::run(&jobs, &shared.verdicts, &shared.wake_in, &shared.stop))?;
         Ok(engine)
@@ -236,6 +257,17 @@ impl Engine {
 
     fn running(&self) -> Result<()> {
         if self.shared.stop.load(Ordering::Relaxed) { Err(Error::Stopped) } else { Ok(()) }
+    }
+
+    fn spawn_loop(
+        &self,
+        name: &str,
+        epoll: Arc<Epoll>,
+        outbound: Option<Outbound>,
+        inbound: Option<Inbound>,
+    ) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        self.spawn(name, move || run::run(&shared, &epoll, outbound, inbound))
     }
 
     /// Starts a thread that no signal reaches; its panic stops forwarding and becomes an event.

@@ -1,8 +1,7 @@
-//! The outbound loop: port, switch, hold or seal, send.
+//! The outbound half: port, switch, hold or seal, send.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::backlog::Backlog;
 use super::live::Live;
@@ -17,11 +16,12 @@ use crate::lookup::FastMap;
 use crate::offload::Virtio;
 use crate::offload::segment::plan_untrusted;
 use crate::port::{Port, Ports, Read};
-use crate::sys::{self, Epoll, Ready};
+use crate::sys::{Epoll, Ready};
 use crate::{MemberId, Nanos, PortId, VlanId};
 
 /// The epoll number of the wake-up; ports have their ids.
 const WAKE: u64 = u64::MAX;
+const LAST_PORT: u64 = PortId::MAX as u64;
 /// A port that reports "down", or an error without saying which, is asked again after so long (ours), so that it does not keep the loop busy.
 const REST_NS: Nanos = 100_000_000;
 
@@ -61,7 +61,7 @@ enum Filled {
 
 pub(super) struct Outbound {
     shared: Arc<Shared>,
-    epoll: Epoll,
+    epoll: Arc<Epoll>,
     ports: Arc<Ports>,
     watched: FastMap<PortId, Source>,
     /// Ports with a backlog, which need no event to go on.
@@ -75,8 +75,7 @@ pub(super) struct Outbound {
 }
 
 impl Outbound {
-    pub(super) fn new(shared: Arc<Shared>) -> io::Result<Self> {
-        let epoll = Epoll::new()?;
+    pub(super) fn new(shared: Arc<Shared>, epoll: Arc<Epoll>) -> io::Result<Self> {
         epoll.add(shared.wake_out.fd(), WAKE)?;
         Ok(Self {
             shared,
@@ -93,38 +92,32 @@ impl Outbound {
         })
     }
 
-    pub(super) fn run(mut self) {
-        let mut now = sys::now();
-        loop {
-            let resting = self.resting.iter().map(|(at, _)| *at);
-            let deadline = resting.chain(self.hold.next_deadline()).chain(self.groups.deadline()).min();
-            let timeout = if self.unfinished.is_empty() { deadline.map(|at| at.saturating_sub(now)) } else { Some(0) };
-            let ready = self.epoll.wait(timeout);
-            now = sys::now();
-            if ready.iter().any(|r| r.token == WAKE) {
-                self.shared.wake_out.clear(); // before the tables are looked at, so that no wake-up is lost
-            }
-            if self.shared.stop.load(Ordering::Relaxed) {
-                return;
-            }
-            assert!(!self.shared.panic_wanted.load(Ordering::Relaxed), "a test wanted this panic");
-            let live = self.shared.live.load_full();
-            self.adopt(&live, now);
-            self.turn = self.turn.wrapping_add(1);
-            let rest = std::mem::take(&mut self.unfinished);
-            let rest = rest.into_iter().filter(|&id| ready.iter().all(|r| r.token != u64::from(id)));
-            let rest: Vec<_> = rest.map(|id| Ready { token: u64::from(id), hung_up: false }).collect();
-            let sources = ready.len() + rest.len();
-            for n in 0..sources {
-                let n = (n + self.turn) % sources;
-                let Ready { token, hung_up } = *ready.get(n).unwrap_or_else(|| &rest[n - ready.len()]);
-                if token != WAKE {
-                    self.serve(&live, token as PortId, hung_up, now);
-                }
-            }
-            self.flush(&live, now);
-            self.expire(now);
+    /// When `turn` has something to do of itself; 0 = now.
+    pub(super) fn deadline(&self) -> Option<Nanos> {
+        if !self.unfinished.is_empty() {
+            return Some(0);
         }
+        let resting = self.resting.iter().map(|(at, _)| *at);
+        resting.chain(self.hold.next_deadline()).chain(self.groups.deadline()).min()
+    }
+
+    pub(super) fn turn(&mut self, live: &Live, ready: &[Ready], now: Nanos) {
+        if ready.iter().any(|r| r.token == WAKE) {
+            self.shared.wake_out.clear();
+        }
+        self.adopt(live, now);
+        self.turn = self.turn.wrapping_add(1);
+        let mut sources: Vec<_> = ready.iter().filter(|r| r.token <= LAST_PORT).copied().collect();
+        let rest = std::mem::take(&mut self.unfinished).into_iter().map(u64::from);
+        for token in rest.filter(|&id| ready.iter().all(|r| r.token != id)) {
+            sources.push(Ready { token, hung_up: false });
+        }
+        for n in 0..sources.len() {
+            let Ready { token, hung_up } = sources[(n + self.turn) % sources.len()];
+            self.serve(live, token as PortId, hung_up, now);
+        }
+        self.flush(live, now);
+        self.expire(now);
     }
 
     /// Takes up new ports and tables.

@@ -162,9 +162,13 @@ impl SendBatch {
             let (Some(error), Some((refused, after))) = (error, rest.split_first()) else { continue };
             let path = &live.trunks[refused.trunk].udp_path;
             let errno = error.raw_os_error().unwrap_or_default();
-            let learned = (refused.segment != 0).then(|| path.refuse(errno, refused.segment)).flatten();
-            if let Some(text) = learned {
-                shared.tell(Event::Offload { trunk: live.tables.trunks[refused.trunk].id, text });
+            let last = self.queued[refused.packets.end - 1].place.len();
+            let is_even = last == usize::from(refused.segment);
+            let refusal = (refused.segment != 0).then(|| path.refuse(errno, refused.segment, is_even)).flatten();
+            if let Some(refusal) = refusal {
+                if let Some(text) = refusal.text {
+                    shared.tell(Event::Offload { trunk: live.tables.trunks[refused.trunk].id, text });
+                }
                 let single = |n| Train { packets: n..n + 1, segment: 0, ..*refused };
                 self.send(turn, arena, &refused.packets.clone().map(single).collect::<Vec<_>>());
                 rest = after;

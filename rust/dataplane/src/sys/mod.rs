@@ -133,10 +133,7 @@ pub struct Ready {
 }
 
 /// A level-triggered epoll set that waits for readability.
-pub struct Epoll {
-    fd: OwnedFd,
-    events: Vec<libc::epoll_event>,
-}
+pub struct Epoll(OwnedFd);
 
 /// Descriptors that one wait reports; more wait for the next turn.
 const EPOLL_BATCH: usize = 64;
@@ -145,15 +142,14 @@ impl Epoll {
     /// An empty set.
     pub fn new() -> io::Result<Self> {
         // SAFETY: no pointers; the new descriptor is ours alone.
-        let fd = unsafe { OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?) };
-        Ok(Self { fd, events: vec![libc::epoll_event { events: 0, u64: 0 }; EPOLL_BATCH] })
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?) }))
     }
 
     /// Adds a descriptor under a number.
     pub fn add(&self, fd: &OwnedFd, token: u64) -> io::Result<()> {
         let mut event = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLRDHUP) as u32, u64: token };
         // SAFETY: the event lives through the call; both descriptors are open.
-        check(unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &mut event) })?;
+        check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &mut event) })?;
         Ok(())
     }
 
@@ -161,20 +157,21 @@ impl Epoll {
     pub fn remove(&self, fd: &OwnedFd) {
         let null = std::ptr::null_mut();
         // SAFETY: the event may be null for EPOLL_CTL_DEL since Linux 2.6.9; failure means it was not in the set.
-        unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), libc::EPOLL_CTL_DEL, fd.as_raw_fd(), null) };
+        unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_DEL, fd.as_raw_fd(), null) };
     }
 
-    /// Waits; None = for ever. An interrupted wait reports nothing.
-    pub fn wait(&mut self, timeout_ns: Option<Nanos>) -> Vec<Ready> {
+    /// Waits and says what is ready; None = for ever. An interrupted wait reports nothing.
+    pub fn wait(&self, timeout_ns: Option<Nanos>, ready: &mut Vec<Ready>) {
         let timeout = match timeout_ns {
             None => -1,
             Some(ns) => ns.div_ceil(1_000_000).min(3_600_000) as libc::c_int,
         };
-        // SAFETY: the pointer and count are those of a live vector, of which the kernel fills the first n.
-        let n = unsafe {
-            libc::epoll_wait(self.fd.as_raw_fd(), self.events.as_mut_ptr(), self.events.len() as libc::c_int, timeout)
-        };
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; EPOLL_BATCH];
+        // SAFETY: the pointer and count are those of a live array, of which the kernel fills the first n.
+        let n =
+            unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), events.len() as libc::c_int, timeout) };
         let bad = (libc::EPOLLHUP | libc::EPOLLERR | libc::EPOLLRDHUP) as u32;
-        self.events[..n.max(0) as usize].iter().map(|e| Ready { token: e.u64, hung_up: e.events & bad != 0 }).collect()
+        ready.clear();
+        ready.extend(events[..n.max(0) as usize].iter().map(|e| Ready { token: e.u64, hung_up: e.events & bad != 0 }));
     }
 }
