@@ -11,6 +11,7 @@ import typer
 
 from peertap import __version__
 from peertap.cli import config, init, keys, look, up
+from peertap.cli.options import QuickCommand
 from peertap.cli.report import ReportingGroup
 
 app = typer.Typer(
@@ -42,11 +43,11 @@ app.command("init")(init.init)
 app.command("keygen")(keys.keygen)
 app.command("id")(keys.show_id)
 app.command("up")(up.up)
-app.command("status")(look.status)
-app.command("topology")(look.topology)
-app.command("ping")(look.ping)
-app.command("trace")(look.trace)
-app.command("rekey")(look.rekey)
+app.command("status", cls=QuickCommand)(look.status)
+app.command("topology", cls=QuickCommand)(look.topology)
+app.command("ping", cls=QuickCommand)(look.ping)
+app.command("trace", cls=QuickCommand)(look.trace)
+app.command("rekey", cls=QuickCommand)(look.rekey)
 app.add_typer(config.app, name="config")
 
 

@@ -1,4 +1,4 @@
-"""The admin socket: one JSON object a line each way, only for root and the node's own user (SPEC 8.3)."""
+"""The admin socket, the node's end: one JSON object a line each way, only for root and the node's own user (SPEC 8.3)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,6 @@ import trio
 from peertap.errors import ConfigError, DeviceError, PeerTapError
 
 MAX_REQUEST_BYTES: Final = 65_536  # ours
-MAX_ANSWER_BYTES: Final = 64 << 20  # ours: topology of a large mesh
 ACCEPT_REST_S: Final = 0.2  # ours: before the next try where the machine is short of descriptors
 REQUEST_S: Final = 30.0  # ours: an idle client is sent away
 _UCRED: Final = struct.Struct("3i")  # unix(7): pid, uid, gid
@@ -117,42 +116,3 @@ async def _read_line(stream: trio.SocketStream, most: int) -> bytes:
 
 def _line(answer: dict[str, Any]) -> bytes:
     return json.dumps(answer, separators=(",", ":")).encode() + b"\n"
-
-
-async def ask(path: Path, request: dict[str, Any], *, node: str) -> AsyncIterator[dict[str, Any]]:
-    """Sends a request to a running node; yields its answers.
-
-    Raises: DeviceError when no node runs there or it refuses.
-    """
-    try:
-        stream = await trio.open_unix_socket(str(path))
-    except (FileNotFoundError, ConnectionRefusedError, RuntimeError):
-        raise DeviceError(f"node {node} does not run (nobody listens on {path})", hint="start it: peertap up") from None
-    except PermissionError:
-        raise DeviceError(f"{path}: not allowed", hint="ask as root or as the node's own user") from None
-    async with stream:
-        await stream.send_all(_line(request))
-        buffer = bytearray()
-        while True:
-            part = await stream.receive_some(1 << 20)
-            if not part:
-                return
-            buffer += part
-            if len(buffer) > MAX_ANSWER_BYTES:
-                raise DeviceError(f"node {node} answers with more than {MAX_ANSWER_BYTES} bytes")
-            while (end := buffer.find(b"\n")) >= 0:
-                answer = json.loads(bytes(buffer[:end]))
-                del buffer[: end + 1]
-                if "error" in answer:
-                    raise DeviceError(answer["error"], hint=answer.get("hint"))
-                yield answer
-
-
-async def first_answer(path: Path, request: dict[str, Any], *, node: str) -> dict[str, Any]:
-    """The one answer to a request.
-
-    Raises: DeviceError.
-    """
-    async for answer in ask(path, request, node=node):
-        return answer
-    raise DeviceError(f"node {node} gave no answer")
