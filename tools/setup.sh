@@ -5,8 +5,9 @@
 #   2. a Rust toolchain                   (the one on this machine where it is new enough, else Debian's *-web packages)
 #   3. .venv                              (exactly the versions of requirements.lock)
 #   4. peertap._core, the link emulator   (cargo, profile release, into target/)
+#   5. bytecode of peertap/               (`peertap up` would compile for 0.1 s where Python may not write it)
 #
-# Leaves behind: packages, .venv/, target/. Afterwards ". .venv/env.sh" puts the right python and cargo on the PATH.
+# Leaves behind: packages, .venv/, target/, __pycache__/. Then ". .venv/env.sh" puts the right python and cargo on the PATH.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -228,5 +229,9 @@ if [ -e netns/emulator/Cargo.toml ]; then
         echo "$emulator" >"$VENV/emulator.stamp"
     fi
 fi
+
+# ---- 5: bytecode ---------------------------------------------------------------------------------------------------
+
+python -m compileall -q peertap >>"$LOG" || true # what is no Python is ruff's to tell
 
 say "ready ($(cargo --version | cut -d' ' -f1,2), Python $PYTHON_VERSION in .venv)"

@@ -42,7 +42,7 @@ def root(
 app.command("init")(init.init)
 app.command("keygen")(keys.keygen)
 app.command("id")(keys.show_id)
-app.command("up")(up.up)
+app.command("up", cls=QuickCommand)(up.up)
 app.command("status", cls=QuickCommand)(look.status)
 app.command("topology", cls=QuickCommand)(look.topology)
 app.command("ping", cls=QuickCommand)(look.ping)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import typer
 from typer.core import TyperGroup
 
-from peertap.cli.options import convert_quickly
+from peertap.cli.options import quick
 from peertap.errors import ConfigError, PeerTapError
 
 EXIT_FAILED: Final = 1
@@ -37,10 +37,9 @@ def report(error: PeerTapError) -> int:
 class ReportingGroup(TyperGroup):
     """The outermost command group: turns our exceptions into messages and exit codes."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Reads the command line; see typer."""
-        convert_quickly(self.params)
-        return super().parse_args(ctx, args)
+    def get_params(self, ctx: Any) -> Any:
+        """The parameters; see typer."""
+        return quick(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command; see typer."""

@@ -43,9 +43,9 @@ def up(config: ConfigOption = None, node: NodeOption = None) -> None:
 
 @contextmanager
 def undisturbed_imports() -> Iterator[None]:
-    """Imports without garbage collection: what they make stays, so that looking through it costs a seventh of them.
+    """Imports without garbage collection, which would find nothing and take a seventh of their time.
 
-    Nor is it looked through later, in a pause of 0.1 s while the node runs.
+    What they made, 230,000 objects, is not looked through later either: that stops a running node for 0.15 s.
     """
     gc.disable()
     try:

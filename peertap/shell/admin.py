@@ -1,4 +1,4 @@
-"""The admin socket, the node's end: one JSON object a line each way, only for root and the node's own user (SPEC 8.3)."""
+"""The node's end of the admin socket: one JSON object a line each way, for root and the node's own user (SPEC 8.3)."""
 
 from __future__ import annotations
 

@@ -183,8 +183,9 @@ class Runtime:
     def _new_node(self, identity: NodeIdentity, memberships: Sequence[StaticMembership]) -> Node:
         config = self._config
         port = self._data_plane.engine.udp_port
-        self._listen_texts = self._listening()
-        addresses = [WHERE_SEEN, *(str(one.address.ip) for one in self._underlay_addresses())]
+        underlay = self._underlay_addresses()
+        self._listen_texts = self._listening(underlay)
+        addresses = [WHERE_SEEN, *(str(one.address.ip) for one in underlay)]
         udp_allowed = config.carrier == "auto" and config.listen.udp is not None
         candidates = [packed((address, port)) for address in addresses][:MAX_ENDPOINTS] if udp_allowed else []
         settings = [
@@ -205,10 +206,10 @@ class Runtime:
             overlay=[address.network for vlan in config.vlans for address in vlan.tap.address],
         )
 
-    def _listening(self) -> list[str]:
+    def _listening(self, underlay: Sequence[LocalAddress]) -> list[str]:
         """Addresses that others can dial, as far as this machine knows."""
         listen, out = self._config.listen, []
-        for one in self._underlay_addresses():
+        for one in underlay:
             base, tail = one.multiaddr, f"/p2p/{self._identity.text}"
             out += [f"{base}/tcp/{listen.tcp}{tail}"] if listen.tcp else []
             out += [f"{base}/tcp/{listen.websocket}/ws{tail}"] if listen.websocket else []

@@ -1,0 +1,106 @@
+"""Commands that ask the node: what is typed arrives, and a node that is not there is told with the reason."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from peertap.cli.main import app
+
+runner = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PEERTAP_CONFIG", "PEERTAP_NODE", "PEERTAP_ADMIN_SOCKET", "STATE_DIRECTORY", "RUNTIME_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "n.yaml"
+    path.write_text(f"node: n\nadmin_socket: {tmp_path}/s\nrelay: {{mode: open}}\n")
+    return path
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Iterator[list[dict[str, Any]]]:
+    """What the node, which answers one client with one ping, was asked."""
+    requests: list[dict[str, Any]] = []
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "s"))
+    listener.listen()
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        with client, client.makefile("rwb") as stream:
+            if line := stream.readline():
+                requests.append(json.loads(line))
+                stream.write(b'{"seq": 1, "rtt_s": 0.0015}\n')
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield requests
+    with socket.socket(socket.AF_UNIX) as last:  # wakes it where nobody asked
+        last.connect(str(tmp_path / "s"))
+    listener.close()
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    ("typed", "request_"),
+    [
+        (["ping", "10.0.0.1"], {"command": "ping", "target": "10.0.0.1", "count": 4}),
+        (["ping", "-n", "2", "x"], {"command": "ping", "target": "x", "count": 2}),
+        (["ping", "--count=10000", "x"], {"command": "ping", "target": "x", "count": 10_000}),
+        (["ping", "7", "--json"], {"command": "ping", "target": "7", "count": 4}),
+    ],
+)
+def test_what_is_typed_arrives(
+    config: Path, asked: list[dict[str, Any]], typed: list[str], request_: dict[str, Any]
+) -> None:
+    done = runner.invoke(app, [*typed, "--config", str(config)])
+    assert (done.exit_code, asked) == (0, [request_])
+    if "--json" in typed:
+        assert json.loads(done.stdout) == {"target": "7", "sent": 1, "received": 1, "median_s": 0.0015}
+    else:
+        assert (done.stdout, done.stderr) == ("1: 1.5 ms\n", "1 of 1 answered, median 1.5 ms\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "mistake"),
+    [
+        (["ping"], "Missing argument"),
+        (["ping", "x", "-n", "0"], "greater than or equal to 1"),
+        (["ping", "x", "-n", "two"], "integer"),
+        (["trace", "-s", "0.01"], "greater than or equal to 0.1"),
+        (["trace", "-s", "long"], "number"),
+        (["trace", "nonsense"], "six hexadecimal pairs"),
+        (["status", "--node"], "requires an argument"),
+        (["status", "more"], "unexpected"),
+    ],
+)
+def test_what_is_typed_wrongly_exits_2_and_says_what(typed: list[str], mistake: str) -> None:
+    done = runner.invoke(app, typed)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert mistake in done.stderr
+
+
+def test_a_node_that_does_not_run_is_told_with_a_hint(config: Path) -> None:
+    done = runner.invoke(app, ["status", "--config", str(config)])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"error: node n does not run (nobody listens on {config.parent}/s)\n  hint: start it: peertap up\n"
+    )
+
+
+def test_a_node_that_does_not_run_for_a_mistake_in_its_configuration_is_told_with_the_mistake(config: Path) -> None:
+    config.write_text(config.read_text() + "nod: x\n")
+    done = runner.invoke(app, ["status", "--config", str(config)])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == f"error: {config}:4: nod: unknown key\n  hint: did you mean node?\n"
