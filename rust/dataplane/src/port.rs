@@ -172,14 +172,19 @@ impl Port {
         if self.is_gone() {
             return Err(DropReason::PortGone);
         }
-        let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
-        pieces[0] = IoSlice::new(&write.virtio);
-        pieces[1] = IoSlice::new(write.first);
-        for (piece, payload) in pieces[2..].iter_mut().zip(write.payloads) {
-            *piece = IoSlice::new(&write.arena[payload.clone()]);
-        }
+        let head = [IoSlice::new(&write.virtio), IoSlice::new(write.first)];
         let from = usize::from(!self.can.virtio);
-        match sys::write_pieces(&self.fd, &pieces[from..2 + write.payloads.len()]) {
+        let written = if write.payloads.is_empty() {
+            sys::write_pieces(&self.fd, &head[from..])
+        } else {
+            let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
+            pieces[..2].copy_from_slice(&head);
+            for (piece, payload) in pieces[2..].iter_mut().zip(write.payloads) {
+                *piece = IoSlice::new(&write.arena[payload.clone()]);
+            }
+            sys::write_pieces(&self.fd, &pieces[from..2 + write.payloads.len()])
+        };
+        match written {
             Ok(_) => {
                 self.written.fetch_add(1, Ordering::Relaxed);
                 Ok(true)

@@ -242,13 +242,25 @@ impl Socket {
         slices: &[IoSlice<'_>],
         batch: bool,
     ) -> (usize, Option<io::Error>) {
-        let messages = &messages[..messages.len().min(SEND_MESSAGES)];
+        match messages {
+            [one] => self.send_some::<1>(std::slice::from_ref(one), slices, batch), // most often, and in a hurry
+            _ => self.send_some::<SEND_MESSAGES>(&messages[..messages.len().min(SEND_MESSAGES)], slices, batch),
+        }
+    }
+
+    /// The same for at most `N` messages.
+    fn send_some<const N: usize>(
+        &self,
+        messages: &[Message],
+        slices: &[IoSlice<'_>],
+        batch: bool,
+    ) -> (usize, Option<io::Error>) {
         // SAFETY: zero is valid for all of these C structs. Names and controls live through the calls; the pieces are
         // IoSlices, which have the layout of an iovec (std guarantees it), and each is that of a live slice.
         unsafe {
-            let mut headers: [libc::mmsghdr; SEND_MESSAGES] = zeroed();
-            let mut names: [libc::sockaddr_in6; SEND_MESSAGES] = zeroed();
-            let mut controls = [Control([0; CONTROL_BYTES]); SEND_MESSAGES];
+            let mut headers: [libc::mmsghdr; N] = zeroed();
+            let mut names: [libc::sockaddr_in6; N] = zeroed();
+            let mut controls = [Control([0; CONTROL_BYTES]); N];
             for (n, message) in messages.iter().enumerate() {
                 let pieces = &slices[message.first..message.first + message.count];
                 let header = &mut headers[n].msg_hdr;
