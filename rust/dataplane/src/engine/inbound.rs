@@ -25,7 +25,7 @@ use crate::verify::Verifier;
 use crate::{Nanos, TrunkId};
 
 /// Epoll numbers; the outbound half has those of ports and `u64::MAX`.
-const WAKE: u64 = u64::MAX - 1;
+pub(super) const WAKE: u64 = u64::MAX - 1;
 const UDP: u64 = u64::MAX - 2;
 /// Batches from the stream ring per turn (ours).
 const STREAM_PER_TURN: usize = 2;
@@ -114,9 +114,6 @@ impl Inbound {
 
     pub(super) fn turn(&mut self, live: &Live, ready: &[Ready], now: Nanos) {
         let woken = ready.iter().any(|r| r.token == WAKE);
-        if woken {
-            self.shared.wake_in.clear();
-        }
         self.adopt(live, now);
         self.turn = self.turn.wrapping_add(1);
         let udp_ready = ready.iter().any(|r| r.token == UDP);

@@ -20,7 +20,7 @@ use crate::sys::{Epoll, Ready};
 use crate::{MemberId, Nanos, PortId, VlanId};
 
 /// The epoll number of the wake-up; ports have their ids.
-const WAKE: u64 = u64::MAX;
+pub(super) const WAKE: u64 = u64::MAX;
 const LAST_PORT: u64 = PortId::MAX as u64;
 /// A port that reports "down", or an error without saying which, is asked again after so long (ours), so that it does not keep the loop busy.
 const REST_NS: Nanos = 100_000_000;
@@ -102,9 +102,6 @@ impl Outbound {
     }
 
     pub(super) fn turn(&mut self, live: &Live, ready: &[Ready], now: Nanos) {
-        if ready.iter().any(|r| r.token == WAKE) {
-            self.shared.wake_out.clear();
-        }
         self.adopt(live, now);
         self.turn = self.turn.wrapping_add(1);
         let mut sources: Vec<_> = ready.iter().filter(|r| r.token <= LAST_PORT).copied().collect();

@@ -1,7 +1,7 @@
 //! What a thread of the engine does: waits, then gives its halves their turns.
 
-use super::inbound::Inbound;
-use super::outbound::Outbound;
+use super::inbound::{self, Inbound};
+use super::outbound::{self, Outbound};
 use super::shared::Shared;
 use crate::sys::{self, Epoll};
 use std::sync::atomic::Ordering;
@@ -19,14 +19,18 @@ pub(super) fn run(shared: &Shared, epoll: &Epoll, mut outbound: Option<Outbound>
             return;
         }
         assert!(!shared.panic_wanted.load(Ordering::Relaxed), "a test wanted this panic");
-        // Each half clears its wake-up before it looks at the tables, but the tables are loaded here: a wake-up that
-        // comes after this load makes the next wait return at once.
-        let live = shared.live.load_full();
-        if let Some(outbound) = &mut outbound {
-            outbound.turn(&live, &ready, now);
+        // Before the tables are looked at, so that no wake-up is lost.
+        for (token, wake) in [(outbound::WAKE, &shared.wake_out), (inbound::WAKE, &shared.wake_in)] {
+            if ready.iter().any(|r| r.token == token) {
+                wake.clear();
+            }
         }
-        if let Some(inbound) = &mut inbound {
-            inbound.turn(&live, &ready, now);
+        let live = shared.live.load_full();
+        if let Some(half) = &mut outbound {
+            half.turn(&live, &ready, now);
+        }
+        if let Some(half) = &mut inbound {
+            half.turn(&live, &ready, now);
         }
     }
 }

@@ -89,7 +89,7 @@ impl SendBatch {
         let by_udp = trunk.carrier == Carrier::Udp && !down;
         let key = match trunk.carrier {
             Carrier::None => None,
-            _ if by_udp => trunk.send_udp.as_ref().filter(|_| trunk.remote.is_some()),
+            _ if by_udp => trunk.send_udp.as_ref().filter(|_| trunk.remote.is_some_and(|to| shared.udp.0.reaches(&to))),
             _ => trunk.send_stream.as_ref(),
         };
         let key = key.ok_or(DropReason::NoCarrier)?;

@@ -235,7 +235,8 @@ impl Socket {
         }
     }
 
-    /// Sends messages in order by sendmmsg, or one by one; returns how many went, and the error of the next one.
+    /// Sends messages in order by sendmmsg, or one by one; returns how many went, and the error of the next one. The socket
+    /// reaches all of their addresses.
     pub fn send_messages(
         &self,
         messages: &[Message],
@@ -297,8 +298,16 @@ impl Socket {
         }
     }
 
+    /// Whether the socket's family can send there.
+    pub fn reaches(&self, to: &Address) -> bool {
+        !self.v4_only || to.is_v4()
+    }
+
     /// One datagram.
     pub fn send(&self, packet: &[u8], to: &Address) -> io::Result<()> {
+        if !self.reaches(to) {
+            return Err(io::Error::from_raw_os_error(libc::ENETUNREACH));
+        }
         let message = Message { to: *to, first: 0, count: 1, segment: 0 };
         match self.send_messages(&[message], &[IoSlice::new(packet)], false) {
             (_, Some(error)) => Err(error),
