@@ -16,7 +16,7 @@ use crate::{MemberId, TrunkId, VlanId};
 /// Frames that wait for a signature check or for their verdict (ours: 4 MB).
 pub const MAX_WAITING: usize = 2048;
 /// Of them those under one key by one trunk, so that neither a sender nor who forges its frames fills the queue (ours).
-pub const MAX_PER_SENDER: u32 = 256;
+pub const MAX_PER_SENDER: u32 = 1024;
 /// Verified roots that are remembered (ours: two flushes of 32 frames each would need two).
 const MAX_ROOTS: usize = 64;
 
