@@ -11,6 +11,7 @@ from typing import Final
 
 from netns import links
 from netns.checks.side import Side
+from netns.emulator import EmulatedLink, Impairment
 from netns.errors import require
 from netns.identity import create_secret
 from netns.lab import Lab
@@ -64,6 +65,12 @@ def pair_links(lab: Lab, *, offloads: bool = True) -> tuple[Namespace, Namespace
     a, b = lab.namespace("a"), lab.namespace("b")
     links.veth(a, "ua", f"{A_IP}/24", b, "ub", f"{B_IP}/24", offloads=offloads)
     return a, b
+
+
+def emulated_links(lab: Lab, there: Impairment, *, seed: int) -> tuple[Namespace, Namespace, EmulatedLink]:
+    """The same two machines, and between them a cable with impairments in each direction."""
+    a, b = lab.namespace("a"), lab.namespace("b")
+    return a, b, EmulatedLink(a, "ua", f"{A_IP}/24", b, "ub", f"{B_IP}/24", there=there, seed=seed)
 
 
 def pair(lab: Lab, *, offloads: bool = True) -> Pair:

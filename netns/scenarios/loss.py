@@ -1,19 +1,18 @@
 """A bad link: one packet in a hundred is lost, some come late. The Ethernet over it works on."""
 
 from netns.checks import reach, throughput
-from netns.emulator import EmulatedLink, Impairment
+from netns.emulator import Impairment
 from netns.errors import require
 from netns.lab import Lab
 from netns.scenario import Figures, Scenario
-from netns.topology import A_IP, B_IP, configure_pair, side, start_pair
+from netns.topology import configure_pair, emulated_links, side, start_pair
 
 BAD = Impairment(delay_ms=5, jitter_ms=1, loss_percent=1, reorder_percent=2, gap_ms=2, duplicate_percent=0.5)
 MIN_TCP_MBPS = 2.0  # ours: Mathis' bound for 1.3 kB, 12 ms and 1.5 % is about 8 Mbit/s
 
 
 def run(lab: Lab, short: bool) -> Figures:
-    a_machine, b_machine = lab.namespace("a"), lab.namespace("b")
-    link = EmulatedLink(a_machine, "ua", f"{A_IP}/24", b_machine, "ub", f"{B_IP}/24", there=BAD, seed=3)
+    a_machine, b_machine, link = emulated_links(lab, BAD, seed=3)
     nodes = configure_pair(lab, a_machine, b_machine)
     start_pair(nodes, carrier="udp")
     a, b = side(nodes.a), side(nodes.b)

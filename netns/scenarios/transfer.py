@@ -3,11 +3,11 @@
 from typing import Final
 
 from netns.checks import throughput
-from netns.emulator import EmulatedLink, Impairment
+from netns.emulator import Impairment
 from netns.errors import require
 from netns.lab import Lab
 from netns.scenario import Figures, Scenario
-from netns.topology import A_IP, B_IP, configure_pair, side, start_pair
+from netns.topology import configure_pair, emulated_links, side, start_pair
 
 UNRELIABLE: Final = Impairment(delay_ms=0.5, jitter_ms=0.2, loss_percent=0.2, reorder_percent=1, gap_ms=1)
 LONG_BYTES: Final = 10 << 30
@@ -15,8 +15,7 @@ SHORT_BYTES: Final = 128 << 20
 
 
 def run(lab: Lab, short: bool) -> Figures:
-    a_machine, b_machine = lab.namespace("a"), lab.namespace("b")
-    link = EmulatedLink(a_machine, "ua", f"{A_IP}/24", b_machine, "ub", f"{B_IP}/24", there=UNRELIABLE, seed=4)
+    a_machine, b_machine, link = emulated_links(lab, UNRELIABLE, seed=4)
     nodes = configure_pair(lab, a_machine, b_machine)
     start_pair(nodes, carrier="udp")
     a, b = side(nodes.a), side(nodes.b)

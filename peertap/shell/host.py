@@ -32,10 +32,12 @@ if TYPE_CHECKING:
 
 TRUNK_PROTOCOL: Final = TProtocol("/peertap/trunk/1")  # DESIGN 7
 FRAMES_PROTOCOL: Final = TProtocol("/peertap/frames/1")  # SPEC 4.6
-# py-libp2p answers every read of a stream with a window update, each a packet of its own; so it does every half window.
-os.environ.setdefault("PY_YAMUX_RELEASE_ON_READ", "0")
 NEGOTIATE_S: Final = 5  # ours: for the choice of a protocol on an open connection
 MAX_CONNECTIONS: Final = 4096  # ours: above any trunk limit; the node decides, not libp2p
+
+# py-libp2p reads this setting at every read of a stream: else it sends a window update after each of them, not only
+# when half the window is used up.
+os.environ.setdefault("PY_YAMUX_RELEASE_ON_READ", "0")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -230,12 +230,6 @@ class Runtime:
             warning = memberships[number - 1].warning
             self._log.info("interface up", vlan=vlan.label, tap=tap.name, mtu=mtu, warning=warning)
 
-    def _offload_refused(self, trunk: TrunkId, text: str) -> None:
-        """Said once for each path; the data plane has gone on already."""
-        found = self.node.trunks.get(trunk)
-        peer = format_peer_id(found.peer) if found is not None else None
-        self._log.warning("the system refused an offload", peer=peer, now=text)
-
     # Events and actions
 
     def post(self, event: Event) -> None:
@@ -564,6 +558,12 @@ class Runtime:
                     yield {"at_s": at_s, "vlan": vlan, "step": step, "text": text}
         finally:
             self._tracers.discard(sender)
+
+    def _offload_refused(self, trunk: TrunkId, text: str) -> None:
+        """Said once for each path; the data plane has gone on already."""
+        found = self.node.trunks.get(trunk)
+        peer = format_peer_id(found.peer) if found is not None else None
+        self._log.warning("the system refused an offload", peer=peer, now=text)
 
     def _traced(self, line: tuple[object, ...]) -> None:
         for tracer in self._tracers:

@@ -22,8 +22,8 @@ ETHERNET_BYTES: Final = 14
 VLAN_TAG_BYTES: Final = 4
 MAX_TRAIN_BYTES: Final = 65507  # RFC 768 over RFC 791
 MAX_SUPER_FRAME_BYTES: Final = 65536  # Linux GSO_LEGACY_MAX_SIZE
-QUEUE_FRAMES: Final = 1000  # ours: the system's own default
 MIN_SUPER_FRAME_BYTES: Final = 16384  # ours
+QUEUE_FRAMES: Final = 1000  # a TAP's default, whatever made the device: small frames need as many (docs/decisions/0014)
 
 
 def default_mtu(underlay_mtu: int) -> int:

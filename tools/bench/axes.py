@@ -35,7 +35,6 @@ class Axis:
     """One column of the tables.
 
     Args:
-        more_is_better: None where neither is.
         seconds: what reading it once takes beside the streams' own length, for the estimate.
         streams: how many streams of the chosen length it takes.
     """

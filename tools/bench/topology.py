@@ -11,12 +11,22 @@ from pathlib import Path
 from typing import Final
 
 from netns import links
-from netns.emulator import EmulatedLink, Impairment
+from netns.emulator import Impairment
 from netns.errors import LabError
 from netns.lab import Lab
 from netns.namespace import Namespace
 from netns.process import Process, descendants
-from netns.topology import A_IP, A_LINE_IP, B_IP, B_LINE_IP, R_TO_A_IP, R_TO_B_IP, line_links, pair_links
+from netns.topology import (
+    A_IP,
+    A_LINE_IP,
+    B_IP,
+    B_LINE_IP,
+    R_TO_A_IP,
+    R_TO_B_IP,
+    emulated_links,
+    line_links,
+    pair_links,
+)
 from netns.waiting import wait_for
 from tools.bench.axes import Link
 
@@ -91,8 +101,7 @@ def build(lab: Lab, link: Link, *, seed: int) -> Site:
         a, r, b = line_links(lab)
         site = Site(lab, link, directory, a, b, A_LINE_IP, B_LINE_IP, r, R_TO_A_IP, R_TO_B_IP)
     elif link in IMPAIRMENTS:
-        a, b = lab.namespace("a"), lab.namespace("b")
-        EmulatedLink(a, "ua", f"{A_IP}/24", b, "ub", f"{B_IP}/24", there=IMPAIRMENTS[link], seed=seed)
+        a, b, _ = emulated_links(lab, IMPAIRMENTS[link], seed=seed)
         site = Site(lab, link, directory, a, b, A_IP, B_IP)
     else:
         a, b = pair_links(lab)

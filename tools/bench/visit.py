@@ -14,7 +14,7 @@ from netns.lab import Lab
 from netns.probe import PingProbe
 from netns.report import Report
 from tools.bench import measure, special
-from tools.bench.axes import BARE_ROWS, Link, applies
+from tools.bench.axes import BARE_ROWS, READ_WITH, Link, applies
 from tools.bench.measure import Course
 from tools.bench.peers.peertap import PeerTap
 from tools.bench.peers.registry import PEERS
@@ -229,7 +229,9 @@ class Reader:
 
     def _try(self, axis: str, read: Callable[[], float]) -> None:
         """One axis that fails leaves the others."""
-        if self.visit.link is not Link.DIRECT and not any(self._wants(name) for name in (axis, _with(axis))):
+        if self.visit.link is not Link.DIRECT and not any(
+            self._wants(name) for name in (axis, READ_WITH.get(axis, axis))
+        ):
             return
         try:
             self.outcome.figures[axis] = read()
@@ -244,10 +246,6 @@ class Reader:
         """What is measured is the tunnel, not the cable."""
         route = self.site.a.ip_json("route", "get", self.tunnel.destination)[0]
         require(route.get("dev") == self.tunnel.interface, f"traffic would take {route.get('dev')}, not the tunnel")
-
-
-def _with(axis: str) -> str:
-    return "rate100_tcp1" if axis == "rtt_load_100m_ms" else axis
 
 
 def _sentence(error: BaseException) -> str:

@@ -39,7 +39,7 @@ drop_reasons! {
     TooLarge => "too_large",
     /// A super-frame from a port that is not plain TCP or UDP, or a virtio header that makes no sense.
     BadOffload => "bad_offload",
-    /// More came from a port than leaves: a megabyte waits, or a super-frame waited 5 ms.
+    /// More came from a port than leaves: 1 MiB waits, or 128 KiB for 5 ms.
     BacklogFull => "backlog_full",
     /// No tree edge leads anywhere yet.
     NoEdge => "no_edge",

@@ -1,4 +1,4 @@
-//! PeerTap's data plane: packets, keys, switching, and the two loops that move frames.
+//! PeerTap's data plane: packets, keys, switching, and the loops that move frames.
 //!
 //! The layers, from pure to dirty: formats ([`packet`], [`frame`], [`kdf`], [`trailer`]), keys
 //! ([`aead`], [`keys`], [`replay`], [`seal`]), bounded state ([`fragment`], [`switch`], [`hold`],

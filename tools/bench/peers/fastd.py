@@ -2,12 +2,13 @@
 
 from typing import Final
 
-from tools.bench.peers.tunnel import A_TUNNEL_IP, B_TUNNEL_IP, R_TUNNEL_IP, Peer, Program, Tunnel
+from netns.namespace import Namespace
+from tools.bench.peers.tunnel import A_TUNNEL_IP, B_TUNNEL_IP, R_TUNNEL_IP, Daemons, Peer, Program
 
 PORT: Final = 10000
 
 
-class Fastd(Tunnel):
+class Fastd(Daemons):
     """b is passive: with `remote` on both sides two half-sessions can come up, and nothing passes."""
 
     def prepare(self) -> None:
@@ -25,13 +26,8 @@ class Fastd(Tunnel):
             self._configure("a", site.a_ip, A_TUNNEL_IP, {"b": site.b_ip})
             self._configure("b", site.b_ip, B_TUNNEL_IP, {"a": None})
 
-    def start_far(self) -> None:
-        if self.site.is_relayed:
-            self.site.spawn(self.site.relay, self.programs["fastd"], "-c", "r.conf")
-        self.site.spawn(self.site.b, self.programs["fastd"], "-c", "b.conf")
-
-    def start_near(self) -> None:
-        self.site.spawn(self.site.a, self.programs["fastd"], "-c", "a.conf")
+    def start(self, name: str, machine: Namespace) -> None:
+        self.site.spawn(machine, self.programs["fastd"], "-c", f"{name}.conf")
 
     def _configure(self, name: str, bind: str, address: str, peers: dict[str, str | None], more: str = "") -> None:
         blocks = "\n".join(

@@ -3,12 +3,12 @@
 from typing import Final
 
 from netns.namespace import Namespace
-from tools.bench.peers.tunnel import A_TUNNEL_IP, B_TUNNEL_IP, R_TUNNEL_IP, Peer, Program, Tunnel
+from tools.bench.peers.tunnel import A_TUNNEL_IP, B_TUNNEL_IP, R_TUNNEL_IP, Daemons, Peer, Program
 
 PORT: Final = 4242
 
 
-class Nebula(Tunnel):
+class Nebula(Daemons):
     """Certificates of one authority, all traffic allowed."""
 
     interface = "neb1"
@@ -26,15 +26,7 @@ class Nebula(Tunnel):
             self._node("a", A_TUNNEL_IP, site.a_ip, _lighthouse(B_TUNNEL_IP, site.b_ip))
             self._node("b", B_TUNNEL_IP, site.b_ip, "lighthouse: {am_lighthouse: true}")
 
-    def start_far(self) -> None:
-        if self.site.is_relayed:
-            self._start("r", self.site.relay)
-        self._start("b", self.site.b)
-
-    def start_near(self) -> None:
-        self._start("a", self.site.a)
-
-    def _start(self, name: str, machine: Namespace) -> None:
+    def start(self, name: str, machine: Namespace) -> None:
         self.site.spawn(machine, self.programs["nebula"], "-config", str(self.site.directory / f"{name}.yml"))
 
     def _node(self, name: str, address: str, listen: str, more: str) -> None:

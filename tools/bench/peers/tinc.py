@@ -3,10 +3,10 @@
 from typing import ClassVar
 
 from netns.namespace import Namespace
-from tools.bench.peers.tunnel import A_TUNNEL_IP, B_TUNNEL_IP, R_TUNNEL_IP, Peer, Program, Tunnel
+from tools.bench.peers.tunnel import A_TUNNEL_IP, B_TUNNEL_IP, R_TUNNEL_IP, Daemons, Peer, Program
 
 
-class Tinc(Tunnel):
+class Tinc(Daemons):
     """Everybody has everybody's key; a connects to b, or both to r."""
 
     def prepare(self) -> None:
@@ -24,15 +24,7 @@ class Tinc(Tunnel):
             for other, text in hosts.items():
                 self.file(f"{name}/hosts/node{other}", text)
 
-    def start_far(self) -> None:
-        if self.site.is_relayed:
-            self._start("r", self.site.relay)
-        self._start("b", self.site.b)
-
-    def start_near(self) -> None:
-        self._start("a", self.site.a)
-
-    def _start(self, name: str, machine: Namespace) -> None:
+    def start(self, name: str, machine: Namespace) -> None:
         directory = self.site.directory
         self.site.spawn(
             machine, self.programs["tincd"], "-c", str(directory / name), "-D", f"--pidfile={directory / name}.pid"

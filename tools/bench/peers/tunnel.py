@@ -124,6 +124,22 @@ class Tunnel(ABC):
         ]
 
 
+class Daemons(Tunnel):
+    """A tunnel of one daemon a machine, which can be relayed by r: they are started alike."""
+
+    @abstractmethod
+    def start(self, name: str, machine: Namespace) -> None:
+        """Starts the daemon of a, b or r on its machine."""
+
+    def start_far(self) -> None:
+        if self.site.is_relayed:
+            self.start("r", self.site.relay)
+        self.start("b", self.site.b)
+
+    def start_near(self) -> None:
+        self.start("a", self.site.a)
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """One row of the tables.

@@ -1,13 +1,13 @@
-//! The engine: two loops and a verify thread of its own, and what the control plane may ask of them.
+//! The engine: an outbound and an inbound half, a verify thread, and what the control plane may ask of them.
 //!
 //! ```text
-//!     ports ──> outbound loop ──> switch ──> seal ──> hop seal ──> UDP socket, or the trunk's stream queue
-//!     ports <── inbound loop <── switch <── open <── hop open <── UDP socket, stream ring
-//!                    │ └─> forward: hop seal in place ──> UDP socket, or the trunk's stream queue
-//!                    └──> verify thread ──> back to the inbound loop      (group frames)
+//!     ports ──> outbound ──> backlog ──> switch ──> segment, seal, hop seal ──> UDP trains, or the trunk's stream queue
+//!     ports <── inbound <── coalesce <── switch <── open <── hop open <── UDP trains, stream ring
+//!                  │ └─> forward: hop seal in place ──> UDP trains, or the trunk's stream queue
+//!                  └──> verify thread ──> back to the inbound half      (group frames)
 //! ```
 //!
-//! Loops drain without blocking, at most `READS_PER_TURN` per descriptor, then flush, then wait.
+//! A loop runs one half or both. It drains without blocking, within budgets per descriptor, then flushes, then waits.
 
 mod backlog;
 mod deliver;
@@ -55,11 +55,11 @@ const FRAME_BYTES: usize = 65_536 + 24;
 const OUTGOING_BYTES: usize = 256 << 10;
 /// Probes that Python may have asked for and the loop has not sent yet (ours).
 const MAX_PROBES_ASKED: usize = 256;
-/// From so many cores on (ours).
+/// From so many cores on each half has a thread of its own (ours).
 const CORES_FOR_TWO_LOOPS: usize = 4;
 /// The largest control message (SPEC 2.3).
 const MAX_CONTROL_BYTES: usize = 65_535;
-/// Room for its packets; what does not fit at once leaves earlier.
+/// Room for a control message's packets; what does not fit at once leaves earlier.
 const CONTROL_OUTGOING_BYTES: usize = 80 << 10;
 
 /// The data plane. Its threads end with it.
@@ -72,7 +72,7 @@ pub struct Engine {
 
 /// How many loops suit this machine (docs/decisions/0015): two threads wake each other for every acknowledgement, which
 /// only pays where there are cores to spare.
-pub fn usual_loops() -> usize {
+fn usual_loops() -> usize {
     if thread::available_parallelism().map_or(1, usize::from) < CORES_FOR_TWO_LOOPS { 1 } else { 2 }
 }
 

@@ -24,7 +24,6 @@ pub(super) const WAKE: u64 = u64::MAX;
 const LAST_PORT: u64 = PortId::MAX as u64;
 /// A port that reports "down", or an error without saying which, is asked again after so long (ours), so that it does not keep the loop busy.
 const REST_NS: Nanos = 100_000_000;
-
 /// Bytes read from a port per turn (DATAPATH), so that no port starves another.
 const BYTES_PER_TURN: usize = 256 << 10;
 /// Bytes that are sent before more is read ahead (ours: about one super-frame).

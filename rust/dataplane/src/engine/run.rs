@@ -1,10 +1,11 @@
 //! What a thread of the engine does: waits, then gives its halves their turns.
 
+use std::sync::atomic::Ordering;
+
 use super::inbound::{self, Inbound};
 use super::outbound::{self, Outbound};
 use super::shared::Shared;
 use crate::sys::{self, Epoll};
-use std::sync::atomic::Ordering;
 
 /// Runs one half or both until the engine stops.
 pub(super) fn run(shared: &Shared, epoll: &Epoll, mut outbound: Option<Outbound>, mut inbound: Option<Inbound>) {

@@ -64,11 +64,6 @@ pub struct Coalescer {
 }
 
 impl Coalescer {
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// Takes the frame at a place of the arena. `partial`: its TCP or UDP checksum is.
     pub fn push(&mut self, arena: &[u8], at: Range<usize>, partial: bool, merges: Merges) {
         let frame = &arena[at.clone()];
