@@ -12,6 +12,7 @@ from peertap.node.tables import Address, TrunkTable
 from peertap.wire.control import Indexes, Ping
 
 PING_AFTER_S: Final = 3.0  # ours: silence for so long is asked about; sooner costs an idle hub 0.2 % of a core a trunk
+PING_AFTER_ON_UDP_S: Final = 9.0  # ours: the data plane watches that path, and its loss is asked about at once
 PING_GAP_S: Final = 0.75  # ours: and asked again
 DEAD_AFTER_S: Final = 5.0  # ours: a dead neighbour is noticed within 5 s
 DEAD_AFTER_PINGS: Final = 3  # ours: a node that slept itself first asks again
@@ -115,14 +116,20 @@ class Trunk:
 
     def pings_due(self, now: float, random: Callable[[int], bytes]) -> list[Ping]:
         """A Ping where the neighbour was silent, or its round trip is old."""
-        silent = self._heard_at + PING_AFTER_S <= now
-        if not (silent or self._measured_at + MEASURE_S <= now) or self._pinged_at + PING_GAP_S > now:
+        if self._ping_at() > now:
             return []
         number = int.from_bytes(random(8), "big")
         self._pings = {one: at for one, at in self._pings.items() if at + MEASURE_S > now}
         self._pings[number] = self._pinged_at = now
         self._unanswered += 1
         return [Ping(number)]
+
+    def _ping_at(self) -> float:
+        if self.choice.remote is not None:
+            due = self._heard_at + PING_AFTER_ON_UDP_S
+        else:
+            due = min(self._heard_at + PING_AFTER_S, self._measured_at + MEASURE_S)
+        return max(due, self._pinged_at + PING_GAP_S)
 
     def ponged(self, number: int, now: float) -> None:
         sent_at = self._pings.pop(number, None)
@@ -142,8 +149,7 @@ class Trunk:
         return self._heard_at + DEAD_AFTER_S <= now and self._unanswered >= DEAD_AFTER_PINGS
 
     def next_deadline(self) -> float:
-        dues = [max(self._heard_at + PING_AFTER_S, self._pinged_at + PING_GAP_S)]
-        dues.append(max(self._measured_at + MEASURE_S, self._pinged_at + PING_GAP_S))
+        dues = [self._ping_at()]
         if self._unanswered >= DEAD_AFTER_PINGS:
             dues.append(self._heard_at + DEAD_AFTER_S)
         probe_at = self.choice.next_deadline()

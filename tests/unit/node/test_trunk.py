@@ -1,0 +1,50 @@
+"""When a silent neighbour is asked whether it is there, and when it is given up."""
+
+import pytest
+
+from peertap._core import AES_256_GCM
+from peertap.node.events import TrunkOpened
+from peertap.node.trunk import DEAD_AFTER_PINGS, PING_AFTER_ON_UDP_S, PING_AFTER_S, PING_GAP_S, Trunk
+from tests.support.identities import identity
+from tests.support.mesh import SimKeys
+
+THERE = ("192.0.2.1", 4511)
+
+
+@pytest.fixture
+def trunk() -> Trunk:
+    """A trunk that is up since 0 s, its round trip just measured."""
+    opened = TrunkOpened(1, identity("b").peer_id, "tcp", True, None, True, SimKeys(0, 1), AES_256_GCM)
+    made = Trunk(opened, udp_allowed=True, max_payload=1400, now=0.0)
+    (ping,) = made.pings_due(PING_GAP_S, bytes)
+    made.ponged(ping.id, PING_GAP_S)
+    made.heard(PING_GAP_S)
+    return made
+
+
+def next_ping(trunk: Trunk, after: float) -> float:
+    """When it asks, to a tenth of a second."""
+    tenths = (after + n / 10 for n in range(1, 200))
+    return next(at for at in tenths if trunk.pings_due(at, lambda n: bytes([1] * n)))
+
+
+def test_silence_on_a_stream_is_asked_about_after_three_seconds(trunk: Trunk) -> None:
+    assert next_ping(trunk, PING_GAP_S) == pytest.approx(PING_GAP_S + PING_AFTER_S, abs=0.11)
+
+
+def test_an_idle_trunk_whose_udp_path_is_watched_is_asked_rarely(trunk: Trunk) -> None:
+    trunk.choice.found(THERE)
+    assert next_ping(trunk, PING_GAP_S) == pytest.approx(PING_GAP_S + PING_AFTER_ON_UDP_S, abs=0.11)
+
+
+def test_a_lost_udp_path_is_asked_about_at_once_and_the_dead_are_given_up_within_three_seconds(trunk: Trunk) -> None:
+    trunk.choice.found(THERE)
+    trunk.choice.lost(7.0)
+    assert trunk.next_deadline() <= 7.0
+    at = 7.0
+    for _ in range(DEAD_AFTER_PINGS):
+        assert not trunk.is_dead(at)
+        assert trunk.pings_due(at, bytes)
+        at += PING_GAP_S
+    assert trunk.is_dead(at)
+    assert at < 10.0
