@@ -4,6 +4,8 @@ pair            a ──────── b            10.80.0.1   10.80.0.2
 
 line            a ── r ── b             10.81.1.1   10.81.1.254 | 10.81.2.254   10.81.2.2
                                         r does not forward: a and b have no route to each other
+
+star            hub ── n1, n2, …        10.84.N.1   10.84.N.2
 """
 
 from dataclasses import dataclass
@@ -102,6 +104,17 @@ def line(lab: Lab, *, offloads: bool = True) -> Line:
     a.configure(peers={R_TO_A_IP: relay}, vlans=(member_vlan(lab, 1),))
     b.configure(peers={R_TO_B_IP: relay}, vlans=(member_vlan(lab, 2),))
     return Line(a, relay, b)
+
+
+def star(lab: Lab, spokes: int) -> tuple[Namespace, list[Namespace]]:
+    """A hub and machines that each have a cable to it: 10.84.N.1 at the hub, 10.84.N.2 at machine N."""
+    hub = lab.namespace("hub")
+    machines = []
+    for number in range(1, spokes + 1):
+        machine = lab.namespace(f"n{number}")
+        links.veth(hub, f"h{number}", f"10.84.{number}.1/24", machine, "uplink", f"10.84.{number}.2/24")
+        machines.append(machine)
+    return hub, machines
 
 
 def start_pair(nodes: Pair, *, carrier: str | None = "udp") -> None:

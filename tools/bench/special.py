@@ -7,13 +7,12 @@ from netns.errors import ScenarioFailed, require
 from netns.lab import Lab
 from netns.node import Node
 from netns.probe import PingProbe
-from netns.topology import member_vlan
+from netns.topology import member_vlan, star
 from netns.waiting import wait_for
 from tools.bench import measure
 from tools.bench.measure import Course
 from tools.bench.peers.peertap import PeerTap
 from tools.bench.peers.tunnel import Tunnel
-from tools.bench.topology import star
 
 NEIGHBOURS: Final = 10
 WATCH_INTERVAL_S: Final = 0.5

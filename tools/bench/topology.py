@@ -113,14 +113,3 @@ def without_offloads(site: Site) -> None:
     """From now on every packet of the underlay is one packet of the wire."""
     for machine, interface in ((site.a, "ua"), (site.b, "ub")):
         links.without_offloads(machine, interface)
-
-
-def star(lab: Lab, spokes: int) -> tuple[Namespace, list[Namespace]]:
-    """A hub and machines that each have a cable to it: 10.84.N.1 at the hub, 10.84.N.2 at machine N."""
-    hub = lab.namespace("hub")
-    machines = []
-    for number in range(1, spokes + 1):
-        machine = lab.namespace(f"n{number}")
-        links.veth(hub, f"h{number}", f"10.84.{number}.1/24", machine, "uplink", f"10.84.{number}.2/24")
-        machines.append(machine)
-    return hub, machines
