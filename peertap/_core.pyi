@@ -17,6 +17,13 @@ __all__ = [
     "HopSendKey",
     "Label",
     "Member",
+    "MlsChange",
+    "MlsError",
+    "MlsGroup",
+    "MlsLeaf",
+    "MlsMember",
+    "MlsProposal",
+    "MlsSigner",
     "ReceiveKey",
     "SendKey",
     "StaticSecret",
@@ -25,6 +32,9 @@ __all__ = [
     "Vlan",
     "VlanKeys",
     "has_aes",
+    "mls_credential_message",
+    "mls_hpke_open",
+    "mls_hpke_seal",
 ]
 
 AES_256_GCM: Final = 1
@@ -239,3 +249,146 @@ class Engine:
         """Trace events (at most 1000) for frames from or to mac, or all; 0 seconds ends it."""
     def stop(self) -> None:
         """Ends the threads; a second call does nothing."""
+
+class MlsError(Exception):
+    """A message, record or credential was refused; nothing has changed."""
+
+def mls_credential_message(vlan_id: bytes, identity: bytes, suite: int, not_after: int, key: bytes) -> bytes:
+    """What an identity signs to make a credential (SPEC 9.2).
+
+    Args:
+        identity: Ed25519 public key, 32 bytes.
+        suite: 0xf1a1 (hybrid), 1 or 3.
+        not_after: Unix time in seconds.
+        key: an MlsSigner's public key.
+    """
+
+def mls_hpke_seal(suite: int, public: bytes, info: bytes, aad: bytes, plaintext: bytes) -> tuple[bytes, bytes]:
+    """HPKE (RFC 9180), base mode, with the suite's algorithms: encapsulated key and ciphertext."""
+
+def mls_hpke_open(suite: int, seed: bytes, encapsulated: bytes, info: bytes, aad: bytes, ciphertext: bytes) -> bytes:
+    """The plaintext.
+
+    Args:
+        seed: keying material of the receiver's key pair, as HPKE's DeriveKeyPair takes it.
+
+    Raises: MlsError.
+    """
+
+@final
+class MlsSigner:
+    """A new MLS signature key of one VLAN."""
+    def __new__(cls, suite: int) -> MlsSigner: ...
+    @property
+    def public(self) -> bytes:
+        """32 bytes."""
+
+@final
+class MlsLeaf:
+    """A leaf of a group's tree."""
+    @property
+    def index(self) -> int:
+        """Its place; another member may get it later."""
+    @property
+    def identity(self) -> bytes:
+        """The Ed25519 key behind the peer ID, 32 bytes."""
+    @property
+    def key(self) -> bytes:
+        """Its MLS signature key."""
+    @property
+    def not_after(self) -> int:
+        """Until when its credential may be taken up, Unix seconds."""
+
+@final
+class MlsChange:
+    """What a commit of another member changed."""
+    @property
+    def epoch(self) -> int:
+        """The epoch that it began."""
+    @property
+    def committer(self) -> MlsLeaf | None: ...
+    @property
+    def is_external(self) -> bool:
+        """Whether its sender came back by it."""
+    @property
+    def added(self) -> list[MlsLeaf]:
+        """Identities that were not there before."""
+    @property
+    def removed(self) -> list[MlsLeaf]:
+        """Identities that are gone."""
+    @property
+    def context_changed(self) -> bool: ...
+    @property
+    def removed_us(self) -> bool:
+        """Whether we are gone; the group is of no more use then."""
+
+@final
+class MlsProposal:
+    """A wish of a member, to be taken up by the next commit."""
+    @property
+    def sender(self) -> int:
+        """Its leaf's place."""
+    @property
+    def wish(self) -> Literal["update", "leave", "other"]: ...
+
+@final
+class MlsMember:
+    """Us in one VLAN, with a credential: identity key 32, not-after 8, signature 64 (SPEC 9.2).
+
+    Raises: ValueError when the credential is not signed for this key, suite and VLAN.
+    """
+    def __new__(cls, signer: MlsSigner, vlan_id: bytes, credential: bytes) -> MlsMember: ...
+    def key_package(self, now: int) -> bytes:
+        """A message that lets an admin add us; its secrets stay here until `join`. `now` is Unix time in seconds."""
+    def create(self, context: bytes, now: int) -> MlsGroup:
+        """A new group with us alone. `context`: what the members agree on."""
+    def join(self, welcome: bytes, now: int) -> MlsGroup:
+        """Raises: MlsError."""
+
+@final
+class MlsGroup:
+    """A group that we are in. Steps are tentative until `keep`; `drop_step` goes back to what was kept last.
+
+    Raises: MlsError for what others sent; the group is as before then.
+    """
+    @staticmethod
+    def restore(record: bytes) -> MlsGroup: ...
+    @property
+    def suite(self) -> int: ...
+    @property
+    def vlan_id(self) -> bytes: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def own_index(self) -> int: ...
+    @property
+    def context(self) -> bytes: ...
+    @property
+    def transcript_hash(self) -> bytes:
+        """The same in every member of this branch (RFC 9420, 8.2)."""
+    @property
+    def leaves(self) -> list[MlsLeaf]:
+        """By place."""
+    def keys(self, routing: bytes) -> VlanKeys:
+        """The VLAN's keys in this epoch, with the routing secret of 32 bytes."""
+    def commit(
+        self, now: int, *, adds: list[bytes] = ..., removes: list[int] = ..., context: bytes | None = None
+    ) -> tuple[bytes, bytes]:
+        """The commit for the members, and the Welcome for those who are added (empty when nobody is).
+
+        Args:
+            adds: key packages.
+            removes: places of leaves.
+            context: what the members agree on from now on; None: as before.
+        """
+    def propose_update(self) -> bytes: ...
+    def propose_leave(self) -> bytes: ...
+    def group_info(self) -> bytes:
+        """What a member who was away needs to come back, and nobody else gets."""
+    def process(self, message: bytes, now: int) -> MlsChange | MlsProposal | None:
+        """Takes a message of another member."""
+    def rejoin(self, group_info: bytes, now: int) -> tuple[MlsGroup, bytes]:
+        """Back into a group that went on without us: it as it is now, and the commit that says so to the others."""
+    def keep(self) -> bytes:
+        """The record, which must be on disk before anything of this step is sent or used."""
+    def drop_step(self) -> None: ...

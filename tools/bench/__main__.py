@@ -2,6 +2,8 @@
 
 import sys
 
-from tools.bench.cli import main
+from tools.bench import cli, membership
 
-sys.exit(main(sys.argv[1:]))
+if sys.argv[1:2] == ["membership"]:
+    sys.exit(membership.main(sys.argv[2:]))
+sys.exit(cli.main(sys.argv[1:]))

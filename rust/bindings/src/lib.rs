@@ -1,8 +1,9 @@
-//! `peertap._core`: the Python face of the data plane. Arguments, one error map, and the GIL released; no logic.
+//! `peertap._core`: the Python face of the data plane and of MLS groups. Arguments, one error map, and the GIL released; no logic.
 
 mod arguments;
 mod engine;
 mod keys;
+mod mls;
 mod tables;
 
 use pyo3::prelude::*;
@@ -18,6 +19,11 @@ mod _core {
     use super::engine::{Engine, has_aes};
     #[pymodule_export]
     use super::keys::{FrameSigner, HopReceiveKey, HopSendKey, ReceiveKey, SendKey, StaticSecret, VlanKeys};
+    #[pymodule_export]
+    use super::mls::{
+        MlsChange, MlsError, MlsGroup, MlsLeaf, MlsMember, MlsProposal, MlsSigner, mls_credential_message,
+        mls_hpke_open, mls_hpke_seal,
+    };
     #[pymodule_export]
     use super::tables::{Label, Member, Tables, Trunk, Vlan};
     use pyo3::prelude::*;

@@ -1,0 +1,308 @@
+//! A group that we are in: its members, its next step, its epoch's root.
+
+use std::collections::BTreeMap;
+
+use mls_rs::group::proposal::Proposal;
+use mls_rs::group::{CommitEffect, CommitMessageDescription, ProposalSender, ReceivedMessage};
+use peertap_dataplane::kdf::Secret;
+use zeroize::Zeroizing;
+
+use crate::credential::{Credential, credential_of};
+use crate::error::{Error, Result};
+use crate::member::{CONTEXT_EXTENSION, Config, Member, context_list, message, time};
+use crate::saved::Saved;
+use crate::store::{RejoinSecrets, Store};
+
+/// Label of the exporter that gives an epoch's root (PROTOCOL 2).
+const ROOT_LABEL: &[u8] = b"PeerTap/1 epoch";
+
+/// A leaf of the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// Its place; another member may get it later.
+    pub index: u32,
+    /// Who it is.
+    pub credential: Credential,
+    /// Its MLS signature key.
+    pub key: Vec<u8>,
+}
+
+/// What a commit is to do, beside making new keys and taking up the proposals that came before.
+#[derive(Clone, Debug, Default)]
+pub struct Order {
+    /// Key packages of those who are added.
+    pub adds: Vec<Vec<u8>>,
+    /// Leaves that go.
+    pub removes: Vec<u32>,
+    /// What the members agree on from now on; None: as before.
+    pub context: Option<Vec<u8>>,
+}
+
+/// A commit of ours, to be sent once the group has kept the step.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// For the members.
+    pub message: Vec<u8>,
+    /// For those who are added; empty when nobody is.
+    pub welcome: Vec<u8>,
+}
+
+/// What a commit changed.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The epoch that it began.
+    pub epoch: u64,
+    /// Its sender, as it stands in the new tree.
+    pub committer: Option<Leaf>,
+    /// Whether its sender came back by it.
+    pub is_external: bool,
+    /// Identities that were not there before.
+    pub added: Vec<Leaf>,
+    /// Identities that are gone.
+    pub removed: Vec<Leaf>,
+    /// Whether what the members agree on has changed.
+    pub context_changed: bool,
+    /// Whether we are gone; the group is of no more use then.
+    pub removed_us: bool,
+}
+
+/// What a proposal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// New keys for its sender.
+    Update,
+    /// To go.
+    Leave,
+    /// Anything else.
+    Other,
+}
+
+/// What a message was.
+#[derive(Clone, Debug)]
+pub enum Received {
+    /// A step of the group, taken tentatively.
+    Commit(Change),
+    /// A wish that the next commit takes up; its sender's leaf.
+    Proposal(u32, Wish),
+    /// Nothing that changes the group.
+    Other,
+}
+
+/// A group. Steps are tentative until `keep`.
+pub struct Group {
+    member: Member,
+    inner: mls_rs::Group<Config>,
+    store: Store,
+    rejoin: RejoinSecrets,
+    root: Secret,
+    /// The last record; empty before the first `keep`.
+    kept: Zeroizing<Vec<u8>>,
+}
+
+impl Group {
+    pub(crate) fn begin(
+        member: Member,
+        inner: mls_rs::Group<Config>,
+        store: Store,
+        rejoin: RejoinSecrets,
+    ) -> Result<Self> {
+        let mut group = Self { member, inner, store, rejoin, root: Secret::default(), kept: Zeroizing::default() };
+        group.arrive()?;
+        Ok(group)
+    }
+
+    pub(crate) fn resume(
+        member: Member,
+        inner: mls_rs::Group<Config>,
+        store: Store,
+        rejoin: RejoinSecrets,
+        root: Secret,
+        kept: Zeroizing<Vec<u8>>,
+    ) -> Result<Self> {
+        Ok(Self { member, inner, store, rejoin, root, kept })
+    }
+
+    /// Takes the new epoch's root, once; after that the exporter is gone.
+    fn arrive(&mut self) -> Result<()> {
+        let root = self.inner.export_secret(ROOT_LABEL, &self.member.vlan_id, self.root.len())?;
+        self.inner.delete_exporter();
+        self.root.copy_from_slice(root.as_bytes());
+        self.rejoin.add(self.epoch(), &self.root);
+        Ok(())
+    }
+
+    pub(crate) fn member(&self) -> &Member {
+        &self.member
+    }
+
+    pub(crate) fn rejoin(&self) -> &RejoinSecrets {
+        &self.rejoin
+    }
+
+    /// The suite's number.
+    pub fn suite(&self) -> u16 {
+        self.member.suite as u16
+    }
+
+    /// The VLAN.
+    pub fn vlan_id(&self) -> [u8; crate::VLAN_ID_BYTES] {
+        self.member.vlan_id
+    }
+
+    /// The epoch's number.
+    pub fn epoch(&self) -> u64 {
+        self.inner.current_epoch()
+    }
+
+    /// Our own leaf's place.
+    pub fn own_index(&self) -> u32 {
+        self.inner.current_member_index()
+    }
+
+    /// The epoch's root (PROTOCOL 2).
+    pub fn root(&self) -> &Secret {
+        &self.root
+    }
+
+    /// A hash of all commits up to now, the same in every member of this branch (RFC 9420, 8.2).
+    pub fn transcript_hash(&self) -> Vec<u8> {
+        self.inner.context().confirmed_transcript_hash.to_vec()
+    }
+
+    /// What the members agree on.
+    pub fn context(&self) -> Vec<u8> {
+        let found = self.inner.context().extensions.get(CONTEXT_EXTENSION);
+        found.map(|extension| extension.extension_data).unwrap_or_default()
+    }
+
+    /// All leaves, by place.
+    pub fn leaves(&self) -> Vec<Leaf> {
+        let leaf = |one: mls_rs::group::Member| {
+            let credential = credential_of(&one.signing_identity)?;
+            Some(Leaf { index: one.index, credential, key: one.signing_identity.signature_key.to_vec() })
+        };
+        self.inner.roster().members_iter().filter_map(leaf).collect()
+    }
+
+    /// Makes a commit and takes its step. Everything proposed before is in it.
+    pub fn commit(&mut self, order: &Order, now: u64) -> Result<Commit> {
+        let before = self.by_identity();
+        if let Some(gone) = order.removes.iter().find(|&&index| index == self.own_index()) {
+            return Err(Error::argument(format!("leaf {gone} is our own: another member must commit that")));
+        }
+        let mut builder = self.inner.commit_builder().commit_time(time(now));
+        for package in &order.adds {
+            builder = builder.add_member(message(package)?)?;
+        }
+        for &index in &order.removes {
+            builder = builder.remove_member(index)?;
+        }
+        if let Some(context) = &order.context {
+            builder = builder.set_group_context_ext(context_list(context))?;
+        }
+        let output = builder.build()?;
+        let welcome = output.welcome_messages.first().map(|one| one.to_bytes()).transpose()?.unwrap_or_default();
+        let commit = Commit { message: output.commit_message.to_bytes()?, welcome };
+        let applied = self.inner.apply_pending_commit()?;
+        self.stepped(applied, &before, false)?;
+        Ok(commit)
+    }
+
+    /// A wish for new keys of ours.
+    pub fn propose_update(&mut self) -> Result<Vec<u8>> {
+        Ok(self.inner.propose_update(Vec::new())?.to_bytes()?)
+    }
+
+    /// A wish to go.
+    pub fn propose_leave(&mut self) -> Result<Vec<u8>> {
+        Ok(self.inner.propose_self_remove(Vec::new())?.to_bytes()?)
+    }
+
+    /// What a member who was away needs to come back, and nobody else gets.
+    pub fn group_info(&self) -> Result<Vec<u8>> {
+        Ok(self.inner.group_info_message_allowing_ext_commit(true)?.to_bytes()?)
+    }
+
+    /// Takes a message of another member; a commit's step is tentative.
+    pub fn process(&mut self, bytes: &[u8], now: u64) -> Result<Received> {
+        let (before, context) = (self.by_identity(), self.context());
+        Ok(match self.inner.process_incoming_message_with_time(message(bytes)?, time(now))? {
+            ReceivedMessage::Commit(commit) => {
+                let mut change = self.stepped(commit, &before, true)?;
+                change.context_changed = !change.removed_us && self.context() != context;
+                Received::Commit(change)
+            }
+            ReceivedMessage::Proposal(one) => {
+                let ProposalSender::Member(sender) = one.sender else { return Ok(Received::Other) };
+                Received::Proposal(
+                    sender,
+                    match one.proposal {
+                        Proposal::Update(_) => Wish::Update,
+                        Proposal::SelfRemove(_) => Wish::Leave,
+                        Proposal::Remove(remove) if remove.to_remove() == sender => Wish::Leave,
+                        _ => Wish::Other,
+                    },
+                )
+            }
+            _ => Received::Other,
+        })
+    }
+
+    fn stepped(
+        &mut self,
+        commit: CommitMessageDescription,
+        before: &BTreeMap<[u8; 32], Leaf>,
+        by_other: bool,
+    ) -> Result<Change> {
+        let removed_us = matches!(commit.effect, CommitEffect::Removed { .. });
+        if matches!(commit.effect, CommitEffect::ReInit(_)) {
+            return Err(Error::refused("a group is never re-initialised"));
+        }
+        if !removed_us {
+            self.arrive()?;
+        }
+        let after = self.by_identity();
+        let only = |these: &BTreeMap<[u8; 32], Leaf>, those: &BTreeMap<[u8; 32], Leaf>| {
+            these.iter().filter(|(who, _)| !those.contains_key(*who)).map(|(_, leaf)| leaf.clone()).collect()
+        };
+        let committer = after.values().find(|leaf| by_other && leaf.index == commit.committer).cloned();
+        Ok(Change {
+            epoch: self.epoch(),
+            committer,
+            is_external: commit.is_external,
+            added: only(&after, before),
+            removed: only(before, &after),
+            context_changed: false,
+            removed_us,
+        })
+    }
+
+    fn by_identity(&self) -> BTreeMap<[u8; 32], Leaf> {
+        self.leaves().into_iter().map(|leaf| (leaf.credential.identity, leaf)).collect()
+    }
+
+    /// The step counts. Returns the record, which must be on disk before anything of this step is sent or used.
+    pub fn keep(&mut self) -> Result<Zeroizing<Vec<u8>>> {
+        self.inner.write_to_storage()?;
+        let saved = Saved {
+            suite: self.member.suite,
+            vlan_id: self.member.vlan_id,
+            credential: self.member.credential,
+            signer: Zeroizing::new(self.member.signer.to_vec()),
+            root: self.root.clone(),
+            rejoin: self.rejoin.all(),
+            written: self.store.written(),
+        };
+        self.kept = saved.emit();
+        Ok(self.kept.clone())
+    }
+
+    /// Back to what was kept last.
+    pub fn drop_step(&mut self) -> Result<()> {
+        if self.kept.is_empty() {
+            return Err(Error::argument("nothing was kept yet"));
+        }
+        *self = Member::restore(&self.kept)?;
+        Ok(())
+    }
+}
