@@ -35,6 +35,7 @@ __all__ = [
     "mls_credential_message",
     "mls_hpke_open",
     "mls_hpke_seal",
+    "mls_message_epoch",
 ]
 
 AES_256_GCM: Final = 1
@@ -263,6 +264,9 @@ def mls_credential_message(vlan_id: bytes, identity: bytes, suite: int, not_afte
         key: an MlsSigner's public key.
     """
 
+def mls_message_epoch(message: bytes) -> int | None:
+    """The epoch that an MLS message was made in; None for one that belongs to none, or is no MLS message."""
+
 def mls_hpke_seal(suite: int, public: bytes, info: bytes, aad: bytes, plaintext: bytes) -> tuple[bytes, bytes]:
     """HPKE (RFC 9180), base mode, with the suite's algorithms: encapsulated key and ciphertext."""
 
@@ -385,10 +389,18 @@ class MlsGroup:
     def propose_leave(self) -> bytes: ...
     def group_info(self) -> bytes:
         """What a member who was away needs to come back, and nobody else gets."""
+    def rejoin_secrets(self) -> bytes:
+        """For a member that came back and lacks those of the epochs between (SPEC 9.3)."""
+    def take_rejoin_secrets(self, secrets: bytes) -> None:
+        """Takes those that another member gives; what we have stays."""
     def process(self, message: bytes, now: int) -> MlsChange | MlsProposal | None:
         """Takes a message of another member."""
-    def rejoin(self, group_info: bytes, now: int) -> tuple[MlsGroup, bytes]:
-        """Back into a group that went on without us: it as it is now, and the commit that says so to the others."""
+    def rejoin(self, group_info: bytes, shared: int, now: int) -> tuple[MlsGroup, bytes]:
+        """Back into a group that went on without us: it as it is now, and the commit that says so to the others.
+
+        Args:
+            shared: the last epoch that we and the others were in.
+        """
     def keep(self) -> bytes:
         """The record, which must be on disk before anything of this step is sent or used."""
     def drop_step(self) -> None: ...

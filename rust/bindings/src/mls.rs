@@ -47,6 +47,12 @@ pub fn mls_credential_message<'py>(
     Ok(PyBytes::new(py, &message))
 }
 
+/// The epoch that an MLS message was made in; None for one that belongs to none, or is no MLS message.
+#[pyfunction]
+pub fn mls_message_epoch(message: &[u8]) -> Option<u64> {
+    group::message_epoch(message)
+}
+
 /// HPKE (RFC 9180), base mode, with the suite's algorithms: encapsulated key and ciphertext.
 #[pyfunction]
 pub fn mls_hpke_seal<'py>(
@@ -256,6 +262,14 @@ impl MlsGroup {
         Ok(PyBytes::new(py, &message))
     }
 
+    fn rejoin_secrets<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.lock().rejoin_secrets())
+    }
+
+    fn take_rejoin_secrets(&self, secrets: &[u8]) -> PyResult<()> {
+        self.lock().take_rejoin_secrets(secrets).map_err(error)
+    }
+
     fn process<'py>(&self, py: Python<'py>, message: &[u8], now: Int<u64>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let received = py.detach(|| self.lock().process(message, now.0)).map_err(error)?;
         let leaf = |leaf: &group::Leaf| Py::new(py, MlsLeaf::of(py, leaf));
@@ -285,8 +299,15 @@ impl MlsGroup {
         })
     }
 
-    fn rejoin<'py>(&self, py: Python<'py>, group_info: &[u8], now: Int<u64>) -> PyResult<(Self, Bound<'py, PyBytes>)> {
-        let (group, commit) = py.detach(|| member::Member::rejoin(group_info, &self.lock(), now.0)).map_err(error)?;
+    fn rejoin<'py>(
+        &self,
+        py: Python<'py>,
+        group_info: &[u8],
+        shared: Int<u64>,
+        now: Int<u64>,
+    ) -> PyResult<(Self, Bound<'py, PyBytes>)> {
+        let (group, commit) =
+            py.detach(|| member::Member::rejoin(group_info, &self.lock(), shared.0, now.0)).map_err(error)?;
         Ok((Self::new(group), PyBytes::new(py, &commit)))
     }
 

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::credential::{Credential, credential_of};
 use crate::error::{Error, Result};
-use crate::member::{CONTEXT_EXTENSION, Config, Member, context_list, message, time};
+use crate::member::{CONTEXT_EXTENSION, Config, Member, context_list, message, rejoin_list, time};
 use crate::saved::Saved;
 use crate::store::{RejoinSecrets, Store};
 
@@ -86,6 +86,11 @@ pub enum Received {
     Proposal(u32, Wish),
     /// Nothing that changes the group.
     Other,
+}
+
+/// The epoch that an MLS message was made in; None for one that belongs to none, or is no MLS message.
+pub fn message_epoch(bytes: &[u8]) -> Option<u64> {
+    message(bytes).ok()?.epoch()
 }
 
 /// A group. Steps are tentative until `keep`.
@@ -191,6 +196,9 @@ impl Group {
             return Err(Error::argument(format!("leaf {gone} is our own: another member must commit that")));
         }
         let mut builder = self.inner.commit_builder().commit_time(time(now));
+        if !order.adds.is_empty() {
+            builder = builder.set_group_info_ext(rejoin_list(&self.rejoin));
+        }
         for package in &order.adds {
             builder = builder.add_member(message(package)?)?;
         }
@@ -221,6 +229,19 @@ impl Group {
     /// What a member who was away needs to come back, and nobody else gets.
     pub fn group_info(&self) -> Result<Vec<u8>> {
         Ok(self.inner.group_info_message_allowing_ext_commit(true)?.to_bytes()?)
+    }
+
+    /// The rejoin secrets, for a member that came back and lacks those of the epochs between.
+    pub fn rejoin_secrets(&self) -> Zeroizing<Vec<u8>> {
+        self.rejoin.emit()
+    }
+
+    /// Takes those that another member gives; what we have stays.
+    pub fn take_rejoin_secrets(&mut self, bytes: &[u8]) -> Result<()> {
+        if !self.rejoin.take_untrusted(bytes, self.epoch()) {
+            return Err(Error::refused("these are no rejoin secrets"));
+        }
+        Ok(())
     }
 
     /// Takes a message of another member; a commit's step is tentative.

@@ -25,6 +25,9 @@ use crate::suite::{Provider, Suite};
 /// Group context extension with what the VLAN's members agree on; its bytes are Python's (SPEC 9.4).
 pub const CONTEXT_EXTENSION: ExtensionType = ExtensionType::new(0xf1a1);
 
+/// GroupInfo extension of a Welcome: the rejoin secrets (SPEC 9.3).
+pub(crate) const REJOIN_EXTENSION: ExtensionType = ExtensionType::new(0xf1a2);
+
 pub(crate) type Config = IntoConfigOutput<
     WithMlsRules<
         Rules,
@@ -109,15 +112,22 @@ impl Member {
     pub fn join(&self, welcome: &[u8], now: u64) -> Result<Group> {
         let (store, rejoin) = (Store::default(), RejoinSecrets::default());
         let client = self.client(store.clone(), rejoin.clone());
-        let (group, _) = client.join_group(None, &message(welcome)?, Some(time(now)))?;
+        let (group, info) = client.join_group(None, &message(welcome)?, Some(time(now)))?;
         self.check(&group)?;
+        let given = info.group_info_extensions.get(REJOIN_EXTENSION);
+        if given
+            .is_some_and(|given| !rejoin.take_untrusted(&Zeroizing::new(given.extension_data), group.current_epoch()))
+        {
+            return Err(Error::refused("the Welcome's rejoin secrets are malformed"));
+        }
         Group::begin(self.clone(), group, store, rejoin)
     }
 
-    /// Back into a group that went on without us: it as it is now, and the commit that says so to the others.
-    pub fn rejoin(group_info: &[u8], former: &Group, now: u64) -> Result<(Group, Vec<u8>)> {
+    /// Back into a group that went on without us after an epoch that we shared: it as it is now, and the commit that
+    /// says so to the others.
+    pub fn rejoin(group_info: &[u8], former: &Group, shared: u64, now: u64) -> Result<(Group, Vec<u8>)> {
         let member = former.member().clone();
-        let (store, rejoin) = (Store::default(), former.rejoin().copy());
+        let (store, rejoin) = (Store::default(), former.rejoin().until(shared));
         let epoch = rejoin.last().ok_or_else(|| Error::refused("there is no rejoin secret"))?;
         let client = member.client(store.clone(), rejoin.clone());
         let (group, commit) = client
@@ -177,6 +187,10 @@ impl Member {
 
 pub(crate) fn context_list(context: &[u8]) -> ExtensionList {
     vec![Extension::new(CONTEXT_EXTENSION, context.to_vec())].into()
+}
+
+pub(crate) fn rejoin_list(rejoin: &RejoinSecrets) -> ExtensionList {
+    vec![Extension::new(REJOIN_EXTENSION, rejoin.emit().to_vec())].into()
 }
 
 pub(crate) fn message(bytes: &[u8]) -> Result<MlsMessage> {

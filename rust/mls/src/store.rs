@@ -14,6 +14,8 @@ use zeroize::Zeroizing;
 pub const REJOIN_EPOCHS: usize = 64;
 /// Epochs before the current one whose messages can still be opened (ours: we send none under MLS).
 const OLD_EPOCHS: usize = 1;
+/// epoch 8 ‖ secret 32.
+const REJOIN_BYTES: usize = 40;
 const REJOIN: &[u8] = b"PeerTap/1 rejoin";
 
 /// The name of an epoch's rejoin secret.
@@ -36,9 +38,9 @@ impl RejoinSecrets {
         Self(Arc::new(Mutex::new(secrets.into_iter().collect())))
     }
 
-    /// The same in a place of their own.
-    pub fn copy(&self) -> Self {
-        Self::from_saved(self.all())
+    /// Those up to an epoch, in a place of their own.
+    pub fn until(&self, epoch: u64) -> Self {
+        Self::from_saved(self.all().into_iter().filter(|(one, _)| *one <= epoch).collect())
     }
 
     /// An epoch begins; the oldest goes.
@@ -53,6 +55,40 @@ impl RejoinSecrets {
     /// The last epoch that there is a secret of.
     pub fn last(&self) -> Option<u64> {
         self.lock().last_key_value().map(|(&epoch, _)| epoch)
+    }
+
+    /// All of them for a member that lacks some, so that it can check who comes back (SPEC 9.3).
+    pub fn emit(&self) -> Zeroizing<Vec<u8>> {
+        let all = self.all();
+        let mut out = Zeroizing::new(Vec::with_capacity(all.len() * REJOIN_BYTES));
+        for (epoch, secret) in all {
+            out.extend_from_slice(&epoch.to_be_bytes());
+            out.extend_from_slice(&secret[..]);
+        }
+        out
+    }
+
+    /// Takes those of another member that are missing here and of epochs before `current`. False: they are not what
+    /// `emit` makes, and nothing was taken.
+    #[must_use]
+    pub fn take_untrusted(&self, bytes: &[u8], current: u64) -> bool {
+        let (given, rest) = bytes.as_chunks::<REJOIN_BYTES>();
+        if !rest.is_empty() || given.len() > REJOIN_EPOCHS {
+            return false;
+        }
+        let mut secrets = self.lock();
+        for one in given {
+            let (epoch, secret) = one.split_at(8);
+            let epoch = u64::from_be_bytes(epoch.try_into().expect("8 bytes were split off"));
+            if epoch < current {
+                let secret = || Secret::new(secret.try_into().expect("32 bytes are left"));
+                secrets.entry(epoch).or_insert_with(secret);
+            }
+        }
+        while secrets.len() > REJOIN_EPOCHS {
+            secrets.pop_first();
+        }
+        true
     }
 
     /// All of them, oldest first.

@@ -107,7 +107,7 @@ fn a_member_who_was_away_comes_back_by_itself() {
             crowd.commit(0, Order::default());
         }
         let info = crowd.0[1].group_info().unwrap();
-        let (back, commit) = Member::rejoin(&info, &away, NOW).unwrap();
+        let (back, commit) = Member::rejoin(&info, &away, away.epoch(), NOW).unwrap();
         for group in &mut crowd.0 {
             let change = changed(group, &commit);
             assert!(change.is_external && change.added.is_empty() && change.removed.is_empty());
@@ -123,6 +123,24 @@ fn a_member_who_was_away_comes_back_by_itself() {
 }
 
 #[test]
+fn a_newcomer_can_check_who_comes_back_from_before_its_time() {
+    for suite in SUITES {
+        let mut crowd = Crowd::new(suite, 3);
+        let away = crowd.0.remove(2);
+        crowd.commit(0, Order::default());
+        crowd.add(4, suite);
+        let info = crowd.0[2].group_info().unwrap();
+        let (mut back, commit) = Member::rejoin(&info, &away, away.epoch(), NOW).unwrap();
+        for group in &mut crowd.0 {
+            assert!(changed(group, &commit).is_external);
+        }
+        back.keep().unwrap();
+        crowd.0.push(back);
+        crowd.agree();
+    }
+}
+
+#[test]
 fn who_was_away_for_more_than_64_epochs_has_no_proof_any_more() {
     let mut crowd = Crowd::new(Suite::X25519Aes128, 3);
     let away = crowd.0.remove(2);
@@ -130,7 +148,7 @@ fn who_was_away_for_more_than_64_epochs_has_no_proof_any_more() {
         crowd.commit(0, Order::default());
     }
     let info = crowd.0[1].group_info().unwrap();
-    let (_, commit) = Member::rejoin(&info, &away, NOW).unwrap();
+    let (_, commit) = Member::rejoin(&info, &away, away.epoch(), NOW).unwrap();
     assert!(crowd.0[0].process(&commit, NOW).is_err());
 }
 
@@ -141,7 +159,7 @@ fn who_was_removed_does_not_come_back_by_itself() {
     let gone = index_of(&crowd.0[0], 3);
     crowd.commit(0, Order { removes: vec![gone], ..Order::default() });
     let info = crowd.0[1].group_info().unwrap();
-    match Member::rejoin(&info, &away, NOW) {
+    match Member::rejoin(&info, &away, away.epoch(), NOW) {
         Err(_) => {}
         Ok((_, commit)) => assert!(crowd.0[0].process(&commit, NOW).is_err()),
     }
@@ -155,7 +173,7 @@ fn nobody_rejoins_in_anothers_place() {
     crowd.commit(0, Order { removes: vec![gone], adds: vec![other.key_package(NOW).unwrap()], ..Order::default() });
     assert_eq!(index_of(&crowd.0[0], 9), gone); // its leaf has the place now
     let info = crowd.0[1].group_info().unwrap();
-    match Member::rejoin(&info, &away, NOW) {
+    match Member::rejoin(&info, &away, away.epoch(), NOW) {
         Err(_) => {}
         Ok((_, commit)) => assert!(crowd.0[0].process(&commit, NOW).is_err()),
     }

@@ -1,0 +1,208 @@
+"""Which commits of a VLAN's group are allowed, and what is kept of them (SPEC 9.3, 9.4)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from peertap.types import VlanId
+from peertap.vlan.names import name_hash, vlan_id
+from peertap.wire.charter import MAX_REMOVED, Charter, Removal
+from peertap.wire.routes import signed_by
+
+MAX_COMMITS: Final = 64  # PROTOCOL 10: as many epochs as rejoin secrets; who slept longer rejoins
+CLOCK_SKEW_S: Final = 300.0  # ours: members' clocks may differ by so much
+MAX_LOG_BYTES: Final = 16 << 20  # ours: of a large fresh group a commit has a megabyte
+
+
+class Leaf(Protocol):
+    """A leaf, as far as the rules look."""
+
+    @property
+    def identity(self) -> bytes: ...
+
+
+class Change(Protocol):
+    """What a commit did, as the data plane's MlsChange says it."""
+
+    @property
+    def committer(self) -> Leaf | None: ...
+
+    @property
+    def is_external(self) -> bool: ...
+
+    @property
+    def added(self) -> Sequence[Leaf]: ...
+
+    @property
+    def removed(self) -> Sequence[Leaf]: ...
+
+
+def charter_vlan_id(charter: Charter) -> VlanId:
+    """The VLAN-ID that a charter belongs to."""
+    return vlan_id(charter.creators, charter.threshold, name_hash(charter.label, charter.name_nonce))
+
+
+def refusal(before: Charter, after: Charter, change: Change, members: frozenset[bytes], now_unix: float) -> str | None:
+    """Why a commit of another member is not taken; None: it is.
+
+    Args:
+        before, after: the charter it was made under, and the one that it leaves.
+        members: identities in the group after it.
+    """
+    who = change.committer.identity if change.committer is not None else None
+    if who is None:
+        return "its sender is not in the group that it leaves"
+    if change.is_external:
+        return _rejoin_refusal(before, after, change, who)
+    if who not in before.admins:
+        return "its sender is no admin"
+    return (
+        _fixed_refusal(before, after)
+        or _people_refusal(before, after, change, members)
+        or _invite_refusal(before, after, now_unix)
+    )
+
+
+def _rejoin_refusal(before: Charter, after: Charter, change: Change, who: bytes) -> str | None:
+    if who in before.removed:
+        return "its sender was removed and needs a new invite"
+    if after != before or change.added or change.removed:
+        return "who comes back changes nothing else"
+    return None
+
+
+def _fixed_refusal(before: Charter, after: Charter) -> str | None:
+    """What is settled when a VLAN is created."""
+    for name in ("label", "name_nonce", "creators", "threshold", "aead", "lobby"):
+        if getattr(before, name) != getattr(after, name):
+            return f"it changes the VLAN's {name.replace('_', ' ')}"
+    return None
+
+
+def _people_refusal(before: Charter, after: Charter, change: Change, members: frozenset[bytes]) -> str | None:
+    added = {leaf.identity for leaf in change.added}
+    if not set(after.admins) <= members:
+        return "it makes somebody an admin who is no member"
+    if not after.bridges <= members:
+        return "it lets somebody bridge who is no member"
+    if added & after.removed:
+        return "it adds somebody who is marked as removed"
+    forgiven = before.removed - after.removed - added
+    is_full = len(after.removals) == MAX_REMOVED
+    oldest = {one.identity for one in before.removals[: len(forgiven)]} if is_full else set()
+    if forgiven and forgiven != oldest:
+        return "it lets somebody come back whom it does not add"
+    vlan_id = charter_vlan_id(after)
+    for one in set(after.removals) - set(before.removals):
+        if not is_genuine(one, vlan_id, before.admins):
+            return "it has a removal that no admin signed"
+    return None
+
+
+def is_genuine(removal: Removal, vlan_id: VlanId, admins: Sequence[bytes]) -> bool:
+    """Whether one of these admins signed it."""
+    return removal.admin in admins and signed_by(removal.admin, removal.signature, removal.signed(vlan_id))
+
+
+def _invite_refusal(before: Charter, after: Charter, now_unix: float) -> str | None:
+    uses = {one.id: one for one in after.spent}
+    for one in before.spent:
+        still = uses.get(one.id)
+        if still is None and one.expiry > now_unix + CLOCK_SKEW_S:
+            return "it forgets an invite that was used and has not expired"
+        if still is not None and (still.uses < one.uses or still.expiry != one.expiry):
+            return "it makes a spent invite useful again"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A commit as others are told of it.
+
+    Args:
+        epoch: the one that it began.
+        transcript_hash: of all commits up to it.
+        rank: its sender's among the admins, 0 is the highest; None: it came back by this commit.
+        removals: those that it did.
+    """
+
+    epoch: int
+    transcript_hash: bytes
+    rank: int | None
+    removals: frozenset[Removal] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A commit with the wishes that were there for it, in order; None: we only know that it was."""
+
+    messages: tuple[bytes, ...] | None
+    step: Step
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.messages or ()))
+
+
+class CommitLog:
+    """The last commits, for those who were away, by the epoch that each began."""
+
+    def __init__(self) -> None:
+        self._commits: OrderedDict[int, Logged] = OrderedDict()
+        self._bytes = 0
+
+    def add(self, messages: Sequence[bytes] | None, step: Step) -> None:
+        """The step that was taken last; the oldest leave."""
+        self._commits[step.epoch] = Logged(None if messages is None else tuple(messages), step)
+        self._bytes += self._commits[step.epoch].size
+        while len(self._commits) > MAX_COMMITS or (self._bytes > MAX_LOG_BYTES and len(self._commits) > 1):
+            _, oldest = self._commits.popitem(last=False)
+            self._bytes -= oldest.size
+
+    def cut(self, epoch: int) -> None:
+        """Forgets what came after an epoch: another branch goes on from there."""
+        for later in [one for one in self._commits if one > epoch]:
+            self._bytes -= self._commits.pop(later).size
+
+    def steps(self) -> tuple[Step, ...]:
+        """The branch, oldest first."""
+        return tuple(one.step for one in self._commits.values())
+
+    def since(self, epoch: int, transcript_hash: bytes) -> list[bytes] | None:
+        """What a member at this point of our branch lacks, in order; None when the log does not know the point."""
+        at = self._commits.get(epoch)
+        if at is None or at.step.transcript_hash != transcript_hash:
+            return None
+        later = [one.messages for number, one in self._commits.items() if number > epoch]
+        return None if None in later else [message for messages in later for message in messages or ()]
+
+
+def fork(ours: Sequence[Step], theirs: Sequence[Step]) -> tuple[int, list[Step], list[Step]] | None:
+    """The last epoch in common, and what each branch has after it; None when none is known to both."""
+    known = {(one.epoch, one.transcript_hash) for one in ours}
+    common = [one.epoch for one in theirs if (one.epoch, one.transcript_hash) in known]
+    if not common:
+        return None
+    at = common[-1]
+    return at, [one for one in ours if one.epoch > at], [one for one in theirs if one.epoch > at]
+
+
+def wins(ours: Sequence[Step], theirs: Sequence[Step]) -> bool:
+    """Whether our branch stays (PROTOCOL 10, a to e). Both sides come to the same winner."""
+    if not ours or not theirs:
+        return bool(ours)
+    if (ours[0].rank is None) != (theirs[0].rank is None):
+        return theirs[0].rank is None
+    our_removals, their_removals = (
+        {one.identity for step in steps for one in step.removals} for steps in (ours, theirs)
+    )
+    if bool(our_removals - their_removals) != bool(their_removals - our_removals):
+        return bool(our_removals - their_removals)
+    if ours[0].rank is not None and theirs[0].rank is not None and ours[0].rank != theirs[0].rank:
+        return ours[0].rank < theirs[0].rank
+    if len(ours) != len(theirs):
+        return len(ours) > len(theirs)
+    return ours[0].transcript_hash < theirs[0].transcript_hash

@@ -1,0 +1,579 @@
+"""Our place in a VLAN's group: what is asked of it, what others did, and what is to be done then (PROTOCOL 10).
+
+    command ──▶ commit ──▶ Save, ToAll, Welcome, EpochBegan
+    commit of another ──▶ allowed? ──▶ Save, EpochBegan             else dropped: nothing has changed
+    wish of another ──▶ the highest admin present commits it within a minute, the next ones later
+    position of another ──▶ behind: Give │ ahead: Tell where we are │ elsewhere: Show our branch
+    branch of another ──▶ ours wins: Show it │ theirs wins, or nothing in common: ask admins for a GroupInfo, rejoin
+
+A step's actions are in order: what follows a Save is done once the record is on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from peertap._core import MlsChange, MlsError, MlsGroup, MlsMember, MlsProposal, mls_message_epoch
+from peertap.errors import ConfigError, DecodeError, PeerError
+from peertap.types import VlanId
+from peertap.vlan.commits import CommitLog, Step, charter_vlan_id, fork, is_genuine, refusal, wins
+from peertap.wire.charter import MAX_ADMINS, MAX_REMOVED, Charter, Removal, SpentInvite
+from peertap.wire.codec import lp
+from peertap.wire.routes import signed_by
+
+COMMIT_AFTER_S: Final = 10.0  # PROTOCOL 10: commits that can wait are batched, at most one in 10 s
+RANK_STEP_S: Final = 10.0  # ours: each lower admin waits so much longer, so that one of them commits
+UPDATE_S: Final = 24 * 3600.0  # PROTOCOL 10: new keys of our own every day
+MAX_WISHES: Final = 256  # ours: in one epoch; a member may not fill the others' records
+TELL_GAP_S: Final = 1.0  # ours: our position is told once in so long
+LOST_GAP_S: Final = 1.0  # ours: and admins are asked again, at most twice as late
+HELP_S: Final = 3.0  # ours: who got a GroupInfo comes back within that, or another is helped
+
+
+class Us(Protocol):
+    """This node, as far as a group needs it."""
+
+    @property
+    def public_key(self) -> bytes: ...
+
+    def sign(self, message: bytes) -> bytes: ...
+
+    def jitter(self) -> float:
+        """From 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """The record of the group, which replaces the last one."""
+
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ToAll:
+    """A message for all members of the epoch that it ends or belongs to."""
+
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """Lets a newcomer in."""
+
+    identity: bytes
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Give:
+    """What a member who was away lacks: commits and wishes, in order."""
+
+    identity: bytes
+    messages: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Our position, for a member that is ahead."""
+
+    identity: bytes
+    epoch: int
+    transcript_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """Our branch, for a member that is on another."""
+
+    identity: bytes
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AskAdmins:
+    """We are lost: any admin may give a GroupInfo. `steps` is the branch that lost; its removals still count."""
+
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GiveInfo:
+    """Where an admin is, for a member that is lost: it comes back by this."""
+
+    identity: bytes
+    epoch: int
+    transcript_hash: bytes
+    group_info: bytes
+    signature: bytes
+
+    def signed(self) -> bytes:
+        """What the admin's identity signs."""
+        return b"PeerTap/1 group info" + self.epoch.to_bytes(8, "big") + lp(self.transcript_hash) + self.group_info
+
+
+@dataclass(frozen=True, slots=True)
+class Remind:
+    """The rejoin secrets of the epochs that a member missed, under its pair key: it lets others come back too then."""
+
+    identity: bytes
+    secrets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EpochBegan:
+    """New keys. `removed` are those who are gone with it."""
+
+    epoch: int
+    removed: frozenset[bytes] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """We are no member any more."""
+
+
+Action = Save | ToAll | Welcome | Give | Tell | Show | AskAdmins | GiveInfo | Remind | EpochBegan | Gone
+
+
+class Group:
+    """A VLAN's group as one member sees it. `now` is monotonic, `unix` the time of day, both in seconds."""
+
+    def __init__(self, mls: MlsGroup, us: Us, now: float) -> None:
+        self.me: Final = us.public_key
+        self.log: Final = CommitLog()
+        self.refused: list[str] = []  # the last reasons, for status
+        self.is_gone = False
+        self._mls = mls
+        self._us = us
+        self._charter = Charter.parse_untrusted(mls.context)
+        self.log.add((), Step(*self.position, None))
+        self._wishes_since: float | None = None
+        self._wishes: list[bytes] = []
+        self._leavers: set[bytes] = set()
+        self._update_at = now + UPDATE_S * (0.5 + us.jitter() / 2)
+        self._told_at = float("-inf")
+        self._lost_at: int | None = None  # the last epoch that we share with the branch that won; None: not lost
+        self._ask_at = float("inf")
+        self._winning: tuple[Step, ...] = ()  # what that branch has after it
+        self._helping: tuple[bytes, float] | None = None  # who got a GroupInfo, and until when no other gets one
+        self._waiting: dict[bytes, None] = {}  # for that
+        self._condemned: dict[bytes, Removal] = {}  # removed on a branch that lost
+
+    @classmethod
+    def create(cls, member: MlsMember, us: Us, charter: Charter, now: float, unix: int) -> tuple[Group, list[Action]]:
+        """A new group with us alone."""
+        mls = member.create(charter.emit(), unix)
+        return cls(mls, us, now), [Save(mls.keep()), EpochBegan(mls.epoch)]
+
+    @classmethod
+    def join(
+        cls, member: MlsMember, us: Us, welcome: bytes, vlan_id: bytes, now: float, unix: int
+    ) -> tuple[Group, list[Action]]:
+        """The group that a Welcome opens.
+
+        Raises:
+            PeerError: it is not for us, or its charter is not this VLAN's.
+        """
+        try:
+            mls = member.join(welcome, unix)
+            group = cls(mls, us, now)
+        except (MlsError, DecodeError) as error:
+            raise PeerError(f"welcome: {error}") from None
+        if charter_vlan_id(group.charter) != vlan_id:
+            raise PeerError("welcome: the charter is another VLAN's")
+        return group, [Save(mls.keep()), EpochBegan(mls.epoch)]
+
+    # What is so
+
+    @property
+    def epoch(self) -> int:
+        return self._mls.epoch
+
+    @property
+    def mls(self) -> MlsGroup:
+        """For the keys of the epoch."""
+        return self._mls
+
+    @property
+    def charter(self) -> Charter:
+        return self._charter
+
+    @property
+    def members(self) -> frozenset[bytes]:
+        """Identities."""
+        return frozenset(leaf.identity for leaf in self._mls.leaves)
+
+    @property
+    def position(self) -> tuple[int, bytes]:
+        """Epoch and transcript hash, as others are told."""
+        return self._mls.epoch, self._mls.transcript_hash
+
+    # Commands
+
+    def admit(
+        self, packages: Sequence[tuple[bytes, bytes]], unix: int, *, used: SpentInvite | None = None
+    ) -> list[Action]:
+        """Adds members by (identity, key package); `used` is the invite that they came with, as it is spent then.
+
+        Raises:
+            ConfigError: we are no admin.
+            PeerError: a key package is none, or not for this group.
+        """
+        self._require_admin("admit members")
+        charter = self._charter
+        newcomers = {identity for identity, _ in packages}
+        if newcomers & charter.removed:
+            forgiven = tuple(one for one in charter.removals if one.identity not in newcomers)
+            charter = replace(charter, removals=forgiven)
+        spent = {one.id: one for one in charter.spent if one.expiry > unix}
+        if used is not None:
+            spent[used.id] = used
+        charter = replace(charter, spent=tuple(sorted(spent.values())))
+        return self._commit(unix, adds=packages, charter=charter)
+
+    def kick(self, identity: bytes, unix: int) -> list[Action]:
+        """Removes a member, who needs a new invite after that.
+
+        Raises:
+            ConfigError: we are no admin, there is no such member, or it is us.
+        """
+        self._require_admin("remove members")
+        index = self._index_of(identity)
+        if identity == self.me:
+            raise ConfigError("a node cannot kick itself", hint="peertap vlan leave")
+        unsigned = Removal(identity, self.epoch + 1, self.me)
+        removal = replace(unsigned, signature=self._us.sign(unsigned.signed(self._mls.vlan_id)))
+        return self._commit(unix, removes=[index], charter=_with_removals(self._charter, [removal]))
+
+    def promote(self, identity: bytes, unix: int) -> list[Action]:
+        """Makes a member an admin, of the lowest rank.
+
+        Raises:
+            ConfigError: we are no admin, there is no such member, or there are too many admins.
+        """
+        self._require_admin("promote")
+        self._index_of(identity)
+        if identity in self._charter.admins:
+            return []
+        if len(self._charter.admins) >= MAX_ADMINS:
+            raise ConfigError(f"there are {MAX_ADMINS} admins already", hint="peertap vlan demote MEMBER")
+        return self._commit(unix, charter=replace(self._charter, admins=(*self._charter.admins, identity)))
+
+    def demote(self, identity: bytes, unix: int) -> list[Action]:
+        """Makes an admin a member like others.
+
+        Raises:
+            ConfigError: we are no admin, it is none, or it is the last one.
+        """
+        self._require_admin("demote")
+        if identity not in self._charter.admins:
+            raise ConfigError("this member is no admin")
+        self._require_another_admin(identity)
+        admins = tuple(one for one in self._charter.admins if one != identity)
+        return self._commit(unix, charter=replace(self._charter, admins=admins))
+
+    def rotate(self, unix: int) -> list[Action]:
+        """New keys: by a commit of ours, or by a wish for one where we are no admin."""
+        if self.me in self._charter.admins:
+            return self._commit(unix)
+        return self._wish(self._mls.propose_update)
+
+    def leave(self, unix: int) -> list[Action]:
+        """A wish to go; `Gone` comes when an admin has committed it.
+
+        Raises:
+            ConfigError: we are the last admin and others are left.
+        """
+        if self.members == {self.me}:
+            self.is_gone = True
+            return [Gone()]
+        if self.me not in self._charter.admins:
+            return self._wish(self._mls.propose_leave)
+        self._require_another_admin(self.me)
+        return [*self.demote(self.me, unix), *self._wish(self._mls.propose_leave)]
+
+    # What others send
+
+    def received_untrusted(self, message: bytes, sender: bytes, now: float, unix: int) -> list[Action]:
+        """A commit or wish, from whoever passed it on. What is not right is counted in `refused`."""
+        epoch = mls_message_epoch(message)
+        if self.is_gone or epoch is None or epoch < self.epoch:
+            return []  # we had it, or its epoch is over
+        if epoch > self.epoch:
+            return self._tell(sender, now)
+        try:
+            received = self._mls.process(message, unix)
+        except MlsError as error:
+            return self._refuse(str(error))
+        if isinstance(received, MlsProposal):
+            return self._wished(received, message, now)
+        if not isinstance(received, MlsChange):
+            return []
+        return self._changed(received, message, unix)
+
+    def told_position(self, sender: bytes, epoch: int, transcript_hash: bytes, now: float) -> list[Action]:
+        """Where another member is."""
+        if self.is_gone or sender not in self.members or (epoch, transcript_hash) == self.position:
+            return []
+        if epoch > self.epoch:
+            return self._tell(sender, now)
+        messages = self.log.since(epoch, transcript_hash)
+        return [Give(sender, tuple(messages)) if messages else Show(sender, self.log.steps())]
+
+    def given(self, messages: Sequence[bytes], sender: bytes, now: float, unix: int) -> list[Action]:
+        """What we lacked, in order. If that leads nowhere, admins are asked."""
+        before = self.epoch
+        actions: list[Action] = []
+        for message in messages:
+            actions += self.received_untrusted(message, sender, now, unix)
+        if self.epoch == before and not self.is_gone and messages:
+            actions += self._lose(before, now)
+        return actions
+
+    def shown_untrusted(self, sender: bytes, steps: Sequence[Step], now: float) -> list[Action]:
+        """Another member's branch. If it wins we are lost, else the other is; removals of both count."""
+        if self.is_gone or sender not in self.members:
+            return []
+        parts = fork(self.log.steps(), steps)
+        if parts is None:
+            too_far = bool(steps) and steps[0].epoch > self.epoch
+            return self._lose(self.epoch, now) if too_far else []
+        shared, ours, theirs = parts
+        if not theirs:
+            return []
+        if not wins(ours, theirs):
+            self._winning = tuple(theirs)
+            return self._lose(shared, now)
+        self._condemn(theirs, shared, now)
+        return [Show(sender, self.log.steps())]
+
+    def _condemn(self, theirs: Sequence[Step], shared: int, now: float) -> None:
+        """What admins removed on a branch that lost is removed here too, before anybody comes back."""
+        vlan_id = VlanId(self._mls.vlan_id)
+        for one in (removal for step in theirs for removal in step.removals):
+            is_new = one.identity in self.members and one.identity not in self._condemned and one.epoch > shared
+            if is_new and one.identity != self.me and is_genuine(one, vlan_id, self._charter.admins):
+                self._condemned[one.identity] = one
+                self._wishes_since = now - COMMIT_AFTER_S
+
+    def asked_by_lost(self, sender: bytes, steps: Sequence[Step], now: float) -> list[Action]:
+        """A member is lost; `steps` is its branch. Admins help one at a time: not two can come back at one point."""
+        parts = fork(self.log.steps(), steps) if sender in self.members else None
+        if parts is not None:
+            self._condemn(parts[2], parts[0], now)
+        helps = self.me in self._charter.admins and not self.is_gone and self._lost_at is None
+        if not helps or sender not in self.members or sender in self._condemned:
+            return []
+        is_busy = self._helping is not None and self._helping[1] > now and self._helping[0] != sender
+        if is_busy or self._condemned:
+            self._waiting[sender] = None
+            return []
+        return self._help(sender, now)
+
+    def _help(self, sender: bytes, now: float) -> list[Action]:
+        self._helping = (sender, now + HELP_S)
+        self._waiting.pop(sender, None)
+        unsigned = GiveInfo(sender, *self.position, self._mls.group_info(), b"")
+        return [replace(unsigned, signature=self._us.sign(unsigned.signed()))]
+
+    def rejoin_untrusted(self, info: GiveInfo, admin: bytes, unix: int) -> list[Action]:
+        """Comes back into a group that went on without us, where an admin says it is."""
+        if self._lost_at is None or self.is_gone:
+            return []
+        if admin not in self._charter.admins or not signed_by(admin, info.signature, info.signed()):
+            return self._refuse("a GroupInfo that no admin signed")
+        if (info.epoch, info.transcript_hash) == self.position:
+            self._found()
+            return []
+        try:
+            mls, commit = self._mls.rejoin(info.group_info, self._lost_at, unix)
+            charter = Charter.parse_untrusted(mls.context)
+        except (MlsError, DecodeError) as error:
+            return self._refuse(str(error))
+        if charter_vlan_id(charter) != self._mls.vlan_id or self.me in charter.removed:
+            return self._refuse("a GroupInfo of another VLAN, or of one that we were removed from")
+        self.log.cut(self._lost_at)
+        for step in self._winning:
+            if step.epoch <= info.epoch:
+                self.log.add(None, step)
+        self._mls, self._charter, self._wishes = mls, charter, []
+        self._found()
+        return self._stepped(commit, Step(*self.position, None), frozenset(), [ToAll(commit)])
+
+    def reminded_untrusted(self, secrets: bytes) -> list[Action]:
+        """Rejoin secrets of epochs that we missed."""
+        try:
+            self._mls.take_rejoin_secrets(secrets)
+        except MlsError as error:
+            return self._refuse(str(error))
+        return [Save(self._mls.keep())]
+
+    # Time
+
+    def next_deadline(self) -> float | None:
+        """When `tick` has something to do; None: never."""
+        if self.is_gone:
+            return None
+        return min(self._update_at, self._commit_at(), self._ask_at)
+
+    def tick(self, now: float, unix: int) -> list[Action]:
+        """Commits what was wished for, and gives ourselves new keys every day."""
+        if self.is_gone:
+            return []
+        if self._lost_at is not None and self._ask_at <= now:
+            return self._ask_admins(now)
+        if self._waiting and not self._condemned and (self._helping is None or self._helping[1] <= now):
+            return self._help(next(iter(self._waiting)), now)
+        if self._commit_at() <= now:
+            return self._commit_wishes(unix)
+        if self._update_at <= now:
+            self._update_at = now + UPDATE_S * (0.5 + self._us.jitter() / 2)
+            return self.rotate(unix)
+        return []
+
+    def _commit_at(self) -> float:
+        if self._wishes_since is None or self.me not in self._charter.admins:
+            return float("inf")
+        return self._wishes_since + COMMIT_AFTER_S + RANK_STEP_S * self._charter.admins.index(self.me)
+
+    # Inside
+
+    def _commit_wishes(self, unix: int) -> list[Action]:
+        """What members wished for, and the removals of a branch that lost."""
+        gone = [leaf for leaf in self._mls.leaves if leaf.identity in self._condemned]
+        charter = _with_removals(self._charter, [self._condemned[leaf.identity] for leaf in gone])
+        return self._commit(unix, removes=[leaf.index for leaf in gone], charter=charter)
+
+    def _commit(
+        self,
+        unix: int,
+        *,
+        adds: Sequence[tuple[bytes, bytes]] = (),
+        removes: Sequence[int] = (),
+        charter: Charter | None = None,
+    ) -> list[Action]:
+        charter = _without(charter or self._charter, self._leavers)
+        before, rank = self.members, self._charter.admins.index(self.me)
+        context = charter.emit() if charter != self._charter else None
+        packages = [package for _, package in adds]
+        try:
+            message, welcome = self._mls.commit(unix, adds=packages, removes=list(removes), context=context)
+        except MlsError as error:
+            self._mls.drop_step()
+            raise PeerError(f"commit: {error}") from None
+        if self.members - before != {identity for identity, _ in adds}:
+            self._mls.drop_step()
+            raise PeerError("a key package is another node's")
+        removals = frozenset(charter.removals) - frozenset(self._charter.removals)
+        self._charter = charter
+        sent: list[Action] = [ToAll(message), *(Welcome(identity, welcome) for identity, _ in adds)]
+        step = Step(*self.position, rank, removals)
+        return self._stepped(message, step, before - self.members, sent)
+
+    def _wished(self, proposal: MlsProposal, message: bytes, now: float) -> list[Action]:
+        if len(self._wishes) >= MAX_WISHES:
+            self._mls.drop_step()
+            return self._refuse("too many wishes in one epoch")
+        self._wishes.append(message)
+        self._wishes_since = now if self._wishes_since is None else self._wishes_since
+        if proposal.wish == "leave":
+            self._leavers |= {leaf.identity for leaf in self._mls.leaves if leaf.index == proposal.sender}
+        return [Save(self._mls.keep())]
+
+    def _changed(self, change: MlsChange, message: bytes, unix: int) -> list[Action]:
+        before = self._charter
+        if change.removed_us:
+            return self._removed(change)
+        try:
+            after = Charter.parse_untrusted(self._mls.context)
+            reason = refusal(before, after, change, self.members, unix)
+        except DecodeError as error:
+            reason = str(error)
+        if reason is not None:
+            self._mls.drop_step()
+            return self._refuse(reason)
+        self._charter = after
+        who = change.committer.identity if change.committer is not None else b""
+        rank = None if change.is_external else before.admins.index(who)
+        reminded: list[Action] = []
+        if change.is_external and self._helping is not None and self._helping[0] == who:
+            self._helping = None
+            reminded = [Remind(who, self._mls.rejoin_secrets())]
+        step = Step(*self.position, rank, frozenset(after.removals) - frozenset(before.removals))
+        return self._stepped(message, step, frozenset(leaf.identity for leaf in change.removed), reminded)
+
+    def _removed(self, change: MlsChange) -> list[Action]:
+        """Only an admin removes."""
+        if change.committer is None or change.is_external or change.committer.identity not in self._charter.admins:
+            self._mls.drop_step()
+            return self._refuse("its sender is no admin")
+        self.is_gone = True
+        return [Gone()]
+
+    def _stepped(self, message: bytes, step: Step, gone: frozenset[bytes], sent: list[Action]) -> list[Action]:
+        """A step counts: its record first, then what it says to others."""
+        record = self._mls.keep()
+        self.log.add((*self._wishes, message), step)
+        self._condemned = {who: one for who, one in self._condemned.items() if who in self.members}
+        self._wishes, self._leavers = [], set()
+        self._wishes_since = self._wishes_since if self._condemned else None
+        return [Save(record), *sent, EpochBegan(step.epoch, gone)]
+
+    def _wish(self, propose: Callable[[], bytes]) -> list[Action]:
+        message = propose()
+        self._wishes.append(message)
+        return [Save(self._mls.keep()), ToAll(message)]
+
+    def _tell(self, sender: bytes, now: float) -> list[Action]:
+        if now < self._told_at + TELL_GAP_S:
+            return []
+        self._told_at = now
+        return [Tell(sender, *self.position)]
+
+    def _lose(self, shared: int, now: float) -> list[Action]:
+        """Another branch won, or went on too far."""
+        was_lost = self._lost_at is not None
+        self._lost_at = shared
+        return [] if was_lost else self._ask_admins(now)
+
+    def _ask_admins(self, now: float) -> list[Action]:
+        self._ask_at = now + LOST_GAP_S * (1 + self._us.jitter())
+        return [AskAdmins(self.log.steps())]
+
+    def _found(self) -> None:
+        self._lost_at, self._ask_at, self._winning = None, float("inf"), ()
+
+    def _refuse(self, reason: str) -> list[Action]:
+        self.refused = [*self.refused[-15:], reason]
+        return []
+
+    def _index_of(self, identity: bytes) -> int:
+        for leaf in self._mls.leaves:
+            if leaf.identity == identity:
+                return leaf.index
+        raise ConfigError("there is no such member", hint="peertap vlan members")
+
+    def _require_admin(self, what: str) -> None:
+        if self.me not in self._charter.admins:
+            raise ConfigError(f"only admins {what}, and this node is none", hint="ask an admin to promote it")
+
+    def _require_another_admin(self, identity: bytes) -> None:
+        if set(self._charter.admins) == {identity}:
+            raise ConfigError("this is the last admin", hint="peertap vlan promote MEMBER first")
+
+
+def _with_removals(charter: Charter, removals: Sequence[Removal]) -> Charter:
+    gone = {one.identity for one in removals}
+    others = tuple(one for one in charter.removals if one.identity not in gone)
+    return replace(_without(charter, gone), removals=(*others, *removals)[-MAX_REMOVED:])
+
+
+def _without(charter: Charter, gone: set[bytes]) -> Charter:
+    """The charter once these are no members: they have no role."""
+    if gone.isdisjoint(charter.admins) and gone.isdisjoint(charter.bridges):
+        return charter
+    return replace(
+        charter, admins=tuple(one for one in charter.admins if one not in gone), bridges=charter.bridges - gone
+    )
