@@ -334,6 +334,9 @@ class MlsProposal:
         """Its leaf's place."""
     @property
     def wish(self) -> Literal["update", "leave", "other"]: ...
+    @property
+    def word(self) -> bytes:
+        """What came with it."""
 
 @final
 class MlsMember:
@@ -386,7 +389,8 @@ class MlsGroup:
             context: what the members agree on from now on; None: as before.
         """
     def propose_update(self) -> bytes: ...
-    def propose_leave(self) -> bytes: ...
+    def propose_leave(self, word: bytes) -> bytes:
+        """A wish to go, with something that all can read."""
     def group_info(self) -> bytes:
         """What a member who was away needs to come back, and nobody else gets."""
     def rejoin_secrets(self) -> bytes:

@@ -103,8 +103,10 @@ def _people_refusal(before: Charter, after: Charter, change: Change, members: fr
 
 
 def is_genuine(removal: Removal, vlan_id: VlanId, admins: Sequence[bytes]) -> bool:
-    """Whether one of these admins signed it."""
-    return removal.admin in admins and signed_by(removal.admin, removal.signature, removal.signed(vlan_id))
+    """Whether one of these admins signed it, or the member itself."""
+    return removal.admin in (*admins, removal.identity) and signed_by(
+        removal.admin, removal.signature, removal.signed(vlan_id)
+    )
 
 
 def _invite_refusal(before: Charter, after: Charter, now_unix: float) -> str | None:
@@ -166,6 +168,10 @@ class CommitLog:
         """Forgets what came after an epoch: another branch goes on from there."""
         for later in [one for one in self._commits if one > epoch]:
             self._bytes -= self._commits.pop(later).size
+
+    def last(self) -> Logged:
+        """The step that was taken last; there is always one."""
+        return next(reversed(self._commits.values()))
 
     def steps(self) -> tuple[Step, ...]:
         """The branch, oldest first."""

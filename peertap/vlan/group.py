@@ -12,15 +12,29 @@ A step's actions are in order: what follows a Save is done once the record is on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Protocol
 
 from peertap._core import MlsChange, MlsError, MlsGroup, MlsMember, MlsProposal, mls_message_epoch
 from peertap.errors import ConfigError, DecodeError, PeerError
 from peertap.types import VlanId
 from peertap.vlan.commits import CommitLog, Step, charter_vlan_id, fork, is_genuine, refusal, wins
+from peertap.vlan.group_actions import (
+    Action,
+    AskAdmins,
+    EpochBegan,
+    Give,
+    GiveInfo,
+    Gone,
+    Remind,
+    Save,
+    Show,
+    Tell,
+    ToAll,
+    Welcome,
+)
+from peertap.vlan.saved import SavedGroup
 from peertap.wire.charter import MAX_ADMINS, MAX_REMOVED, Charter, Removal, SpentInvite
-from peertap.wire.codec import lp
 from peertap.wire.routes import signed_by
 
 COMMIT_AFTER_S: Final = 10.0  # PROTOCOL 10: commits that can wait are batched, at most one in 10 s
@@ -44,99 +58,6 @@ class Us(Protocol):
         """From 0 to 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Save:
-    """The record of the group, which replaces the last one."""
-
-    record: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ToAll:
-    """A message for all members of the epoch that it ends or belongs to."""
-
-    message: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Welcome:
-    """Lets a newcomer in."""
-
-    identity: bytes
-    message: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Give:
-    """What a member who was away lacks: commits and wishes, in order."""
-
-    identity: bytes
-    messages: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """Our position, for a member that is ahead."""
-
-    identity: bytes
-    epoch: int
-    transcript_hash: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Show:
-    """Our branch, for a member that is on another."""
-
-    identity: bytes
-    steps: tuple[Step, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AskAdmins:
-    """We are lost: any admin may give a GroupInfo. `steps` is the branch that lost; its removals still count."""
-
-    steps: tuple[Step, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class GiveInfo:
-    """Where an admin is, for a member that is lost: it comes back by this."""
-
-    identity: bytes
-    epoch: int
-    transcript_hash: bytes
-    group_info: bytes
-    signature: bytes
-
-    def signed(self) -> bytes:
-        """What the admin's identity signs."""
-        return b"PeerTap/1 group info" + self.epoch.to_bytes(8, "big") + lp(self.transcript_hash) + self.group_info
-
-
-@dataclass(frozen=True, slots=True)
-class Remind:
-    """The rejoin secrets of the epochs that a member missed, under its pair key: it lets others come back too then."""
-
-    identity: bytes
-    secrets: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class EpochBegan:
-    """New keys. `removed` are those who are gone with it."""
-
-    epoch: int
-    removed: frozenset[bytes] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """We are no member any more."""
-
-
-Action = Save | ToAll | Welcome | Give | Tell | Show | AskAdmins | GiveInfo | Remind | EpochBegan | Gone
-
-
 class Group:
     """A VLAN's group as one member sees it. `now` is monotonic, `unix` the time of day, both in seconds."""
 
@@ -151,7 +72,7 @@ class Group:
         self.log.add((), Step(*self.position, None))
         self._wishes_since: float | None = None
         self._wishes: list[bytes] = []
-        self._leavers: set[bytes] = set()
+        self._leavers: dict[bytes, Removal] = {}
         self._update_at = now + UPDATE_S * (0.5 + us.jitter() / 2)
         self._told_at = float("-inf")
         self._lost_at: int | None = None  # the last epoch that we share with the branch that won; None: not lost
@@ -165,7 +86,28 @@ class Group:
     def create(cls, member: MlsMember, us: Us, charter: Charter, now: float, unix: int) -> tuple[Group, list[Action]]:
         """A new group with us alone."""
         mls = member.create(charter.emit(), unix)
-        return cls(mls, us, now), [Save(mls.keep()), EpochBegan(mls.epoch)]
+        group = cls(mls, us, now)
+        return group, [group._save(), EpochBegan(mls.epoch)]
+
+    @classmethod
+    def restore(cls, saved: SavedGroup, us: Us, now: float) -> Group:
+        """The group of a former process.
+
+        Raises:
+            DecodeError: the record is damaged.
+        """
+        try:
+            group = cls(MlsGroup.restore(saved.record), us, now)
+        except MlsError as error:
+            raise DecodeError(f"group state: {error}") from None
+        *before, last = saved.steps
+        for step in before:
+            group.log.add((), step)
+        group.log.add(saved.messages, last)
+        group._wishes = list(saved.wishes)
+        group._leavers = {one.identity: one for one in saved.leavers}
+        group._wishes_since = now if saved.wishes else None
+        return group
 
     @classmethod
     def join(
@@ -183,7 +125,7 @@ class Group:
             raise PeerError(f"welcome: {error}") from None
         if charter_vlan_id(group.charter) != vlan_id:
             raise PeerError("welcome: the charter is another VLAN's")
-        return group, [Save(mls.keep()), EpochBegan(mls.epoch)]
+        return group, [group._save(), EpochBegan(mls.epoch)]
 
     # What is so
 
@@ -224,6 +166,7 @@ class Group:
         self._require_admin("admit members")
         charter = self._charter
         newcomers = {identity for identity, _ in packages}
+        lost = [leaf.index for leaf in self._mls.leaves if leaf.identity in newcomers]
         if newcomers & charter.removed:
             forgiven = tuple(one for one in charter.removals if one.identity not in newcomers)
             charter = replace(charter, removals=forgiven)
@@ -231,7 +174,7 @@ class Group:
         if used is not None:
             spent[used.id] = used
         charter = replace(charter, spent=tuple(sorted(spent.values())))
-        return self._commit(unix, adds=packages, charter=charter)
+        return self._commit(unix, adds=packages, removes=lost, charter=charter)
 
     def kick(self, identity: bytes, unix: int) -> list[Action]:
         """Removes a member, who needs a new invite after that.
@@ -243,9 +186,8 @@ class Group:
         index = self._index_of(identity)
         if identity == self.me:
             raise ConfigError("a node cannot kick itself", hint="peertap vlan leave")
-        unsigned = Removal(identity, self.epoch + 1, self.me)
-        removal = replace(unsigned, signature=self._us.sign(unsigned.signed(self._mls.vlan_id)))
-        return self._commit(unix, removes=[index], charter=_with_removals(self._charter, [removal]))
+        charter = _with_removals(self._charter, [self._removal(identity)])
+        return self._commit(unix, removes=[index], charter=charter)
 
     def promote(self, identity: bytes, unix: int) -> list[Action]:
         """Makes a member an admin, of the lowest rank.
@@ -290,9 +232,9 @@ class Group:
             self.is_gone = True
             return [Gone()]
         if self.me not in self._charter.admins:
-            return self._wish(self._mls.propose_leave)
+            return self._wish(self._propose_leave)
         self._require_another_admin(self.me)
-        return [*self.demote(self.me, unix), *self._wish(self._mls.propose_leave)]
+        return [*self.demote(self.me, unix), *self._wish(self._propose_leave)]
 
     # What others send
 
@@ -408,7 +350,7 @@ class Group:
             self._mls.take_rejoin_secrets(secrets)
         except MlsError as error:
             return self._refuse(str(error))
-        return [Save(self._mls.keep())]
+        return [self._save()]
 
     # Time
 
@@ -454,7 +396,7 @@ class Group:
         removes: Sequence[int] = (),
         charter: Charter | None = None,
     ) -> list[Action]:
-        charter = _without(charter or self._charter, self._leavers)
+        charter = _with_removals(charter or self._charter, list(self._leavers.values()))
         before, rank = self.members, self._charter.admins.index(self.me)
         context = charter.emit() if charter != self._charter else None
         packages = [package for _, package in adds]
@@ -463,7 +405,8 @@ class Group:
         except MlsError as error:
             self._mls.drop_step()
             raise PeerError(f"commit: {error}") from None
-        if self.members - before != {identity for identity, _ in adds}:
+        added = {identity for identity, _ in adds}
+        if self.members - before != added - before or not added <= self.members:
             self._mls.drop_step()
             raise PeerError("a key package is another node's")
         removals = frozenset(charter.removals) - frozenset(self._charter.removals)
@@ -473,14 +416,19 @@ class Group:
         return self._stepped(message, step, before - self.members, sent)
 
     def _wished(self, proposal: MlsProposal, message: bytes, now: float) -> list[Action]:
+        try:
+            removal = self._farewell(proposal) if proposal.wish == "leave" else None
+        except DecodeError as error:
+            self._mls.drop_step()
+            return self._refuse(str(error))
         if len(self._wishes) >= MAX_WISHES:
             self._mls.drop_step()
             return self._refuse("too many wishes in one epoch")
         self._wishes.append(message)
         self._wishes_since = now if self._wishes_since is None else self._wishes_since
-        if proposal.wish == "leave":
-            self._leavers |= {leaf.identity for leaf in self._mls.leaves if leaf.index == proposal.sender}
-        return [Save(self._mls.keep())]
+        if removal is not None:
+            self._leavers[removal.identity] = removal
+        return [self._save()]
 
     def _changed(self, change: MlsChange, message: bytes, unix: int) -> list[Action]:
         before = self._charter
@@ -514,17 +462,43 @@ class Group:
 
     def _stepped(self, message: bytes, step: Step, gone: frozenset[bytes], sent: list[Action]) -> list[Action]:
         """A step counts: its record first, then what it says to others."""
-        record = self._mls.keep()
         self.log.add((*self._wishes, message), step)
         self._condemned = {who: one for who, one in self._condemned.items() if who in self.members}
-        self._wishes, self._leavers = [], set()
+        self._wishes, self._leavers = [], {}
         self._wishes_since = self._wishes_since if self._condemned else None
-        return [Save(record), *sent, EpochBegan(step.epoch, gone)]
+        return [self._save(), *sent, EpochBegan(step.epoch, gone)]
+
+    def _save(self) -> Save:
+        """Keeps the step, and makes what must be on disk before anything of it is used."""
+        last = self.log.last()
+        saved = SavedGroup(
+            record=self._mls.keep(),
+            steps=self.log.steps()[-2:],
+            messages=last.messages or (),
+            wishes=tuple(self._wishes),
+            leavers=tuple(self._leavers.values()),
+        )
+        return Save(saved.emit())
+
+    def _removal(self, identity: bytes) -> Removal:
+        unsigned = Removal(identity, self.epoch + 1, self.me)
+        return replace(unsigned, signature=self._us.sign(unsigned.signed(self._mls.vlan_id)))
+
+    def _propose_leave(self) -> bytes:
+        return self._mls.propose_leave(self._removal(self.me).emit())
+
+    def _farewell(self, proposal: MlsProposal) -> Removal:
+        """The word of a member that wishes to go. Raises DecodeError."""
+        removal = Removal.parse_untrusted(proposal.word)
+        sender = {leaf.identity for leaf in self._mls.leaves if leaf.index == proposal.sender}
+        if {removal.identity} != sender or not is_genuine(removal, VlanId(self._mls.vlan_id), ()):
+            raise DecodeError("removal: it is not its sender's own")
+        return removal
 
     def _wish(self, propose: Callable[[], bytes]) -> list[Action]:
         message = propose()
         self._wishes.append(message)
-        return [Save(self._mls.keep()), ToAll(message)]
+        return [self._save(), ToAll(message)]
 
     def _tell(self, sender: bytes, now: float) -> list[Action]:
         if now < self._told_at + TELL_GAP_S:

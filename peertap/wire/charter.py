@@ -32,10 +32,11 @@ MAX_SPENT: Final = 1024  # ours: invites that are used up or expired leave
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """An admin's word that a member is removed. It counts on every branch of the group (PROTOCOL 10).
+    """An admin's word that a member is removed, or the member's own. It counts on every branch (PROTOCOL 10).
 
     Args:
-        epoch: the one that began with the removal, on the branch where it was done.
+        epoch: the one after that in which it was said.
+        admin: who said it.
     """
 
     identity: bytes
@@ -49,6 +50,14 @@ class Removal:
 
     def emit(self) -> bytes:
         return self.identity + self.epoch.to_bytes(8, "big") + self.admin + self.signature
+
+    @classmethod
+    def parse_untrusted(cls, data: bytes) -> Removal:
+        """Raises DecodeError."""
+        reader = Reader(data, "removal")
+        removal = cls.read(reader)
+        reader.end()
+        return removal
 
     @classmethod
     def read(cls, reader: Reader) -> Removal:

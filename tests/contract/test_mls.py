@@ -73,9 +73,10 @@ def test_a_group_lives_through_python(suite: int) -> None:
         assert (group.epoch, group.context, mls_id(group)) == (1, b"second", mls_id(admin))
     with pytest.raises(MlsError):
         groups[0].process(commit, NOW)  # it is of the epoch before
-    wish = groups[0].propose_leave()
+    wish = groups[0].propose_leave(b"farewell")
     seen = admin.process(wish, NOW)
-    assert isinstance(seen, MlsProposal) and (seen.wish, seen.sender) == ("leave", groups[0].own_index)
+    assert isinstance(seen, MlsProposal) and (seen.wish, seen.word) == ("leave", b"farewell")
+    assert seen.sender == groups[0].own_index
     groups[1].process(wish, NOW)
     commit, _ = admin.commit(NOW)
     change = groups[1].process(commit, NOW)

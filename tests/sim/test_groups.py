@@ -26,7 +26,7 @@ def test_members_come_go_and_are_removed() -> None:
     town.agree("mayor", "b")
     town.invite("c")
     town.agree("mayor", "b", "c")
-    assert town["b"].charter.removed == set()
+    assert town["b"].charter.removed == {key_of("d")}
 
 
 def test_only_admins_command_and_the_last_one_stays() -> None:

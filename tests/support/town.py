@@ -7,16 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from peertap._core import AES_256_GCM, MlsGroup, MlsMember, MlsSigner, mls_credential_message
+from peertap._core import AES_256_GCM, MlsMember, MlsSigner, mls_credential_message
 from peertap.identity.node import NodeIdentity
 from peertap.vlan.commits import charter_vlan_id
-from peertap.vlan.group import (
+from peertap.vlan.group import Group
+from peertap.vlan.group_actions import (
     Action,
     AskAdmins,
     EpochBegan,
     Give,
     GiveInfo,
-    Group,
     Remind,
     Save,
     Show,
@@ -24,6 +24,7 @@ from peertap.vlan.group import (
     ToAll,
     Welcome,
 )
+from peertap.vlan.saved import SavedGroup
 from peertap.wire.charter import Charter
 from tests.support.identities import identity
 
@@ -83,14 +84,14 @@ class Citizen:
 
     name: str
     group: Group
-    record: bytes = b""
+    state: bytes = b""
     is_away: bool = False
     side: int = 0
     epochs: list[int] = field(default_factory=list)
 
     def restart(self, now: float) -> None:
         """A new process with what is on disk."""
-        self.group = Group(MlsGroup.restore(self.record), Us(self.name), now)
+        self.group = Group.restore(SavedGroup.parse(self.state), Us(self.name), now)
 
 
 class Town:
@@ -106,6 +107,8 @@ class Town:
         self.newcomers: dict[bytes, tuple[str, MlsMember]] = {}
         self._todo: deque[tuple[Citizen, Action]] = deque()
         self._busy = False
+        self.done = 0  # actions
+        self.crash_at = 0  # instead of this one its actor's process ends, and starts again
         self.do("mayor", actions)
         for name in others:
             self.invite(name)
@@ -135,14 +138,23 @@ class Town:
         for _ in range(MAX_ACTIONS):
             if not self._todo:
                 break
-            self._carry_out(*self._todo.popleft())
+            me, action = self._todo.popleft()
+            self.done += 1
+            if self.done == self.crash_at:
+                self._crash(me)
+            else:
+                self._carry_out(me, action)
         assert not self._todo, "they never stop talking"
         self._busy = False
 
+    def _crash(self, me: Citizen) -> None:
+        self._todo = deque(one for one in self._todo if one[0] is not me)
+        me.restart(self.now)
+
     def _carry_out(self, me: Citizen, action: Action) -> None:
         match action:
-            case Save(record):
-                me.record = record
+            case Save(state):
+                me.state = state
             case ToAll(message):
                 for other in self._present(me.name):
                     self._reach(

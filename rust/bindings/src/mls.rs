@@ -139,6 +139,7 @@ pub struct MlsChange {
 pub struct MlsProposal {
     sender: u32,
     wish: &'static str,
+    word: Py<PyBytes>,
 }
 
 /// Us in one VLAN, with a credential.
@@ -252,8 +253,8 @@ impl MlsGroup {
         Ok(PyBytes::new(py, &message))
     }
 
-    fn propose_leave<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let message = py.detach(|| self.lock().propose_leave()).map_err(error)?;
+    fn propose_leave<'py>(&self, py: Python<'py>, word: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        let message = py.detach(|| self.lock().propose_leave(word)).map_err(error)?;
         Ok(PyBytes::new(py, &message))
     }
 
@@ -276,13 +277,13 @@ impl MlsGroup {
         let leaves = |all: &[group::Leaf]| all.iter().map(leaf).collect::<PyResult<Vec<_>>>();
         Ok(match received {
             Received::Other => None,
-            Received::Proposal(sender, wish) => {
+            Received::Proposal(sender, wish, word) => {
                 let wish = match wish {
                     Wish::Update => "update",
                     Wish::Leave => "leave",
                     Wish::Other => "other",
                 };
-                Some(Bound::new(py, MlsProposal { sender, wish })?.into_any())
+                Some(Bound::new(py, MlsProposal { sender, wish, word: PyBytes::new(py, &word).unbind() })?.into_any())
             }
             Received::Commit(change) => {
                 let change = MlsChange {

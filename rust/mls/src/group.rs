@@ -82,8 +82,8 @@ pub enum Wish {
 pub enum Received {
     /// A step of the group, taken tentatively.
     Commit(Change),
-    /// A wish that the next commit takes up; its sender's leaf.
-    Proposal(u32, Wish),
+    /// A wish that the next commit takes up: its sender's leaf, and what came with it.
+    Proposal(u32, Wish, Vec<u8>),
     /// Nothing that changes the group.
     Other,
 }
@@ -221,9 +221,9 @@ impl Group {
         Ok(self.inner.propose_update(Vec::new())?.to_bytes()?)
     }
 
-    /// A wish to go.
-    pub fn propose_leave(&mut self) -> Result<Vec<u8>> {
-        Ok(self.inner.propose_self_remove(Vec::new())?.to_bytes()?)
+    /// A wish to go, with something that all can read (SPEC 9.3).
+    pub fn propose_leave(&mut self, word: &[u8]) -> Result<Vec<u8>> {
+        Ok(self.inner.propose_self_remove(word.to_vec())?.to_bytes()?)
     }
 
     /// What a member who was away needs to come back, and nobody else gets.
@@ -255,15 +255,12 @@ impl Group {
             }
             ReceivedMessage::Proposal(one) => {
                 let ProposalSender::Member(sender) = one.sender else { return Ok(Received::Other) };
-                Received::Proposal(
-                    sender,
-                    match one.proposal {
-                        Proposal::Update(_) => Wish::Update,
-                        Proposal::SelfRemove(_) => Wish::Leave,
-                        Proposal::Remove(remove) if remove.to_remove() == sender => Wish::Leave,
-                        _ => Wish::Other,
-                    },
-                )
+                let wish = match one.proposal {
+                    Proposal::Update(_) => Wish::Update,
+                    Proposal::SelfRemove(_) => Wish::Leave,
+                    _ => Wish::Other,
+                };
+                Received::Proposal(sender, wish, one.authenticated_data)
             }
             _ => Received::Other,
         })

@@ -81,11 +81,14 @@ fn a_dropped_step_leaves_no_trace() {
 fn wishes_are_taken_up_by_the_next_commit() {
     let mut crowd = Crowd::new(Suite::Hybrid, 4);
     let update = crowd.0[1].propose_update().unwrap();
-    let leave = crowd.0[3].propose_leave().unwrap();
+    let leave = crowd.0[3].propose_leave(b"farewell").unwrap();
     for (from, message, wish) in [(1, &update, Wish::Update), (3, &leave, Wish::Leave)] {
         for n in (0..4).filter(|&n| n != from) {
-            let Ok(Received::Proposal(sender, seen)) = crowd.0[n].process(message, NOW) else { panic!("no proposal") };
+            let Ok(Received::Proposal(sender, seen, word)) = crowd.0[n].process(message, NOW) else {
+                panic!("no proposal")
+            };
             assert_eq!((sender, seen), (crowd.0[from].own_index(), wish));
+            assert_eq!(word, if wish == Wish::Leave { &b"farewell"[..] } else { &[] });
         }
     }
     let commit = crowd.0[0].commit(&Order::default(), NOW).unwrap();

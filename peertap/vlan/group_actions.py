@@ -1,0 +1,101 @@
+"""What a group wants done, in order: what follows a Save is done once it is on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from peertap.vlan.commits import Step
+from peertap.wire.codec import lp
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """The state of the group, which replaces the last one on disk."""
+
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ToAll:
+    """A message for all members of the epoch that it ends or belongs to."""
+
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """Lets a newcomer in."""
+
+    identity: bytes
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Give:
+    """What a member who was away lacks: commits and wishes, in order."""
+
+    identity: bytes
+    messages: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Our position, for a member that is ahead."""
+
+    identity: bytes
+    epoch: int
+    transcript_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """Our branch, for a member that is on another."""
+
+    identity: bytes
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AskAdmins:
+    """We are lost: any admin may give a GroupInfo. `steps` is the branch that lost; its removals still count."""
+
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GiveInfo:
+    """Where an admin is, for a member that is lost: it comes back by this."""
+
+    identity: bytes
+    epoch: int
+    transcript_hash: bytes
+    group_info: bytes
+    signature: bytes
+
+    def signed(self) -> bytes:
+        """What the admin's identity signs."""
+        return b"PeerTap/1 group info" + self.epoch.to_bytes(8, "big") + lp(self.transcript_hash) + self.group_info
+
+
+@dataclass(frozen=True, slots=True)
+class Remind:
+    """The rejoin secrets of the epochs that a member missed, under its pair key: it lets others come back too then."""
+
+    identity: bytes
+    secrets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EpochBegan:
+    """New keys. `removed` are those who are gone with it."""
+
+    epoch: int
+    removed: frozenset[bytes] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """We are no member any more."""
+
+
+Action = Save | ToAll | Welcome | Give | Tell | Show | AskAdmins | GiveInfo | Remind | EpochBegan | Gone
