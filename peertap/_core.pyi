@@ -33,6 +33,7 @@ __all__ = [
     "VlanKeys",
     "has_aes",
     "mls_credential_message",
+    "mls_group_info_position",
     "mls_hpke_open",
     "mls_hpke_seal",
     "mls_message_epoch",
@@ -264,6 +265,9 @@ def mls_credential_message(vlan_id: bytes, identity: bytes, suite: int, not_afte
         key: an MlsSigner's public key.
     """
 
+def mls_group_info_position(group_info: bytes) -> tuple[int, bytes] | None:
+    """Epoch and transcript hash that a GroupInfo speaks of; None: it is none."""
+
 def mls_message_epoch(message: bytes) -> int | None:
     """The epoch that an MLS message was made in; None for one that belongs to none, or is no MLS message."""
 
@@ -333,7 +337,7 @@ class MlsProposal:
     def sender(self) -> int:
         """Its leaf's place."""
     @property
-    def wish(self) -> Literal["update", "leave", "other"]: ...
+    def wish(self) -> Literal["update", "leave"]: ...
     @property
     def word(self) -> bytes:
         """What came with it."""
@@ -388,6 +392,8 @@ class MlsGroup:
             removes: places of leaves.
             context: what the members agree on from now on; None: as before.
         """
+    def forget_wishes(self) -> None:
+        """All wishes of this epoch; they were of no use to a commit."""
     def propose_update(self) -> bytes: ...
     def propose_leave(self, word: bytes) -> bytes:
         """A wish to go, with something that all can read."""
@@ -397,8 +403,8 @@ class MlsGroup:
         """For a member that came back and lacks those of the epochs between (SPEC 9.3)."""
     def take_rejoin_secrets(self, secrets: bytes) -> None:
         """Takes those that another member gives; what we have stays."""
-    def process(self, message: bytes, now: int) -> MlsChange | MlsProposal | None:
-        """Takes a message of another member."""
+    def process(self, message: bytes, now: int) -> MlsChange | MlsProposal:
+        """Takes a commit or a wish of another member; anything else is refused and leaves nothing behind."""
     def rejoin(self, group_info: bytes, shared: int, now: int) -> tuple[MlsGroup, bytes]:
         """Back into a group that went on without us: it as it is now, and the commit that says so to the others.
 

@@ -10,9 +10,12 @@ from typing import Final, Protocol
 from peertap.types import VlanId
 from peertap.vlan.names import name_hash, vlan_id
 from peertap.wire.charter import MAX_REMOVED, Charter, Removal
+from peertap.wire.codec import Reader, lp
 from peertap.wire.routes import signed_by
 
 MAX_COMMITS: Final = 64  # PROTOCOL 10: as many epochs as rejoin secrets; who slept longer rejoins
+NO_RANK: Final = 0xFFFF
+MAX_HASH_BYTES: Final = 64
 CLOCK_SKEW_S: Final = 300.0  # ours: members' clocks may differ by so much
 MAX_LOG_BYTES: Final = 16 << 20  # ours: of a large fresh group a commit has a megabyte
 
@@ -136,6 +139,21 @@ class Step:
     rank: int | None
     removals: frozenset[Removal] = frozenset()
 
+    def emit(self) -> bytes:
+        """Epoch 8 ‖ lp(transcript hash) ‖ rank 2 (ffff: none) ‖ n 2 ‖ n × removal."""
+        rank = NO_RANK if self.rank is None else self.rank
+        removals = sorted(one.emit() for one in self.removals)
+        head = self.epoch.to_bytes(8, "big") + lp(self.transcript_hash) + rank.to_bytes(2, "big")
+        return head + len(removals).to_bytes(2, "big") + b"".join(removals)
+
+    @classmethod
+    def read(cls, reader: Reader) -> Step:
+        """Raises DecodeError."""
+        epoch, digest = reader.uint(8, "epoch"), reader.lp("transcript hash", MAX_HASH_BYTES)
+        rank = reader.uint(2, "rank")
+        removals = frozenset(Removal.read(reader) for _ in range(reader.uint(2, "removals")))
+        return cls(epoch, digest, None if rank == NO_RANK else rank, removals)
+
 
 @dataclass(frozen=True, slots=True)
 class Logged:
@@ -197,18 +215,13 @@ def fork(ours: Sequence[Step], theirs: Sequence[Step]) -> tuple[int, list[Step],
 
 
 def wins(ours: Sequence[Step], theirs: Sequence[Step]) -> bool:
-    """Whether our branch stays (PROTOCOL 10, a to e). Both sides come to the same winner."""
-    if not ours or not theirs:
-        return bool(ours)
-    if (ours[0].rank is None) != (theirs[0].rank is None):
-        return theirs[0].rank is None
-    our_removals, their_removals = (
-        {one.identity for step in steps for one in step.removals} for steps in (ours, theirs)
-    )
-    if bool(our_removals - their_removals) != bool(their_removals - our_removals):
-        return bool(our_removals - their_removals)
-    if ours[0].rank is not None and theirs[0].rank is not None and ours[0].rank != theirs[0].rank:
-        return ours[0].rank < theirs[0].rank
-    if len(ours) != len(theirs):
-        return len(ours) > len(theirs)
-    return ours[0].transcript_hash < theirs[0].transcript_hash
+    """Whether our branch stays (PROTOCOL 10, a to e). An order: of several branches one wins against all others."""
+    return _weight(ours) > _weight(theirs)
+
+
+def _weight(steps: Sequence[Step]) -> tuple[bool, int, int, int, bytes]:
+    """Commits of admins count, returns of members do not: anybody could make many of them."""
+    ranks = [one.rank for one in steps if one.rank is not None]
+    removals = {one.identity for step in steps for one in step.removals}
+    first = steps[0].transcript_hash if steps else b""
+    return bool(ranks), len(removals), -ranks[0] if ranks else 0, len(ranks), bytes(255 - byte for byte in first)

@@ -13,9 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final
 
-from peertap._core import MlsChange, MlsError, MlsGroup, MlsMember, MlsProposal, mls_message_epoch
+from peertap._core import (
+    MlsChange,
+    MlsError,
+    MlsGroup,
+    MlsLeaf,
+    MlsMember,
+    MlsProposal,
+    mls_group_info_position,
+    mls_message_epoch,
+)
 from peertap.errors import ConfigError, DecodeError, PeerError
 from peertap.types import VlanId
 from peertap.vlan.commits import CommitLog, Step, charter_vlan_id, fork, is_genuine, refusal, wins
@@ -31,31 +40,23 @@ from peertap.vlan.group_actions import (
     Show,
     Tell,
     ToAll,
+    Us,
     Welcome,
 )
 from peertap.vlan.saved import SavedGroup
-from peertap.wire.charter import MAX_ADMINS, MAX_REMOVED, Charter, Removal, SpentInvite
+from peertap.wire.charter import MAX_ADMINS, Charter, Removal, SpentInvite
 from peertap.wire.routes import signed_by
 
 COMMIT_AFTER_S: Final = 10.0  # PROTOCOL 10: commits that can wait are batched, at most one in 10 s
 RANK_STEP_S: Final = 10.0  # ours: each lower admin waits so much longer, so that one of them commits
+RANK_MOST_S: Final = 50.0  # PROTOCOL 10: within 60 s
 UPDATE_S: Final = 24 * 3600.0  # PROTOCOL 10: new keys of our own every day
-MAX_WISHES: Final = 256  # ours: in one epoch; a member may not fill the others' records
 TELL_GAP_S: Final = 1.0  # ours: our position is told once in so long
 LOST_GAP_S: Final = 1.0  # ours: and admins are asked again, at most twice as late
+LOST_S: Final = 60.0  # ours: then we go on where we are, until an admin shows another branch again
+NONCE_BYTES: Final = 16
+WISHES_EACH: Final = 2  # ours: new keys, and to go
 HELP_S: Final = 3.0  # ours: who got a GroupInfo comes back within that, or another is helped
-
-
-class Us(Protocol):
-    """This node, as far as a group needs it."""
-
-    @property
-    def public_key(self) -> bytes: ...
-
-    def sign(self, message: bytes) -> bytes: ...
-
-    def jitter(self) -> float:
-        """From 0 to 1."""
 
 
 class Group:
@@ -73,13 +74,19 @@ class Group:
         self._wishes_since: float | None = None
         self._wishes: list[bytes] = []
         self._leavers: dict[bytes, Removal] = {}
+        self._wishers: dict[int, int] = {}  # wishes in this epoch by leaf
         self._update_at = now + UPDATE_S * (0.5 + us.jitter() / 2)
-        self._told_at = float("-inf")
+        self._told_at: dict[bytes, float] = {}
+        self._is_leaving = False
+        self._left_in: int | None = None  # the epoch in which we last wished to go
         self._lost_at: int | None = None  # the last epoch that we share with the branch that won; None: not lost
         self._ask_at = float("inf")
+        self._give_up_at = float("inf")
+        self._nonce = b""
+        self._helper: bytes | None = None  # the admin by whose GroupInfo we came back
         self._winning: tuple[Step, ...] = ()  # what that branch has after it
         self._helping: tuple[bytes, float] | None = None  # who got a GroupInfo, and until when no other gets one
-        self._waiting: dict[bytes, None] = {}  # for that
+        self._waiting: dict[bytes, bytes] = {}  # for that, and with which nonce
         self._condemned: dict[bytes, Removal] = {}  # removed on a branch that lost
 
     @classmethod
@@ -101,8 +108,9 @@ class Group:
         except MlsError as error:
             raise DecodeError(f"group state: {error}") from None
         *before, last = saved.steps
+        group.log.cut(-1)
         for step in before:
-            group.log.add((), step)
+            group.log.add(None, step)
         group.log.add(saved.messages, last)
         group._wishes = list(saved.wishes)
         group._leavers = {one.identity: one for one in saved.leavers}
@@ -183,11 +191,11 @@ class Group:
             ConfigError: we are no admin, there is no such member, or it is us.
         """
         self._require_admin("remove members")
-        index = self._index_of(identity)
+        leaf = self._leaf_of(identity)
         if identity == self.me:
             raise ConfigError("a node cannot kick itself", hint="peertap vlan leave")
-        charter = _with_removals(self._charter, [self._removal(identity)])
-        return self._commit(unix, removes=[index], charter=charter)
+        charter = self._charter.with_removals([self._removal(identity)])
+        return self._commit(unix, removes=[leaf.index], charter=charter)
 
     def promote(self, identity: bytes, unix: int) -> list[Action]:
         """Makes a member an admin, of the lowest rank.
@@ -196,7 +204,7 @@ class Group:
             ConfigError: we are no admin, there is no such member, or there are too many admins.
         """
         self._require_admin("promote")
-        self._index_of(identity)
+        self._leaf_of(identity)
         if identity in self._charter.admins:
             return []
         if len(self._charter.admins) >= MAX_ADMINS:
@@ -232,8 +240,10 @@ class Group:
             self.is_gone = True
             return [Gone()]
         if self.me not in self._charter.admins:
+            self._is_leaving = True
             return self._wish(self._propose_leave)
         self._require_another_admin(self.me)
+        self._is_leaving = True
         return [*self.demote(self.me, unix), *self._wish(self._propose_leave)]
 
     # What others send
@@ -241,7 +251,7 @@ class Group:
     def received_untrusted(self, message: bytes, sender: bytes, now: float, unix: int) -> list[Action]:
         """A commit or wish, from whoever passed it on. What is not right is counted in `refused`."""
         epoch = mls_message_epoch(message)
-        if self.is_gone or epoch is None or epoch < self.epoch:
+        if self.is_gone or epoch is None or epoch < self.epoch or message in self._wishes:
             return []  # we had it, or its epoch is over
         if epoch > self.epoch:
             return self._tell(sender, now)
@@ -251,36 +261,40 @@ class Group:
             return self._refuse(str(error))
         if isinstance(received, MlsProposal):
             return self._wished(received, message, now)
-        if not isinstance(received, MlsChange):
-            return []
         return self._changed(received, message, unix)
 
     def told_position(self, sender: bytes, epoch: int, transcript_hash: bytes, now: float) -> list[Action]:
-        """Where another member is."""
+        """Where another member is. Who is on another branch is shown ours if we are an admin: others decide nothing."""
         if self.is_gone or sender not in self.members or (epoch, transcript_hash) == self.position:
             return []
         if epoch > self.epoch:
             return self._tell(sender, now)
         messages = self.log.since(epoch, transcript_hash)
-        return [Give(sender, tuple(messages)) if messages else Show(sender, self.log.steps())]
+        if messages:
+            return [Give(sender, tuple(messages))]
+        return [self._show(sender)] if self.me in self._charter.admins else []
 
     def given(self, messages: Sequence[bytes], sender: bytes, now: float, unix: int) -> list[Action]:
-        """What we lacked, in order. If that leads nowhere, admins are asked."""
-        before = self.epoch
+        """What we lacked, in order. If we cannot follow, admins are asked; an admin follows another's word alone."""
+        if sender not in self.members:
+            return []
+        before, refused = self.epoch, len(self.refused)
         actions: list[Action] = []
         for message in messages:
             actions += self.received_untrusted(message, sender, now, unix)
-        if self.epoch == before and not self.is_gone and messages:
+        cannot = self.epoch == before and len(self.refused) > refused
+        if cannot and not self.is_gone and self.me not in self._charter.admins:
             actions += self._lose(before, now)
         return actions
 
-    def shown_untrusted(self, sender: bytes, steps: Sequence[Step], now: float) -> list[Action]:
-        """Another member's branch. If it wins we are lost, else the other is; removals of both count."""
-        if self.is_gone or sender not in self.members:
+    def shown_untrusted(self, shown: Show, admin: bytes, now: float) -> list[Action]:
+        """An admin's branch. If it wins we are lost, else the admin is; removals of both count."""
+        is_theirs = admin in self._charter.admins and signed_by(admin, shown.signature, shown.signed(self._vlan_id))
+        if self.is_gone or shown.identity != self.me or not is_theirs:
             return []
-        parts = fork(self.log.steps(), steps)
+        parts = fork(self.log.steps(), shown.steps)
         if parts is None:
-            too_far = bool(steps) and steps[0].epoch > self.epoch
+            too_far = bool(shown.steps) and shown.steps[0].epoch > self.epoch
             return self._lose(self.epoch, now) if too_far else []
         shared, ours, theirs = parts
         if not theirs:
@@ -288,45 +302,31 @@ class Group:
         if not wins(ours, theirs):
             self._winning = tuple(theirs)
             return self._lose(shared, now)
-        self._condemn(theirs, shared, now)
-        return [Show(sender, self.log.steps())]
+        self._condemn(theirs, now)
+        return [self._show(admin)] if self.me in self._charter.admins else []
 
-    def _condemn(self, theirs: Sequence[Step], shared: int, now: float) -> None:
-        """What admins removed on a branch that lost is removed here too, before anybody comes back."""
-        vlan_id = VlanId(self._mls.vlan_id)
-        for one in (removal for step in theirs for removal in step.removals):
-            is_new = one.identity in self.members and one.identity not in self._condemned and one.epoch > shared
-            if is_new and one.identity != self.me and is_genuine(one, vlan_id, self._charter.admins):
-                self._condemned[one.identity] = one
-                self._wishes_since = now - COMMIT_AFTER_S
-
-    def asked_by_lost(self, sender: bytes, steps: Sequence[Step], now: float) -> list[Action]:
-        """A member is lost; `steps` is its branch. Admins help one at a time: not two can come back at one point."""
-        parts = fork(self.log.steps(), steps) if sender in self.members else None
-        if parts is not None:
-            self._condemn(parts[2], parts[0], now)
-        helps = self.me in self._charter.admins and not self.is_gone and self._lost_at is None
-        if not helps or sender not in self.members or sender in self._condemned:
+    def asked_by_lost(self, sender: bytes, ask: AskAdmins, now: float) -> list[Action]:
+        """A member is lost. Admins help one at a time: not two can come back at one point."""
+        if sender not in self.members or self.is_gone or self.me not in self._charter.admins:
             return []
-        is_busy = self._helping is not None and self._helping[1] > now and self._helping[0] != sender
-        if is_busy or self._condemned:
-            self._waiting[sender] = None
+        self._condemn(ask.steps, now)
+        if sender in self._condemned or self._lost_at is not None:
             return []
-        return self._help(sender, now)
+        if self._condemned or (self._helping is not None and self._helping[1] > now):
+            self._waiting[sender] = ask.nonce
+            return []
+        return self._help(sender, ask.nonce, now)
 
-    def _help(self, sender: bytes, now: float) -> list[Action]:
-        self._helping = (sender, now + HELP_S)
-        self._waiting.pop(sender, None)
-        unsigned = GiveInfo(sender, *self.position, self._mls.group_info(), b"")
-        return [replace(unsigned, signature=self._us.sign(unsigned.signed()))]
-
-    def rejoin_untrusted(self, info: GiveInfo, admin: bytes, unix: int) -> list[Action]:
+    def rejoin_untrusted(self, info: GiveInfo, admin: bytes, now: float, unix: int) -> list[Action]:
         """Comes back into a group that went on without us, where an admin says it is."""
-        if self._lost_at is None or self.is_gone:
+        if self._lost_at is None or self.is_gone or info.identity != self.me or not self._nonce:
             return []
-        if admin not in self._charter.admins or not signed_by(admin, info.signature, info.signed()):
-            return self._refuse("a GroupInfo that no admin signed")
-        if (info.epoch, info.transcript_hash) == self.position:
+        signed = info.signed(self._vlan_id, self._nonce)
+        position = mls_group_info_position(info.group_info)
+        if admin not in self._charter.admins or not signed_by(admin, info.signature, signed) or position is None:
+            return self._refuse("a GroupInfo that no admin signed for us")
+        self._nonce = b""
+        if position == self.position:
             self._found()
             return []
         try:
@@ -334,18 +334,20 @@ class Group:
             charter = Charter.parse_untrusted(mls.context)
         except (MlsError, DecodeError) as error:
             return self._refuse(str(error))
-        if charter_vlan_id(charter) != self._mls.vlan_id or self.me in charter.removed:
+        if charter_vlan_id(charter) != self._vlan_id or self.me in charter.removed:
             return self._refuse("a GroupInfo of another VLAN, or of one that we were removed from")
         self.log.cut(self._lost_at)
         for step in self._winning:
-            if step.epoch <= info.epoch:
+            if step.epoch <= position[0]:
                 self.log.add(None, step)
-        self._mls, self._charter, self._wishes = mls, charter, []
-        self._found()
+        self._mls, self._charter, self._wishes, self._helper = mls, charter, [], admin
         return self._stepped(commit, Step(*self.position, None), frozenset(), [ToAll(commit)])
 
-    def reminded_untrusted(self, secrets: bytes) -> list[Action]:
-        """Rejoin secrets of epochs that we missed."""
+    def reminded_untrusted(self, secrets: bytes, admin: bytes) -> list[Action]:
+        """Rejoin secrets of epochs that we missed, of the admin that helped us."""
+        if admin != self._helper:
+            return []
+        self._helper = None
         try:
             self._mls.take_rejoin_secrets(secrets)
         except MlsError as error:
@@ -358,35 +360,50 @@ class Group:
         """When `tick` has something to do; None: never."""
         if self.is_gone:
             return None
-        return min(self._update_at, self._commit_at(), self._ask_at)
+        again = float("-inf") if self._must_wish_again() else float("inf")
+        helped = self._helping[1] if self._helping is not None else float("-inf")
+        wait = helped if self._waiting and not self._condemned else float("inf")
+        return min(self._update_at, self._commit_at(), self._ask_at, self._give_up_at, again, wait)
 
     def tick(self, now: float, unix: int) -> list[Action]:
         """Commits what was wished for, and gives ourselves new keys every day."""
         if self.is_gone:
             return []
-        if self._lost_at is not None and self._ask_at <= now:
+        if self._give_up_at <= now:
+            self._found()  # as far as we know; an admin's branch may say otherwise again
+        if self._ask_at <= now:
             return self._ask_admins(now)
         if self._waiting and not self._condemned and (self._helping is None or self._helping[1] <= now):
-            return self._help(next(iter(self._waiting)), now)
+            return self._help(*next(iter(self._waiting.items())), now)
         if self._commit_at() <= now:
-            return self._commit_wishes(unix)
+            return self._commit_wishes(now, unix)
+        if self._must_wish_again():
+            return self._wish(self._propose_leave)
         if self._update_at <= now:
             self._update_at = now + UPDATE_S * (0.5 + self._us.jitter() / 2)
             return self.rotate(unix)
         return []
 
+    def _must_wish_again(self) -> bool:
+        """A commit did not take up our wish to go."""
+        return self._is_leaving and self.me not in self._charter.admins and self._left_in != self.epoch
+
     def _commit_at(self) -> float:
         if self._wishes_since is None or self.me not in self._charter.admins:
             return float("inf")
-        return self._wishes_since + COMMIT_AFTER_S + RANK_STEP_S * self._charter.admins.index(self.me)
+        return self._wishes_since + COMMIT_AFTER_S + min(RANK_STEP_S * self._charter.admins.index(self.me), RANK_MOST_S)
 
     # Inside
 
-    def _commit_wishes(self, unix: int) -> list[Action]:
+    def _commit_wishes(self, now: float, unix: int) -> list[Action]:
         """What members wished for, and the removals of a branch that lost."""
         gone = [leaf for leaf in self._mls.leaves if leaf.identity in self._condemned]
-        charter = _with_removals(self._charter, [self._condemned[leaf.identity] for leaf in gone])
-        return self._commit(unix, removes=[leaf.index for leaf in gone], charter=charter)
+        charter = self._charter.with_removals([self._condemned[leaf.identity] for leaf in gone])
+        try:
+            return self._commit(unix, removes=[leaf.index for leaf in gone], charter=charter)
+        except PeerError as error:
+            self._wishes_since = now  # later again
+            return self._refuse(str(error))
 
     def _commit(
         self,
@@ -396,17 +413,22 @@ class Group:
         removes: Sequence[int] = (),
         charter: Charter | None = None,
     ) -> list[Action]:
-        charter = _with_removals(charter or self._charter, list(self._leavers.values()))
+        charter = (charter or self._charter).with_removals(list(self._leavers.values()))
         before, rank = self.members, self._charter.admins.index(self.me)
+        going = {leaf.index for leaf in self._mls.leaves if leaf.identity in self._leavers}
+        removes = [index for index in removes if index not in going]  # their own wish does it
         context = charter.emit() if charter != self._charter else None
         packages = [package for _, package in adds]
         try:
-            message, welcome = self._mls.commit(unix, adds=packages, removes=list(removes), context=context)
-        except MlsError as error:
+            message, welcome = self._mls.commit(unix, adds=packages, removes=removes, context=context)
+            reached = Charter.parse_untrusted(self._mls.context)
+        except (MlsError, DecodeError) as error:
             self._mls.drop_step()
-            raise PeerError(f"commit: {error}") from None
+            if self._wishes:
+                self._forget_wishes()
+            raise PeerError(f"commit: {error}", hint="try again: wishes of members were forgotten") from None
         added = {identity for identity, _ in adds}
-        if self.members - before != added - before or not added <= self.members:
+        if reached != charter or self.members - before != added - before or not added <= self.members:
             self._mls.drop_step()
             raise PeerError("a key package is another node's")
         removals = frozenset(charter.removals) - frozenset(self._charter.removals)
@@ -415,15 +437,20 @@ class Group:
         step = Step(*self.position, rank, removals)
         return self._stepped(message, step, before - self.members, sent)
 
+    def _forget_wishes(self) -> None:
+        self._mls.forget_wishes()
+        self._wishes, self._leavers, self._wishers = [], {}, {}
+
     def _wished(self, proposal: MlsProposal, message: bytes, now: float) -> list[Action]:
         try:
             removal = self._farewell(proposal) if proposal.wish == "leave" else None
         except DecodeError as error:
             self._mls.drop_step()
             return self._refuse(str(error))
-        if len(self._wishes) >= MAX_WISHES:
+        if self._wishers.get(proposal.sender, 0) >= WISHES_EACH:
             self._mls.drop_step()
-            return self._refuse("too many wishes in one epoch")
+            return self._refuse("a member has too many wishes in one epoch")
+        self._wishers[proposal.sender] = self._wishers.get(proposal.sender, 0) + 1
         self._wishes.append(message)
         self._wishes_since = now if self._wishes_since is None else self._wishes_since
         if removal is not None:
@@ -464,7 +491,8 @@ class Group:
         """A step counts: its record first, then what it says to others."""
         self.log.add((*self._wishes, message), step)
         self._condemned = {who: one for who, one in self._condemned.items() if who in self.members}
-        self._wishes, self._leavers = [], {}
+        self._wishes, self._leavers, self._wishers = [], {}, {}
+        self._found()
         self._wishes_since = self._wishes_since if self._condemned else None
         return [self._save(), *sent, EpochBegan(step.epoch, gone)]
 
@@ -473,7 +501,7 @@ class Group:
         last = self.log.last()
         saved = SavedGroup(
             record=self._mls.keep(),
-            steps=self.log.steps()[-2:],
+            steps=self.log.steps(),
             messages=last.messages or (),
             wishes=tuple(self._wishes),
             leavers=tuple(self._leavers.values()),
@@ -481,17 +509,19 @@ class Group:
         return Save(saved.emit())
 
     def _removal(self, identity: bytes) -> Removal:
-        unsigned = Removal(identity, self.epoch + 1, self.me)
-        return replace(unsigned, signature=self._us.sign(unsigned.signed(self._mls.vlan_id)))
+        unsigned = Removal(identity, self._leaf_of(identity).key, self.me)
+        return replace(unsigned, signature=self._us.sign(unsigned.signed(self._vlan_id)))
 
     def _propose_leave(self) -> bytes:
+        self._left_in = self.epoch
         return self._mls.propose_leave(self._removal(self.me).emit())
 
     def _farewell(self, proposal: MlsProposal) -> Removal:
         """The word of a member that wishes to go. Raises DecodeError."""
         removal = Removal.parse_untrusted(proposal.word)
-        sender = {leaf.identity for leaf in self._mls.leaves if leaf.index == proposal.sender}
-        if {removal.identity} != sender or not is_genuine(removal, VlanId(self._mls.vlan_id), ()):
+        sender = {(leaf.identity, leaf.key) for leaf in self._mls.leaves if leaf.index == proposal.sender}
+        is_own = removal.admin == removal.identity and is_genuine(removal, self._vlan_id, ())
+        if (removal.identity, removal.key) not in sender or not is_own:
             raise DecodeError("removal: it is not its sender's own")
         return removal
 
@@ -501,32 +531,60 @@ class Group:
         return [self._save(), ToAll(message)]
 
     def _tell(self, sender: bytes, now: float) -> list[Action]:
-        if now < self._told_at + TELL_GAP_S:
+        """Our position, to a member that is ahead, and an admin's branch, in case it is on another; seldom."""
+        if sender not in self.members or now < self._told_at.get(sender, float("-inf")) + TELL_GAP_S:
             return []
-        self._told_at = now
-        return [Tell(sender, *self.position)]
+        self._told_at = {who: at for who, at in self._told_at.items() if who in self.members} | {sender: now}
+        shown = [self._show(sender)] if self.me in self._charter.admins else []
+        return [Tell(sender, *self.position), *shown]
+
+    def _show(self, identity: bytes) -> Show:
+        unsigned = Show(identity, self.log.steps())
+        return replace(unsigned, signature=self._us.sign(unsigned.signed(self._vlan_id)))
+
+    def _condemn(self, theirs: Sequence[Step], now: float) -> None:
+        """Who was removed on a branch that lost, by an admin or by itself, goes here too before anybody comes back."""
+        keys = {leaf.identity: leaf.key for leaf in self._mls.leaves}
+        for one in (removal for step in theirs for removal in step.removals):
+            is_new = keys.get(one.identity) == one.key and one.identity not in {self.me, *self._condemned}
+            if is_new and is_genuine(one, self._vlan_id, self._charter.admins):
+                self._condemned[one.identity] = one
+                self._wishes_since = now - COMMIT_AFTER_S
+
+    def _help(self, sender: bytes, nonce: bytes, now: float) -> list[Action]:
+        self._helping = (sender, now + HELP_S)
+        self._waiting.pop(sender, None)
+        unsigned = GiveInfo(sender, self._mls.group_info())
+        return [replace(unsigned, signature=self._us.sign(unsigned.signed(self._vlan_id, nonce)))]
 
     def _lose(self, shared: int, now: float) -> list[Action]:
         """Another branch won, or went on too far."""
-        was_lost = self._lost_at is not None
-        self._lost_at = shared
-        return [] if was_lost else self._ask_admins(now)
+        if self._lost_at is not None:
+            return []
+        self._lost_at, self._give_up_at = shared, now + LOST_S
+        return self._ask_admins(now)
 
     def _ask_admins(self, now: float) -> list[Action]:
         self._ask_at = now + LOST_GAP_S * (1 + self._us.jitter())
-        return [AskAdmins(self.log.steps())]
+        self._nonce = self._us.random(NONCE_BYTES)
+        return [AskAdmins(self.log.steps(), self._nonce)]
 
     def _found(self) -> None:
-        self._lost_at, self._ask_at, self._winning = None, float("inf"), ()
+        self._lost_at, self._ask_at, self._give_up_at = None, float("inf"), float("inf")
+        self._winning, self._nonce = (), b""
 
     def _refuse(self, reason: str) -> list[Action]:
         self.refused = [*self.refused[-15:], reason]
         return []
 
-    def _index_of(self, identity: bytes) -> int:
+    @property
+    def _vlan_id(self) -> VlanId:
+        return VlanId(self._mls.vlan_id)
+
+    def _leaf_of(self, identity: bytes) -> MlsLeaf:
         for leaf in self._mls.leaves:
             if leaf.identity == identity:
-                return leaf.index
+                return leaf
         raise ConfigError("there is no such member", hint="peertap vlan members")
 
     def _require_admin(self, what: str) -> None:
@@ -536,18 +594,3 @@ class Group:
     def _require_another_admin(self, identity: bytes) -> None:
         if set(self._charter.admins) == {identity}:
             raise ConfigError("this is the last admin", hint="peertap vlan promote MEMBER first")
-
-
-def _with_removals(charter: Charter, removals: Sequence[Removal]) -> Charter:
-    gone = {one.identity for one in removals}
-    others = tuple(one for one in charter.removals if one.identity not in gone)
-    return replace(_without(charter, gone), removals=(*others, *removals)[-MAX_REMOVED:])
-
-
-def _without(charter: Charter, gone: set[bytes]) -> Charter:
-    """The charter once these are no members: they have no role."""
-    if gone.isdisjoint(charter.admins) and gone.isdisjoint(charter.bridges):
-        return charter
-    return replace(
-        charter, admins=tuple(one for one in charter.admins if one not in gone), bridges=charter.bridges - gone
-    )

@@ -1,11 +1,26 @@
-"""What a group wants done, in order: what follows a Save is done once it is on disk."""
+"""What a group needs of its node, and what it wants done, in order: what follows a Save is done once it is on disk."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from peertap.vlan.commits import Step
 from peertap.wire.codec import lp
+
+
+class Us(Protocol):
+    """This node, as far as a group needs it."""
+
+    @property
+    def public_key(self) -> bytes: ...
+
+    def sign(self, message: bytes) -> bytes: ...
+
+    def random(self, size: int) -> bytes: ...
+
+    def jitter(self) -> float:
+        """From 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +64,28 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class Show:
-    """Our branch, for a member that is on another."""
+    """An admin's branch, for a member that is on another, signed by its identity."""
 
     identity: bytes
     steps: tuple[Step, ...]
+    signature: bytes = b""
+
+    def signed(self, vlan_id: bytes) -> bytes:
+        """What the admin signs."""
+        return b"PeerTap/1 branch" + vlan_id + self.identity + b"".join(lp(one.emit()) for one in self.steps)
 
 
 @dataclass(frozen=True, slots=True)
 class AskAdmins:
-    """We are lost: any admin may give a GroupInfo. `steps` is the branch that lost; its removals still count."""
+    """We are lost: any admin may give a GroupInfo.
+
+    Args:
+        steps: the branch that lost; its removals still count.
+        nonce: 16 random bytes that the answer must sign, so that no old answer fits.
+    """
 
     steps: tuple[Step, ...]
+    nonce: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +93,12 @@ class GiveInfo:
     """Where an admin is, for a member that is lost: it comes back by this."""
 
     identity: bytes
-    epoch: int
-    transcript_hash: bytes
     group_info: bytes
-    signature: bytes
+    signature: bytes = b""
 
-    def signed(self) -> bytes:
+    def signed(self, vlan_id: bytes, nonce: bytes) -> bytes:
         """What the admin's identity signs."""
-        return b"PeerTap/1 group info" + self.epoch.to_bytes(8, "big") + lp(self.transcript_hash) + self.group_info
+        return b"PeerTap/1 group info" + vlan_id + self.identity + nonce + self.group_info
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """A group's state as it stands on disk: its MLS record, and what must not be lost with a process (SPEC 9.5).
 
     "PTG1" ‖ lp32(record) ‖ n 1 ‖ n × step ‖ n 2 ‖ n × lp32(message of the last step)
-    ‖ n 2 ‖ n × lp32(wish) ‖ n 2 ‖ n × removal 136
+    ‖ n 2 ‖ n × lp32(wish) ‖ n 2 ‖ n × removal 160
     step: epoch 8 ‖ lp(transcript hash) ‖ rank 2 (ffff: none) ‖ r 2 ‖ r × removal 136
 
 The last commit is in it: who stopped between taking a step and sending it can still give it to the others.
@@ -16,11 +16,9 @@ from typing import Final
 from peertap.errors import DecodeError
 from peertap.vlan.commits import Step
 from peertap.wire.charter import Removal
-from peertap.wire.codec import Reader, lp
+from peertap.wire.codec import Reader
 
 MAGIC: Final = b"PTG1"
-NO_RANK: Final = 0xFFFF
-MAX_HASH_BYTES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class SavedGroup:
 
     Args:
         record: of the MLS part, see the data plane's MlsGroup.
-        steps: the last two, or the only one.
+        steps: those of the log, the last one last.
         messages: the last step's; empty where it has none.
         wishes: of the present epoch.
         leavers: the words of those who wish to go.
@@ -43,7 +41,7 @@ class SavedGroup:
 
     def emit(self) -> bytes:
         """Returns the file's bytes."""
-        steps = b"".join(map(_emit_step, self.steps))
+        steps = b"".join(one.emit() for one in self.steps)
         leavers = len(self.leavers).to_bytes(2, "big") + b"".join(one.emit() for one in self.leavers)
         head = MAGIC + _lp32(self.record) + bytes((len(self.steps),)) + steps
         return head + _many(self.messages) + _many(self.wishes) + leavers
@@ -59,12 +57,12 @@ class SavedGroup:
         if reader.take(len(MAGIC), "magic") != MAGIC:
             raise DecodeError("group state: this is no state of a group")
         record = _read_lp32(reader, "record")
-        steps = tuple(_read_step(reader) for _ in range(reader.uint(1, "steps")))
+        steps = tuple(Step.read(reader) for _ in range(reader.uint(1, "steps")))
         messages, wishes = _read_many(reader, "messages"), _read_many(reader, "wishes")
         leavers = tuple(Removal.read(reader) for _ in range(reader.uint(2, "leavers")))
         reader.end()
-        if not 1 <= len(steps) <= 2:
-            raise DecodeError(f"group state: {len(steps)} steps")
+        if not steps:
+            raise DecodeError("group state: there is no step")
         return cls(record, steps, messages, wishes, leavers)
 
 
@@ -83,17 +81,3 @@ def _many(messages: Iterable[bytes]) -> bytes:
 
 def _read_many(reader: Reader, field: str) -> tuple[bytes, ...]:
     return tuple(_read_lp32(reader, field) for _ in range(reader.uint(2, field)))
-
-
-def _emit_step(step: Step) -> bytes:
-    rank = NO_RANK if step.rank is None else step.rank
-    removals = sorted(one.emit() for one in step.removals)
-    head = step.epoch.to_bytes(8, "big") + lp(step.transcript_hash) + rank.to_bytes(2, "big")
-    return head + len(removals).to_bytes(2, "big") + b"".join(removals)
-
-
-def _read_step(reader: Reader) -> Step:
-    epoch, digest = reader.uint(8, "epoch"), reader.lp("transcript hash", MAX_HASH_BYTES)
-    rank = reader.uint(2, "rank")
-    removals = frozenset(Removal.read(reader) for _ in range(reader.uint(2, "removals")))
-    return Step(epoch, digest, None if rank == NO_RANK else rank, removals)

@@ -1,8 +1,8 @@
 """What the members of a VLAN agree on: the group's context (SPEC 9.4).
 
     ├ version 1 ┼ lp(label) ┼ name nonce 16 ┼ n 1 ┼ n × creator key 32 ┼ k 1 ┼ AEAD 1 ┼ lobby secret 32 ┤
-    ├ n 2 ┼ n × admin 32 ┼ n 2 ┼ n × bridge 32 ┼ n 2 ┼ n × removal 136 ┼ n 2 ┼ n × spent invite 26 ┤
-    removal: identity 32 ‖ epoch 8 ‖ admin 32 ‖ signature 64          spent invite: id 16 ‖ uses 2 ‖ expiry 8 (Unix s)
+    ├ n 2 ┼ n × admin 32 ┼ n 2 ┼ n × bridge 32 ┼ n 2 ┼ n × removal 160 ┼ n 2 ┼ n × spent invite 26 ┤
+    removal: identity 32 ‖ leaf key 32 ‖ admin 32 ‖ signature 64      spent invite: id 16 ‖ uses 2 ‖ expiry 8 (Unix s)
 
 Admins, bridges and the removed are identities: Ed25519 public keys. Admins stand in the order of their rank, removals
 in that of their time, the rest is sorted, so that equal charters are equal bytes.
@@ -10,7 +10,8 @@ in that of their time, the rest is sorted, so that equal charters are equal byte
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from peertap.errors import DecodeError
@@ -35,21 +36,21 @@ class Removal:
     """An admin's word that a member is removed, or the member's own. It counts on every branch (PROTOCOL 10).
 
     Args:
-        epoch: the one after that in which it was said.
+        key: the leaf's MLS key: a member that was admitted anew has another, and this says nothing about it.
         admin: who said it.
     """
 
     identity: bytes
-    epoch: int
+    key: bytes
     admin: bytes
     signature: bytes = b""
 
     def signed(self, vlan_id: bytes) -> bytes:
         """What the admin's identity signs."""
-        return b"PeerTap/1 removal" + vlan_id + self.identity + self.epoch.to_bytes(8, "big")
+        return b"PeerTap/1 removal" + vlan_id + self.identity + self.key
 
     def emit(self) -> bytes:
-        return self.identity + self.epoch.to_bytes(8, "big") + self.admin + self.signature
+        return self.identity + self.key + self.admin + self.signature
 
     @classmethod
     def parse_untrusted(cls, data: bytes) -> Removal:
@@ -62,8 +63,8 @@ class Removal:
     @classmethod
     def read(cls, reader: Reader) -> Removal:
         """Raises DecodeError."""
-        identity, epoch = reader.take(KEY_BYTES, "removed identity"), reader.uint(8, "epoch of a removal")
-        return cls(identity, epoch, reader.take(KEY_BYTES, "admin"), reader.take(SIGNATURE_BYTES, "signature"))
+        identity, key = reader.take(KEY_BYTES, "removed identity"), reader.take(KEY_BYTES, "leaf key")
+        return cls(identity, key, reader.take(KEY_BYTES, "admin"), reader.take(SIGNATURE_BYTES, "signature"))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -106,6 +107,19 @@ class Charter:
     def removed(self) -> frozenset[bytes]:
         """Identities that may not come back by themselves."""
         return frozenset(one.identity for one in self.removals)
+
+    def with_removals(self, removals: Sequence[Removal]) -> Charter:
+        """The charter once these are no members: they have no role, and the oldest removals may be forgotten."""
+        gone = {one.identity for one in removals}
+        if not gone:
+            return self
+        kept = tuple(one for one in self.removals if one.identity not in gone)
+        return replace(
+            self,
+            admins=tuple(one for one in self.admins if one not in gone),
+            bridges=self.bridges - gone,
+            removals=(*kept, *removals)[-MAX_REMOVED:],
+        )
 
     def emit(self) -> bytes:
         """Returns the bytes of the group context extension.

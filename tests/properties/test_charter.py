@@ -14,7 +14,7 @@ from peertap.wire.charter import MAX_ADMINS, Charter, Removal, SpentInvite
 
 keys = st.binary(min_size=32, max_size=32)
 u64 = st.integers(0, 2**64 - 1)
-removals = st.builds(Removal, keys, u64, keys, st.binary(min_size=64, max_size=64))
+removals = st.builds(Removal, keys, keys, keys, st.binary(min_size=64, max_size=64))
 spent = st.builds(SpentInvite, st.binary(min_size=16, max_size=16), st.integers(0, 65535), u64)
 charters = st.builds(
     Charter,
@@ -56,7 +56,7 @@ def test_changed_bytes_are_refused_or_another_charter_in_its_one_form(charter: C
         (replace(PLAIN, threshold=2), "2 of 1 creators"),
         (replace(PLAIN, threshold=0), "0 of 1 creators"),
         (replace(PLAIN, creators=(b"c" * 32, b"c" * 32)), "twice"),
-        (replace(PLAIN, removals=(Removal(b"r" * 32, 1, b"a" * 32, bytes(64)),) * 2), "twice"),
+        (replace(PLAIN, removals=(Removal(b"r" * 32, b"k" * 32, b"a" * 32, bytes(64)),) * 2), "twice"),
         (replace(PLAIN, spent=(SpentInvite(bytes(16), 1, 1), SpentInvite(bytes(16), 2, 1))), "twice"),
     ],
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from peertap.vlan.commits import Step, fork, wins
+from peertap.vlan.group_actions import AskAdmins, GiveInfo, Show
 from peertap.wire.charter import Removal
 from tests.support.identities import identity
 from tests.support.town import Town, key_of
@@ -19,7 +21,7 @@ steps = st.lists(
         epoch=st.just(0),
         transcript_hash=st.binary(min_size=2, max_size=2),
         rank=st.none() | st.integers(0, 2),
-        removals=st.frozensets(st.sampled_from([Removal(b"x", 1, b""), Removal(b"y", 1, b"")])),
+        removals=st.frozensets(st.sampled_from([Removal(b"x", b"", b""), Removal(b"y", b"", b"")])),
     ),
     max_size=3,
 )
@@ -35,7 +37,7 @@ def test_both_sides_of_a_fork_come_to_the_same_winner(ours: list[Step], theirs: 
 
 def test_the_rule_looks_at_return_removal_rank_length_and_hash_in_this_order() -> None:
     def step(rank: int | None, digest: int, *removed: bytes) -> Step:
-        return Step(1, bytes([digest]), rank, frozenset(Removal(one, 1, b"") for one in removed))
+        return Step(1, bytes([digest]), rank, frozenset(Removal(one, b"", b"") for one in removed))
 
     assert wins([step(9, 9)], [step(None, 0, b"x")])
     assert wins([step(9, 9, b"x")], [step(0, 0)])
@@ -94,24 +96,111 @@ def test_newcomers_of_the_branch_that_lost_come_along() -> None:
 
 def test_a_member_that_forks_by_itself_and_claims_to_win_moves_nobody() -> None:
     town = two_admins()
-    before = town["mayor"].position
-    epoch, digest = before
-    forged = Removal(key_of("d"), epoch + 1, key_of("mayor"), identity("c").sign(b"anything"))
-    claim = [*town["c"].log.steps(), Step(epoch + 1, b"better", 0, frozenset({forged}))]
-    assert digest == claim[-2].transcript_hash
-    for name in ("mayor", "a", "d"):
-        town.do(name, town[name].shown_untrusted(key_of("c"), claim, town.now))
-        town.do(name, town[name].asked_by_lost(key_of("c"), claim, town.now))
-    town.pass_time(10)
+    epoch, _ = town["mayor"].position
+    key = next(leaf.key for leaf in town["d"].mls.leaves if leaf.identity == key_of("d"))
+    forged = Removal(key_of("d"), key, key_of("mayor"), identity("c").sign(b"anything"))
+    claim = (*town["c"].log.steps(), Step(epoch + 1, b"better", 0, frozenset({forged})))
+    for name in ("mayor", "a", "b"):
+        shown = Show(key_of(name), claim)
+        shown = replace(shown, signature=identity("c").sign(shown.signed(town.vlan_id)))
+        for sender in ("c", "a", "mayor"):
+            town.do(name, town[name].shown_untrusted(shown, key_of(sender), town.now))
+        town.do(name, town[name].asked_by_lost(key_of("c"), AskAdmins(claim, bytes(16)), town.now))
+        town.do(name, town[name].given([b"junk", b"more"], key_of("c"), town.now, town.unix))
+        town.do(name, town[name].told_position(key_of("c"), epoch + 9, b"x", town.now))
+    town.pass_time(70)
     town.agree("mayor", "a", "b", "c", "d", "e")
-    assert town["mayor"].members >= {key_of("mayor")}
 
 
-def test_a_stranger_that_shows_a_branch_is_not_heard() -> None:
+def test_an_old_removal_does_not_remove_who_was_admitted_again() -> None:
     town = two_admins()
-    assert town["d"].shown_untrusted(key_of("stranger"), [Step(99, b"x", 0)], town.now) == []
-    assert town["d"].told_position(key_of("stranger"), 99, b"x", town.now) == []
-    assert town["mayor"].asked_by_lost(key_of("stranger"), [], town.now) == []
+    before = town["mayor"].log.steps()
+    town.do("mayor", town["mayor"].kick(key_of("e"), town.unix))
+    (old,) = town["mayor"].charter.removals
+    town.invite("e")
+    claim = (*before, Step(99, b"x", 0, frozenset({old})))
+    town.do("mayor", town["mayor"].asked_by_lost(key_of("b"), AskAdmins(claim, bytes(16)), town.now))
+    town.pass_time(20)
+    town.agree("mayor", "a", "b", "c", "d", "e")
+
+
+def test_an_old_group_info_is_of_no_use() -> None:
+    town = two_admins()
+    (old,) = town["mayor"].asked_by_lost(key_of("b"), AskAdmins((), b"n" * 16), town.now)
+    assert isinstance(old, GiveInfo)
+    town.do("mayor", town["mayor"].kick(key_of("e"), town.unix))
+    town.do("b", town["b"]._lose(town["b"].epoch - 1, town.now))
+    before = town["b"].position
+    assert town["b"].rejoin_untrusted(old, key_of("mayor"), *town.times) == []
+    assert town["b"].position == before
+
+
+def test_both_sides_of_a_fork_merge_although_one_was_restarted() -> None:
+    town = two_admins()
+    town.split("a", "b", "c")
+    for _ in range(3):
+        town.do("mayor", town["mayor"].rotate(town.unix))
+        town.do("a", town["a"].rotate(town.unix))
+    for name in ("a", "b", "c"):
+        town.citizens[name].restart(town.now)
+    town.heal(20)
+    town.agree("mayor", "a", "b", "c", "d", "e")
+
+
+def test_who_comes_back_finds_its_place_in_the_other_branchs_tree() -> None:
+    town = two_admins()
+    town.do("mayor", town["mayor"].kick(key_of("b"), town.unix))  # a place is free before those of c, d and e
+    town.citizens.pop("b")
+    town.split("a", "c")
+    town.do("mayor", town["mayor"].rotate(town.unix))
+    town.do("a", town["a"].rotate(town.unix))
+    town.split()
+    town.do("c", town["c"]._lose(town["c"].epoch - 1, town.now))  # its return crosses what follows
+    town.heal(30)
+    town.agree("mayor", "a", "c", "d", "e")
+
+
+def test_a_member_that_wishes_to_go_can_be_kicked_meanwhile() -> None:
+    town = two_admins()
+    town.do("e", town["e"].leave(town.unix))
+    town.do("mayor", town["mayor"].kick(key_of("e"), town.unix))
+    town.pass_time(30)
+    assert town["e"].is_gone
+    town.agree("mayor", "a", "b", "c", "d")
+
+
+def test_a_wish_to_go_that_a_commit_did_not_take_up_is_said_again() -> None:
+    town = two_admins()
+    town.citizens["mayor"].is_away = town.citizens["a"].is_away = True
+    town.do("e", town["e"].leave(town.unix))  # no admin hears it
+    town.citizens["mayor"].is_away = town.citizens["a"].is_away = False
+    town.do("mayor", town["mayor"].rotate(town.unix))
+    town.pass_time(30)
+    assert town["e"].is_gone
+    town.agree("mayor", "a", "b", "c", "d")
+
+
+def test_returns_do_not_outweigh_an_admins_commit() -> None:
+    external = [Step(number, bytes([number]), None) for number in range(1, 6)]
+    assert not wins(external, [Step(1, b"z", None), Step(2, b"y", 5)])
+
+
+@given(steps, steps, steps)
+def test_the_rule_is_an_order(one: list[Step], two: list[Step], three: list[Step]) -> None:
+    if wins(one, two) and wins(two, three):
+        assert wins(one, three)
+
+
+def test_a_stranger_is_not_heard() -> None:
+    town = two_admins()
+    d, stranger = town["d"], key_of("stranger")
+    shown = Show(key_of("d"), (Step(99, b"x", 0),))
+    shown = replace(shown, signature=identity("stranger").sign(shown.signed(town.vlan_id)))
+    assert d.shown_untrusted(shown, stranger, town.now) == []
+    assert d.told_position(stranger, 99, b"x", town.now) == []
+    assert d.given([b"junk"], stranger, town.now, town.unix) == []
+    assert d.reminded_untrusted(bytes(40), stranger) == []
+    assert town["mayor"].asked_by_lost(stranger, AskAdmins((), bytes(16)), town.now) == []
 
 
 @pytest.mark.parametrize("seed", range(12))

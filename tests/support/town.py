@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -73,6 +74,9 @@ class Us:
 
     def sign(self, message: bytes) -> bytes:
         return identity(self.name).sign(message)
+
+    def random(self, size: int) -> bytes:
+        return os.urandom(size)
 
     def jitter(self) -> float:
         return int.from_bytes(self.public_key[:2], "big") / 65536
@@ -171,15 +175,15 @@ class Town:
                 )
             case Give(who, messages):
                 self._reach(me, who, lambda group: group.given(messages, key_of(me.name), *self.times))
-            case Show(who, steps):
-                self._reach(me, who, lambda group: group.shown_untrusted(key_of(me.name), steps, self.now))
-            case AskAdmins(steps):
+            case Show(who):
+                self._reach(me, who, lambda group: group.shown_untrusted(action, key_of(me.name), self.now))
+            case AskAdmins():
                 for other in self._present(me.name):
-                    self._reach(me, other, lambda group: group.asked_by_lost(key_of(me.name), steps, self.now))
+                    self._reach(me, other, lambda group: group.asked_by_lost(key_of(me.name), action, self.now))
             case GiveInfo(who):
-                self._reach(me, who, lambda group: group.rejoin_untrusted(action, key_of(me.name), self.unix))
+                self._reach(me, who, lambda group: group.rejoin_untrusted(action, key_of(me.name), *self.times))
             case Remind(who, secrets):
-                self._reach(me, who, lambda group: group.reminded_untrusted(secrets))
+                self._reach(me, who, lambda group: group.reminded_untrusted(secrets, key_of(me.name)))
             case EpochBegan(epoch, _):
                 me.epochs.append(epoch)
 

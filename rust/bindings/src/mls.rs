@@ -47,6 +47,12 @@ pub fn mls_credential_message<'py>(
     Ok(PyBytes::new(py, &message))
 }
 
+/// Epoch and transcript hash that a GroupInfo speaks of; None: it is none.
+#[pyfunction]
+pub fn mls_group_info_position<'py>(py: Python<'py>, group_info: &[u8]) -> Option<(u64, Bound<'py, PyBytes>)> {
+    group::info_position(group_info).map(|(epoch, hash)| (epoch, PyBytes::new(py, &hash)))
+}
+
 /// The epoch that an MLS message was made in; None for one that belongs to none, or is no MLS message.
 #[pyfunction]
 pub fn mls_message_epoch(message: &[u8]) -> Option<u64> {
@@ -248,6 +254,10 @@ impl MlsGroup {
         Ok((PyBytes::new(py, &commit.message), PyBytes::new(py, &commit.welcome)))
     }
 
+    fn forget_wishes(&self) {
+        self.lock().forget_wishes();
+    }
+
     fn propose_update<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let message = py.detach(|| self.lock().propose_update()).map_err(error)?;
         Ok(PyBytes::new(py, &message))
@@ -271,19 +281,18 @@ impl MlsGroup {
         self.lock().take_rejoin_secrets(secrets).map_err(error)
     }
 
-    fn process<'py>(&self, py: Python<'py>, message: &[u8], now: Int<u64>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn process<'py>(&self, py: Python<'py>, message: &[u8], now: Int<u64>) -> PyResult<Bound<'py, PyAny>> {
         let received = py.detach(|| self.lock().process(message, now.0)).map_err(error)?;
         let leaf = |leaf: &group::Leaf| Py::new(py, MlsLeaf::of(py, leaf));
         let leaves = |all: &[group::Leaf]| all.iter().map(leaf).collect::<PyResult<Vec<_>>>();
         Ok(match received {
-            Received::Other => None,
+            Received::Other => return Err(MlsError::new_err("neither a commit nor a wish")),
             Received::Proposal(sender, wish, word) => {
                 let wish = match wish {
                     Wish::Update => "update",
                     Wish::Leave => "leave",
-                    Wish::Other => "other",
                 };
-                Some(Bound::new(py, MlsProposal { sender, wish, word: PyBytes::new(py, &word).unbind() })?.into_any())
+                Bound::new(py, MlsProposal { sender, wish, word: PyBytes::new(py, &word).unbind() })?.into_any()
             }
             Received::Commit(change) => {
                 let change = MlsChange {
@@ -295,7 +304,7 @@ impl MlsGroup {
                     context_changed: change.context_changed,
                     removed_us: change.removed_us,
                 };
-                Some(Bound::new(py, change)?.into_any())
+                Bound::new(py, change)?.into_any()
             }
         })
     }

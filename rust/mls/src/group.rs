@@ -73,8 +73,6 @@ pub enum Wish {
     Update,
     /// To go.
     Leave,
-    /// Anything else.
-    Other,
 }
 
 /// What a message was.
@@ -84,8 +82,14 @@ pub enum Received {
     Commit(Change),
     /// A wish that the next commit takes up: its sender's leaf, and what came with it.
     Proposal(u32, Wish, Vec<u8>),
-    /// Nothing that changes the group.
+    /// Anything else.
     Other,
+}
+
+/// Epoch and transcript hash that a GroupInfo speaks of; None: it is none.
+pub fn info_position(bytes: &[u8]) -> Option<(u64, Vec<u8>)> {
+    let info = message(bytes).ok()?.into_group_info()?;
+    Some((info.group_context().epoch, info.group_context().confirmed_transcript_hash.to_vec()))
 }
 
 /// The epoch that an MLS message was made in; None for one that belongs to none, or is no MLS message.
@@ -216,6 +220,11 @@ impl Group {
         Ok(commit)
     }
 
+    /// Forgets all wishes of this epoch; they were of no use to a commit.
+    pub fn forget_wishes(&mut self) {
+        self.inner.clear_proposal_cache();
+    }
+
     /// A wish for new keys of ours.
     pub fn propose_update(&mut self) -> Result<Vec<u8>> {
         Ok(self.inner.propose_update(Vec::new())?.to_bytes()?)
@@ -244,8 +253,18 @@ impl Group {
         Ok(())
     }
 
-    /// Takes a message of another member; a commit's step is tentative.
+    /// Takes a message of another member; a commit's step is tentative. What is neither a commit nor a wish is refused,
+    /// and leaves nothing behind.
     pub fn process(&mut self, bytes: &[u8], now: u64) -> Result<Received> {
+        let received = self.process_any(bytes, now)?;
+        if let Received::Other = received {
+            self.drop_step()?;
+            return Err(Error::refused("this is neither a commit nor a wish of a member"));
+        }
+        Ok(received)
+    }
+
+    fn process_any(&mut self, bytes: &[u8], now: u64) -> Result<Received> {
         let (before, context) = (self.by_identity(), self.context());
         Ok(match self.inner.process_incoming_message_with_time(message(bytes)?, time(now))? {
             ReceivedMessage::Commit(commit) => {
@@ -258,7 +277,7 @@ impl Group {
                 let wish = match one.proposal {
                     Proposal::Update(_) => Wish::Update,
                     Proposal::SelfRemove(_) => Wish::Leave,
-                    _ => Wish::Other,
+                    _ => return Ok(Received::Other),
                 };
                 Received::Proposal(sender, wish, one.authenticated_data)
             }
@@ -322,5 +341,53 @@ impl Group {
         }
         *self = Member::restore(&self.kept)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suite::Suite;
+    use crate::support::{Crowd, NOW, index_of, member};
+
+    #[test]
+    fn a_member_decides_nothing_by_a_proposal_that_an_admin_would_commit() {
+        let mut crowd = Crowd::new(Suite::X25519Aes128, 3);
+        let other = member(9, Suite::X25519Aes128).key_package(NOW).unwrap();
+        let victim = index_of(&crowd.0[0], 3);
+        let inner = &mut crowd.0[1].inner;
+        let wishes = [
+            inner.propose_remove(victim, Vec::new()).unwrap(),
+            inner.propose_add(message(&other).unwrap(), Vec::new()).unwrap(),
+            inner.propose_group_context_extensions(context_list(b"mine"), Vec::new()).unwrap(),
+        ];
+        for wish in wishes {
+            assert!(crowd.0[0].process(&wish.to_bytes().unwrap(), NOW).is_err());
+        }
+        crowd.0[1].drop_step().unwrap();
+        crowd.commit(0, Order::default());
+        crowd.agree();
+        assert_eq!((crowd.0[0].leaves().len(), crowd.0[0].context()), (3, b"context".to_vec()));
+    }
+
+    #[test]
+    fn a_commit_that_takes_up_such_a_proposal_is_refused_by_all() {
+        let mut crowd = Crowd::new(Suite::X25519Aes128, 3);
+        let victim = index_of(&crowd.0[0], 3);
+        let wish = crowd.0[1].inner.propose_remove(victim, Vec::new()).unwrap();
+        crowd.0[0].inner.process_incoming_message(wish).unwrap();
+        assert!(crowd.0[0].commit(&Order::default(), NOW).is_err());
+    }
+
+    #[test]
+    fn a_stranger_can_not_have_itself_proposed() {
+        let mut crowd = Crowd::new(Suite::X25519Aes128, 2);
+        let stranger = member(9, Suite::X25519Aes128);
+        let info = message(&crowd.0[0].group_info().unwrap()).unwrap();
+        let client = stranger.client(Store::default(), RejoinSecrets::default());
+        let wish = client.external_add_proposal(&info, None, Vec::new(), Default::default(), Default::default(), None);
+        let record = crowd.0[0].keep().unwrap();
+        assert!(crowd.0[0].process(&wish.unwrap().to_bytes().unwrap(), NOW).is_err());
+        assert_eq!(crowd.0[0].keep().unwrap().len(), record.len());
     }
 }

@@ -12,6 +12,14 @@
 //!
 //! A group takes each step tentatively: nothing counts until `keep`, and `drop_step` goes back to where it was.
 
+#[cfg(test)]
+extern crate self as peertap_mls; // so that the support of the tests is found here too
+
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+#[allow(dead_code)]
+mod support;
+
 pub mod credential;
 pub mod error;
 pub mod group;

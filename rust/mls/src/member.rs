@@ -5,6 +5,7 @@ use mls_rs::client_builder::{
     WithKeyPackageRepo, WithMlsRules, WithPskStore,
 };
 use mls_rs::crypto::SignatureSecretKey;
+use mls_rs::group::ExportedTree;
 use mls_rs::identity::SigningIdentity;
 use mls_rs::storage_provider::in_memory::InMemoryKeyPackageStorage;
 use mls_rs::time::MlsTime;
@@ -14,7 +15,7 @@ use mls_rs_core::identity::BasicCredential;
 use zeroize::Zeroizing;
 
 use crate::VLAN_ID_BYTES;
-use crate::credential::{Credential, Identities};
+use crate::credential::{Credential, Identities, credential_of};
 use crate::error::{Error, Result};
 use crate::group::Group;
 use crate::rules::Rules;
@@ -130,12 +131,14 @@ impl Member {
         let (store, rejoin) = (Store::default(), former.rejoin().until(shared));
         let epoch = rejoin.last().ok_or_else(|| Error::refused("there is no rejoin secret"))?;
         let client = member.client(store.clone(), rejoin.clone());
+        let info = message(group_info)?;
+        let place = member.place_in(&info)?;
         let (group, commit) = client
             .external_commit_builder()?
-            .with_removal(former.own_index())
+            .with_removal(place)
             .with_external_psk(rejoin_id(epoch))
             .commit_time(time(now))
-            .build(message(group_info)?)?;
+            .build(info)?;
         member.check(&group)?;
         Ok((Group::begin(member, group, store, rejoin)?, commit.to_bytes()?))
     }
@@ -160,6 +163,17 @@ impl Member {
         let (store, rejoin) = (Store::with(saved.written), RejoinSecrets::from_saved(saved.rejoin));
         let group = member.client(store.clone(), rejoin.clone()).load_group(&member.vlan_id)?;
         Group::resume(member, group, store, rejoin, saved.root, Zeroizing::new(record.to_vec()))
+    }
+
+    /// Where our leaf is in a GroupInfo's tree; on another branch it may be elsewhere than on ours.
+    fn place_in(&self, info: &MlsMessage) -> Result<u32> {
+        let tree = info.as_group_info().and_then(|info| info.extensions().get(ExtensionType::RATCHET_TREE));
+        let tree = tree.ok_or_else(|| Error::refused("this is no GroupInfo with a tree"))?;
+        let tree = ExportedTree::from_bytes(&tree.extension_data)?;
+        let is_ours =
+            |who: &SigningIdentity| credential_of(who).is_some_and(|found| found.identity == self.credential.identity);
+        let leaf = tree.roster().members_iter().find(|leaf| is_ours(&leaf.signing_identity));
+        leaf.map(|leaf| leaf.index).ok_or_else(|| Error::refused("we are not in the group of this GroupInfo"))
     }
 
     fn check(&self, group: &mls_rs::Group<Config>) -> Result<()> {

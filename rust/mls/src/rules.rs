@@ -59,6 +59,14 @@ impl MlsRules for Rules {
         if let Some(kind) = proposals.proposal_types().find(|kind| !is_allowed(*kind)) {
             return Err(RuleError::Proposal(kind));
         }
+        let wish = |kind| [ProposalType::UPDATE, ProposalType::SELF_REMOVE].contains(&kind);
+        let by_reference = proposals.iter_proposals().filter(|one| one.is_by_reference());
+        for one in by_reference {
+            let kind = one.proposal.proposal_type();
+            if !wish(kind) {
+                return Err(RuleError::Proposal(kind)); // else any member would decide by the next admin's hand
+            }
+        }
         if let CommitSource::NewMember(who) = source {
             check_rejoin(&who, roster, &proposals)?;
         }

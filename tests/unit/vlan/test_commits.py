@@ -34,7 +34,7 @@ class Change:
 
 
 def removal(who: str, by: str, *, signer: str = "") -> Removal:
-    unsigned = Removal(key_of(who), 5, key_of(by))
+    unsigned = Removal(key_of(who), bytes(32), key_of(by))
     signature = identity(signer or by).sign(unsigned.signed(charter_vlan_id(BEFORE)))
     return replace(unsigned, signature=signature)
 
