@@ -11,6 +11,7 @@ A step's actions are in order: what follows a Save is done once the record is on
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -54,6 +55,7 @@ UPDATE_S: Final = 24 * 3600.0  # PROTOCOL 10: new keys of our own every day
 TELL_GAP_S: Final = 1.0  # ours: our position is told once in so long
 LOST_GAP_S: Final = 1.0  # ours: and admins are asked again, at most twice as late
 LOST_S: Final = 60.0  # ours: then we go on where we are, until an admin shows another branch again
+MAX_REASONS: Final = 16
 NONCE_BYTES: Final = 16
 WISHES_EACH: Final = 2  # ours: new keys, and to go
 HELP_S: Final = 3.0  # ours: who got a GroupInfo comes back within that, or another is helped
@@ -65,7 +67,8 @@ class Group:
     def __init__(self, mls: MlsGroup, us: Us, now: float) -> None:
         self.me: Final = us.public_key
         self.log: Final = CommitLog()
-        self.refused: list[str] = []  # the last reasons, for status
+        self.refused: deque[str] = deque(maxlen=MAX_REASONS)  # the last reasons, for status
+        self.refusals = 0
         self.is_gone = False
         self._mls = mls
         self._us = us
@@ -278,11 +281,11 @@ class Group:
         """What we lacked, in order. If we cannot follow, admins are asked; an admin follows another's word alone."""
         if sender not in self.members:
             return []
-        before, refused = self.epoch, len(self.refused)
+        before, refusals = self.epoch, self.refusals
         actions: list[Action] = []
         for message in messages:
             actions += self.received_untrusted(message, sender, now, unix)
-        cannot = self.epoch == before and len(self.refused) > refused
+        cannot = self.epoch == before and self.refusals > refusals
         if cannot and not self.is_gone and self.me not in self._charter.admins:
             actions += self._lose(before, now)
         return actions
@@ -417,9 +420,9 @@ class Group:
         before, rank = self.members, self._charter.admins.index(self.me)
         going = {leaf.index for leaf in self._mls.leaves if leaf.identity in self._leavers}
         removes = [index for index in removes if index not in going]  # their own wish does it
-        context = charter.emit() if charter != self._charter else None
         packages = [package for _, package in adds]
         try:
+            context = charter.emit() if charter != self._charter else None
             message, welcome = self._mls.commit(unix, adds=packages, removes=removes, context=context)
             reached = Charter.parse_untrusted(self._mls.context)
         except (MlsError, DecodeError) as error:
@@ -430,7 +433,7 @@ class Group:
         added = {identity for identity, _ in adds}
         if reached != charter or self.members - before != added - before or not added <= self.members:
             self._mls.drop_step()
-            raise PeerError("a key package is another node's")
+            raise PeerError("commit: it would do something else; a key package is another node's")
         removals = frozenset(charter.removals) - frozenset(self._charter.removals)
         self._charter = charter
         sent: list[Action] = [ToAll(message), *(Welcome(identity, welcome) for identity, _ in adds)]
@@ -566,7 +569,7 @@ class Group:
 
     def _ask_admins(self, now: float) -> list[Action]:
         self._ask_at = now + LOST_GAP_S * (1 + self._us.jitter())
-        self._nonce = self._us.random(NONCE_BYTES)
+        self._nonce = self._nonce or self._us.random(NONCE_BYTES)  # an answer to an earlier question will do
         return [AskAdmins(self.log.steps(), self._nonce)]
 
     def _found(self) -> None:
@@ -574,7 +577,8 @@ class Group:
         self._winning, self._nonce = (), b""
 
     def _refuse(self, reason: str) -> list[Action]:
-        self.refused = [*self.refused[-15:], reason]
+        self.refused.append(reason)
+        self.refusals += 1
         return []
 
     @property
