@@ -106,15 +106,15 @@ def line(lab: Lab, *, offloads: bool = True) -> Line:
     return Line(a, relay, b)
 
 
-def star(lab: Lab, spokes: int) -> tuple[Namespace, list[Namespace]]:
-    """A hub and machines that each have a cable to it: 10.84.N.1 at the hub, 10.84.N.2 at machine N."""
-    hub = lab.namespace("hub")
-    machines = []
+def star(lab: Lab, spokes: int) -> tuple[Node, list[Node]]:
+    """A hub and nodes that each have a cable to it and dial it, all members of one VLAN; none is started."""
+    hub = Node(lab.namespace("hub")).configure(vlans=(member_vlan(lab, 254),))
+    nodes = []
     for number in range(1, spokes + 1):
         machine = lab.namespace(f"n{number}")
-        links.veth(hub, f"h{number}", f"10.84.{number}.1/24", machine, "uplink", f"10.84.{number}.2/24")
-        machines.append(machine)
-    return hub, machines
+        links.veth(hub.namespace, f"h{number}", f"10.84.{number}.1/24", machine, "uplink", f"10.84.{number}.2/24")
+        nodes.append(Node(machine).configure(peers={f"10.84.{number}.1": hub}, vlans=(member_vlan(lab, number),)))
+    return hub, nodes
 
 
 def start_pair(nodes: Pair, *, carrier: str | None = "udp") -> None:

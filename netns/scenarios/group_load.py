@@ -10,9 +10,9 @@ from netns.checks import reach
 from netns.checks.side import Side
 from netns.errors import require
 from netns.lab import Lab
-from netns.node import Node, start_all
+from netns.node import start_all
 from netns.scenario import Figures, Scenario
-from netns.topology import member_vlan, side, star, wait_members
+from netns.topology import side, star, wait_members
 
 MEMBERS: Final = 3
 FRAMES_PER_S: Final = 50_000
@@ -80,12 +80,7 @@ class Receiver:
 
 
 def run(lab: Lab, short: bool) -> Figures:
-    machine, machines = star(lab, MEMBERS)
-    hub = Node(machine).configure(vlans=(member_vlan(lab, 254),))
-    nodes = [
-        Node(one).configure(peers={f"10.84.{number}.1": hub}, vlans=(member_vlan(lab, number),))
-        for number, one in enumerate(machines, start=1)
-    ]
+    hub, nodes = star(lab, MEMBERS)
     with lab.report.step(f"a hub and {MEMBERS} members start and find each other"):
         start_all(hub, *nodes)
         for node in nodes:

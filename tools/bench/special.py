@@ -5,9 +5,8 @@ from typing import Final
 
 from netns.errors import ScenarioFailed, require
 from netns.lab import Lab
-from netns.node import Node
 from netns.probe import PingProbe
-from netns.topology import member_vlan, star
+from netns.topology import star
 from netns.waiting import wait_for
 from tools.bench import measure
 from tools.bench.measure import Course
@@ -57,12 +56,7 @@ def overload(tunnel: Tunnel, course: Course, seconds: float, figures: dict[str, 
 
 def idle_cpu(lab: Lab, seconds: float) -> float:
     """Percent of one core that a hub with ten trunks uses when nothing is sent."""
-    machine, spokes = star(lab, NEIGHBOURS)
-    hub = Node(machine).configure(vlans=(member_vlan(lab, 254),))
-    nodes = [
-        Node(spoke).configure(peers={f"10.84.{number}.1": hub}, vlans=(member_vlan(lab, number),))
-        for number, spoke in enumerate(spokes, start=1)
-    ]
+    hub, nodes = star(lab, NEIGHBOURS)
     hub.start()
     hub.wait_ready()
     for node in nodes:  # one after the other: all at once would be a load of its own
