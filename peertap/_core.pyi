@@ -311,9 +311,6 @@ class MlsLeaf:
 class MlsChange:
     """What a commit of another member changed."""
     @property
-    def epoch(self) -> int:
-        """The epoch that it began."""
-    @property
     def committer(self) -> MlsLeaf | None: ...
     @property
     def is_external(self) -> bool:
@@ -324,8 +321,6 @@ class MlsChange:
     @property
     def removed(self) -> list[MlsLeaf]:
         """Identities that are gone."""
-    @property
-    def context_changed(self) -> bool: ...
     @property
     def removed_us(self) -> bool:
         """Whether we are gone; the group is of no more use then."""

@@ -175,7 +175,8 @@ class CommitLog:
         self._bytes = 0
 
     def add(self, messages: Sequence[bytes] | None, step: Step) -> None:
-        """The step that was taken last; the oldest leave."""
+        """The step that was taken last: nothing of a later epoch stays, and the oldest leave."""
+        self.cut(step.epoch - 1)
         self._commits[step.epoch] = Logged(None if messages is None else tuple(messages), step)
         self._bytes += self._commits[step.epoch].size
         while len(self._commits) > MAX_COMMITS or (self._bytes > MAX_LOG_BYTES and len(self._commits) > 1):
@@ -210,7 +211,7 @@ def fork(ours: Sequence[Step], theirs: Sequence[Step]) -> tuple[int, list[Step],
     common = [one.epoch for one in theirs if (one.epoch, one.transcript_hash) in known]
     if not common:
         return None
-    at = common[-1]
+    at = max(common)
     return at, [one for one in ours if one.epoch > at], [one for one in theirs if one.epoch > at]
 
 

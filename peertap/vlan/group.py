@@ -3,8 +3,8 @@
     command ──▶ commit ──▶ Save, ToAll, Welcome, EpochBegan
     commit of another ──▶ allowed? ──▶ Save, EpochBegan             else dropped: nothing has changed
     wish of another ──▶ the highest admin present commits it within a minute, the next ones later
-    position of another ──▶ behind: Give │ ahead: Tell where we are │ elsewhere: Show our branch
-    branch of another ──▶ ours wins: Show it │ theirs wins, or nothing in common: ask admins for a GroupInfo, rejoin
+    position of another ──▶ behind: Give │ ahead: Tell where we are │ elsewhere, and we are an admin: Show our branch
+    branch of an admin ──▶ ours wins: Show it │ it wins, or went on too far: ask admins for a GroupInfo, rejoin
 
 A step's actions are in order: what follows a Save is done once the record is on disk.
 """
@@ -111,7 +111,6 @@ class Group:
         except MlsError as error:
             raise DecodeError(f"group state: {error}") from None
         *before, last = saved.steps
-        group.log.cut(-1)
         for step in before:
             group.log.add(None, step)
         group.log.add(saved.messages, last)

@@ -2,7 +2,7 @@
 
     "PTG1" ‖ lp32(record) ‖ n 1 ‖ n × step ‖ n 2 ‖ n × lp32(message of the last step)
     ‖ n 2 ‖ n × lp32(wish) ‖ n 2 ‖ n × removal 160
-    step: epoch 8 ‖ lp(transcript hash) ‖ rank 2 (ffff: none) ‖ r 2 ‖ r × removal 136
+    step: epoch 8 ‖ lp(transcript hash) ‖ rank 2 (ffff: none) ‖ n 2 ‖ n × removal 160
 
 The last commit is in it: who stopped between taking a step and sending it can still give it to the others.
 """

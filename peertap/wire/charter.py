@@ -23,7 +23,7 @@ SIGNATURE_BYTES: Final = 64  # Ed25519
 NONCE_BYTES: Final = 16
 LOBBY_BYTES: Final = 32
 INVITE_ID_BYTES: Final = 16
-MAX_LABEL_BYTES: Final = 63  # SPEC 8.2: as in a secret's text
+MAX_LABEL_BYTES: Final = 32  # as in the text of a secret (SPEC 8.2)
 MAX_CREATORS: Final = 16  # ours
 MAX_ADMINS: Final = 64  # ours
 MAX_BRIDGES: Final = 1024  # ours
@@ -127,6 +127,8 @@ class Charter:
         Raises:
             DecodeError: a field beyond its bound.
         """
+        if len(self.label.encode()) > MAX_LABEL_BYTES:
+            raise DecodeError(f"charter: a label of {len(self.label.encode())} bytes, at most {MAX_LABEL_BYTES}")
         out = bytes((VERSION,)) + lp(self.label.encode()) + self.name_nonce
         out += (
             _keys(sorted(self.creators), 1, MAX_CREATORS, "creators") + bytes((self.threshold, self.aead)) + self.lobby

@@ -18,7 +18,7 @@ removals = st.builds(Removal, keys, keys, keys, st.binary(min_size=64, max_size=
 spent = st.builds(SpentInvite, st.binary(min_size=16, max_size=16), st.integers(0, 65535), u64)
 charters = st.builds(
     Charter,
-    label=st.text(max_size=15),
+    label=st.text(max_size=8),
     name_nonce=st.binary(min_size=16, max_size=16),
     creators=st.lists(keys, min_size=1, max_size=3, unique=True).map(lambda found: tuple(sorted(found))),
     threshold=st.just(1),
@@ -69,6 +69,8 @@ def test_more_than_the_bound_is_neither_written_nor_read() -> None:
     many = tuple(number.to_bytes(32, "big") for number in range(MAX_ADMINS + 1))
     with pytest.raises(DecodeError, match="65 admins"):
         replace(PLAIN, admins=many).emit()
+    with pytest.raises(DecodeError, match="33 bytes"):
+        replace(PLAIN, label="x" * 33).emit()
     data = bytearray(PLAIN.emit())
     at = data.index(b"a" * 32) - 2
     data[at : at + 2] = b"\xff\xff"

@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m tools.bench",
         description="PeerTap beside other tunnels, in one run, on this machine. Progress goes to stderr.",
         epilog=f"peers: {', '.join(PEER_NAMES)}. axes: {', '.join(AXIS_NAMES)}. "
-        "Exit status: 0 measured, 1 failed, 2 wrong usage.",
+        "Exit status: 0 measured, 1 failed, 2 wrong usage. `membership`: what a change of members costs (--help).",
     )
     made.add_argument("--peers", metavar="A,B", type=_names("peer", PEER_NAMES), default=PEER_NAMES, help="only these")
     made.add_argument("--axes", metavar="X,Y", type=_names("axis", AXIS_NAMES), default=AXIS_NAMES, help="only these")

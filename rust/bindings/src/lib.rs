@@ -1,4 +1,5 @@
-//! `peertap._core`: the Python face of the data plane and of MLS groups. Arguments, one error map, and the GIL released; no logic.
+//! `peertap._core`: the Python face of the data plane and of MLS groups. Arguments, an error map for each, and the GIL
+//! released; no logic.
 
 mod arguments;
 mod engine;

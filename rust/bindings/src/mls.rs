@@ -131,12 +131,10 @@ impl MlsLeaf {
 /// What a commit of another member changed.
 #[pyclass(frozen, get_all, module = "peertap._core")]
 pub struct MlsChange {
-    epoch: u64,
     committer: Option<Py<MlsLeaf>>,
     is_external: bool,
     added: Vec<Py<MlsLeaf>>,
     removed: Vec<Py<MlsLeaf>>,
-    context_changed: bool,
     removed_us: bool,
 }
 
@@ -286,7 +284,6 @@ impl MlsGroup {
         let leaf = |leaf: &group::Leaf| Py::new(py, MlsLeaf::of(py, leaf));
         let leaves = |all: &[group::Leaf]| all.iter().map(leaf).collect::<PyResult<Vec<_>>>();
         Ok(match received {
-            Received::Other => return Err(MlsError::new_err("neither a commit nor a wish")),
             Received::Proposal(sender, wish, word) => {
                 let wish = match wish {
                     Wish::Update => "update",
@@ -296,12 +293,10 @@ impl MlsGroup {
             }
             Received::Commit(change) => {
                 let change = MlsChange {
-                    epoch: change.epoch,
                     committer: change.committer.as_ref().map(leaf).transpose()?,
                     is_external: change.is_external,
                     added: leaves(&change.added)?,
                     removed: leaves(&change.removed)?,
-                    context_changed: change.context_changed,
                     removed_us: change.removed_us,
                 };
                 Bound::new(py, change)?.into_any()

@@ -50,8 +50,6 @@ pub struct Commit {
 /// What a commit changed.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// The epoch that it began.
-    pub epoch: u64,
     /// Its sender, as it stands in the new tree.
     pub committer: Option<Leaf>,
     /// Whether its sender came back by it.
@@ -60,8 +58,6 @@ pub struct Change {
     pub added: Vec<Leaf>,
     /// Identities that are gone.
     pub removed: Vec<Leaf>,
-    /// Whether what the members agree on has changed.
-    pub context_changed: bool,
     /// Whether we are gone; the group is of no more use then.
     pub removed_us: bool,
 }
@@ -82,8 +78,6 @@ pub enum Received {
     Commit(Change),
     /// A wish that the next commit takes up: its sender's leaf, and what came with it.
     Proposal(u32, Wish, Vec<u8>),
-    /// Anything else.
-    Other,
 }
 
 /// Epoch and transcript hash that a GroupInfo speaks of; None: it is none.
@@ -127,8 +121,8 @@ impl Group {
         rejoin: RejoinSecrets,
         root: Secret,
         kept: Zeroizing<Vec<u8>>,
-    ) -> Result<Self> {
-        Ok(Self { member, inner, store, rejoin, root, kept })
+    ) -> Self {
+        Self { member, inner, store, rejoin, root, kept }
     }
 
     /// Takes the new epoch's root, once; after that the exporter is gone.
@@ -195,7 +189,6 @@ impl Group {
 
     /// Makes a commit and takes its step. Everything proposed before is in it.
     pub fn commit(&mut self, order: &Order, now: u64) -> Result<Commit> {
-        let before = self.by_identity();
         if let Some(gone) = order.removes.iter().find(|&&index| index == self.own_index()) {
             return Err(Error::argument(format!("leaf {gone} is our own: another member must commit that")));
         }
@@ -215,8 +208,8 @@ impl Group {
         let output = builder.build()?;
         let welcome = output.welcome_messages.first().map(|one| one.to_bytes()).transpose()?.unwrap_or_default();
         let commit = Commit { message: output.commit_message.to_bytes()?, welcome };
-        let applied = self.inner.apply_pending_commit()?;
-        self.stepped(applied, &before, false)?;
+        self.inner.apply_pending_commit()?;
+        self.arrive()?;
         Ok(commit)
     }
 
@@ -256,45 +249,27 @@ impl Group {
     /// Takes a message of another member; a commit's step is tentative. What is neither a commit nor a wish is refused,
     /// and leaves nothing behind.
     pub fn process(&mut self, bytes: &[u8], now: u64) -> Result<Received> {
-        let received = self.process_any(bytes, now)?;
-        if let Received::Other = received {
-            self.drop_step()?;
-            return Err(Error::refused("this is neither a commit nor a wish of a member"));
-        }
-        Ok(received)
-    }
-
-    fn process_any(&mut self, bytes: &[u8], now: u64) -> Result<Received> {
-        let (before, context) = (self.by_identity(), self.context());
-        Ok(match self.inner.process_incoming_message_with_time(message(bytes)?, time(now))? {
-            ReceivedMessage::Commit(commit) => {
-                let mut change = self.stepped(commit, &before, true)?;
-                change.context_changed = !change.removed_us && self.context() != context;
-                Received::Commit(change)
-            }
+        let before = self.by_identity();
+        match self.inner.process_incoming_message_with_time(message(bytes)?, time(now))? {
+            ReceivedMessage::Commit(commit) => return self.stepped(&commit, &before).map(Received::Commit),
             ReceivedMessage::Proposal(one) => {
-                let ProposalSender::Member(sender) = one.sender else { return Ok(Received::Other) };
                 let wish = match one.proposal {
-                    Proposal::Update(_) => Wish::Update,
-                    Proposal::SelfRemove(_) => Wish::Leave,
-                    _ => return Ok(Received::Other),
+                    Proposal::Update(_) => Some(Wish::Update),
+                    Proposal::SelfRemove(_) => Some(Wish::Leave),
+                    _ => None,
                 };
-                Received::Proposal(sender, wish, one.authenticated_data)
+                if let (ProposalSender::Member(sender), Some(wish)) = (one.sender, wish) {
+                    return Ok(Received::Proposal(sender, wish, one.authenticated_data));
+                }
             }
-            _ => Received::Other,
-        })
+            _ => {}
+        }
+        self.drop_step()?;
+        Err(Error::refused("this is neither a commit nor a wish of a member"))
     }
 
-    fn stepped(
-        &mut self,
-        commit: CommitMessageDescription,
-        before: &BTreeMap<[u8; 32], Leaf>,
-        by_other: bool,
-    ) -> Result<Change> {
+    fn stepped(&mut self, commit: &CommitMessageDescription, before: &BTreeMap<[u8; 32], Leaf>) -> Result<Change> {
         let removed_us = matches!(commit.effect, CommitEffect::Removed { .. });
-        if matches!(commit.effect, CommitEffect::ReInit(_)) {
-            return Err(Error::refused("a group is never re-initialised"));
-        }
         if !removed_us {
             self.arrive()?;
         }
@@ -302,14 +277,11 @@ impl Group {
         let only = |these: &BTreeMap<[u8; 32], Leaf>, those: &BTreeMap<[u8; 32], Leaf>| {
             these.iter().filter(|(who, _)| !those.contains_key(*who)).map(|(_, leaf)| leaf.clone()).collect()
         };
-        let committer = after.values().find(|leaf| by_other && leaf.index == commit.committer).cloned();
         Ok(Change {
-            epoch: self.epoch(),
-            committer,
+            committer: after.values().find(|leaf| leaf.index == commit.committer).cloned(),
             is_external: commit.is_external,
             added: only(&after, before),
             removed: only(before, &after),
-            context_changed: false,
             removed_us,
         })
     }
@@ -347,8 +319,10 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::rejoin_id;
     use crate::suite::Suite;
     use crate::support::{Crowd, NOW, index_of, member};
+    use mls_rs::mls_rules::DefaultMlsRules;
 
     #[test]
     fn a_member_decides_nothing_by_a_proposal_that_an_admin_would_commit() {
@@ -371,12 +345,46 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_that_takes_up_such_a_proposal_is_refused_by_all() {
+    fn an_admin_that_kept_such_a_proposal_could_not_commit_it() {
         let mut crowd = Crowd::new(Suite::X25519Aes128, 3);
         let victim = index_of(&crowd.0[0], 3);
         let wish = crowd.0[1].inner.propose_remove(victim, Vec::new()).unwrap();
         crowd.0[0].inner.process_incoming_message(wish).unwrap();
         assert!(crowd.0[0].commit(&Order::default(), NOW).is_err());
+    }
+
+    /// An external commit by a program that keeps none of our rules. That it removes nobody else is the library's own.
+    fn external(by: &Group, info: &[u8], removed: Option<u32>, epoch: Option<u64>) -> Vec<u8> {
+        let client = by.member.client(Store::default(), by.rejoin.clone());
+        let lawless = client.to_builder(None).mls_rules(DefaultMlsRules::new()).build();
+        let mut builder = lawless.external_commit_builder().unwrap();
+        if let Some(removed) = removed {
+            builder = builder.with_removal(removed);
+        }
+        if let Some(epoch) = epoch {
+            builder = builder.with_external_psk(rejoin_id(epoch));
+        }
+        builder.build(message(info).unwrap()).unwrap().1.to_bytes().unwrap()
+    }
+
+    #[test]
+    fn an_external_commit_must_replace_its_senders_own_leaf_and_prove_a_former_epoch() {
+        let mut crowd = Crowd::new(Suite::X25519Aes128, 4);
+        let stranger = member(9, Suite::X25519Aes128).create(b"", NOW).unwrap();
+        let away = crowd.0.remove(3);
+        let (epoch, own) = (away.epoch(), away.own_index());
+        crowd.commit(0, Order::default());
+        let info = crowd.0[0].group_info().unwrap();
+        let refused = [
+            (external(&stranger, &info, None, None), "must remove the leaf of the same identity"),
+            (external(&away, &info, Some(own), None), "must carry the rejoin secret"),
+        ];
+        for (commit, why) in refused {
+            let error = crowd.0[1].process(&commit, NOW).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+        let right = external(&away, &info, Some(own), Some(epoch));
+        assert!(matches!(crowd.0[1].process(&right, NOW), Ok(Received::Commit(change)) if change.is_external));
     }
 
     #[test]

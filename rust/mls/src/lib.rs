@@ -1,6 +1,6 @@
 //! MLS groups (RFC 9420) for VLANs: a thin, typed face of mls-rs. Bytes in, bytes and plain structures out; what is
-//! allowed in a VLAN beyond RFC 9420's own rules is decided elsewhere, but for two things that must hold in every
-//! member at once: who a leaf is ([`credential`]) and what an external commit must carry ([`rules`]).
+//! allowed in a VLAN beyond RFC 9420's own rules is decided elsewhere, but for what must hold in every member at once:
+//! who a leaf is ([`credential`]), what an external commit must carry and what counts by reference ([`rules`]).
 //!
 //! ```text
 //!     Member (our key and credential of one VLAN)

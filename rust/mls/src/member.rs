@@ -162,7 +162,7 @@ impl Member {
         };
         let (store, rejoin) = (Store::with(saved.written), RejoinSecrets::from_saved(saved.rejoin));
         let group = member.client(store.clone(), rejoin.clone()).load_group(&member.vlan_id)?;
-        Group::resume(member, group, store, rejoin, saved.root, Zeroizing::new(record.to_vec()))
+        Ok(Group::resume(member, group, store, rejoin, saved.root, Zeroizing::new(record.to_vec())))
     }
 
     /// Where our leaf is in a GroupInfo's tree; on another branch it may be elsewhere than on ours.

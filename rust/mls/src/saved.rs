@@ -62,7 +62,7 @@ impl Saved {
 
     /// What a record holds.
     pub fn parse(record: &[u8]) -> Result<Self> {
-        Fields(record).saved().ok_or_else(|| Error::refused("this is no record of a group, or it is damaged"))?
+        Fields(record).saved().ok_or_else(|| Error::refused("this is no record of a group, or it is damaged"))
     }
 }
 
@@ -75,14 +75,11 @@ fn put(out: &mut Vec<u8>, bytes: &[u8]) {
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn saved(&mut self) -> Option<Result<Saved>> {
+    fn saved(&mut self) -> Option<Saved> {
         if self.array()? != MAGIC {
             return None;
         }
-        let suite = match Suite::from_id(u16::from_be_bytes(self.array()?)) {
-            Ok(suite) => suite,
-            Err(error) => return Some(Err(error)),
-        };
+        let suite = Suite::from_id(u16::from_be_bytes(self.array()?)).ok()?;
         let vlan_id = self.array()?;
         let credential = Credential::parse_untrusted(self.take(CREDENTIAL_BYTES)?)?;
         let root = Zeroizing::new(self.array()?);
@@ -92,7 +89,7 @@ impl<'a> Fields<'a> {
         let epochs = (0..self.count()?).map(|_| Some((self.number()?, self.counted()?))).collect::<Option<_>>()?;
         let state = self.counted()?;
         let written = Written { state, epochs };
-        self.0.is_empty().then_some(Ok(Saved { suite, vlan_id, credential, signer, root, rejoin, written }))
+        self.0.is_empty().then_some(Saved { suite, vlan_id, credential, signer, root, rejoin, written })
     }
 
     fn take(&mut self, bytes: usize) -> Option<&'a [u8]> {

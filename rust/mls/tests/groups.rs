@@ -205,8 +205,8 @@ fn a_key_package_of_another_suite_or_vlan_or_time_is_not_added() {
     let classical = member(2, Suite::X25519Aes128).key_package(NOW).unwrap();
     let key = SignerKey::generate(Suite::Hybrid).unwrap();
     let elsewhere = Member::new(&key, [9; 16], credential(2, [9; 16], Suite::Hybrid, key.public())).unwrap();
-    let late = member(2, Suite::Hybrid).key_package(NOT_AFTER + 1);
-    for package in [Some(classical), Some(elsewhere.key_package(NOW).unwrap()), late.ok()].into_iter().flatten() {
+    let late = member(2, Suite::Hybrid).key_package(NOT_AFTER + 1).unwrap();
+    for package in [classical, elsewhere.key_package(NOW).unwrap(), late] {
         assert!(crowd.0[0].commit(&Order { adds: vec![package], ..Order::default() }, NOW).is_err());
     }
     assert_eq!(crowd.0[0].epoch(), 0);
