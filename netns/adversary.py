@@ -124,7 +124,7 @@ class Adversary:
         hops = self.node.group_hops(VLAN)
         for number in range(FRAMES):
             nonce = kid + (peer.hello.floor + AHEAD * (number + 1)).to_bytes(8, "big")
-            aad = packet.frame_aad(keys.vlan_id, keys.mls_id, self.vlan.group_token, nonce)
+            aad = packet.frame_aad(keys.vlan_id, keys.mls_id, self.vlan.newest.group_token, nonce)
             content, salt = b"\1\0" + frame, secrets.token_bytes(16)
             leaf = packet.group_leaf(salt, aad, content)
             message = packet.group_message(keys.vlan_id, keys.mls_id, kid, salt, 0, leaf)
@@ -141,7 +141,7 @@ async def _attack(order: dict[str, Any]) -> int:
     membership = StaticMembership(secret.label, StaticSecret(secret.secret))
     relay, victim = parse_peer_id(order["relay_peer_id"]), parse_peer_id(order["victim_peer_id"])
     node = Node(
-        identity, [VlanSettings(VLAN, membership, False)], RelayPolicy(Mode.NONE), endpoints=Endpoints((), ()),
+        identity, [VlanSettings(membership)], RelayPolicy(Mode.NONE), endpoints=Endpoints((), ()),
         random=secrets.token_bytes, now=time.monotonic(), now_unix=time.time(), payload_bytes=1452, udp_allowed=False,
     )  # fmt: skip
     adversary = Adversary(secret.secret, membership, node)

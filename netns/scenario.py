@@ -22,7 +22,7 @@ Figures = dict[str, object]
 
 NAMES: Final = (
     "demo", "lab", "emulator", "pair", "relay-line", "fallback", "isolation", "start-together", "kill-relay", "replay",
-    "loss", "transfer", "group-load", "roam", "process", "new-user",
+    "loss", "transfer", "group-load", "roam", "process", "new-user", "vlan-life",
 )  # fmt: skip
 
 

@@ -92,6 +92,12 @@ class StaticSecret:
         """vlan_id: 16 bytes."""
 
 @final
+class PairSecret:
+    """What two members agreed on in a Setup: each epoch's pair key comes from it and that epoch's root (SPEC 3.3)."""
+    def __new__(cls, secret: bytes, info: bytes, sealed_hash: bytes, aead: int) -> PairSecret:
+        """secret: 32, sealed_hash: 48 bytes; the handle keeps its own copy."""
+
+@final
 class VlanKeys:
     """The keys of one VLAN in one epoch (SPEC 3). The same interface whatever the membership is."""
     @property
@@ -111,10 +117,10 @@ class VlanKeys:
     def group_receiver(
         self, member: bytes, sid: bytes, generation: int, aead: int, signer_public: bytes, floor: int
     ) -> ReceiveKey: ...
-    def pair_sender(self, secret: bytes, info: bytes, sealed_hash: bytes, aead: int) -> tuple[SendKey, bytes]:
-        """secret: 32, sealed_hash: 48 bytes. The key and the 16-byte confirmation that the receiver must send."""
-    def pair_receiver(self, secret: bytes, info: bytes, sealed_hash: bytes, aead: int) -> tuple[ReceiveKey, bytes]:
-        """secret: 32, sealed_hash: 48 bytes. The key and the 16-byte confirmation to send."""
+    def pair_sender(self, pair: PairSecret) -> tuple[SendKey, bytes]:
+        """The key and the 16-byte confirmation that the receiver must send."""
+    def pair_receiver(self, pair: PairSecret) -> tuple[ReceiveKey, bytes]:
+        """The key and the 16-byte confirmation to send."""
 
 @final
 class HopSendKey:

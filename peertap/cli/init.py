@@ -286,7 +286,9 @@ def decide(request: Request) -> Plan:
         derived = not addresses
         if derived:
             founder = secret_is_new and not request.joins
-            addresses = tuple(str(one) for one in interface_addresses(secret, identity.peer_id, founder=founder))
+            addresses = tuple(
+                str(one) for one in interface_addresses(secret.label, secret.secret, identity.peer_id, founder=founder)
+            )
     ports, tap = _free_names(path, request, previous)
     first = FirstConfig(
         node=node,

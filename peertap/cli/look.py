@@ -7,12 +7,11 @@ libp2p (tests/unit/cli/test_start_up.py).
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
+from peertap.cli.ask import ask
 from peertap.cli.options import ConfigOption, JsonOption, NodeOption
 from peertap.cli.report import say
 from peertap.errors import DecodeError, DeviceError
@@ -62,7 +61,7 @@ def ping(
         if not as_json:
             _print(f"{answer['seq']}: {duration(rtt_s) if rtt_s is not None else 'no answer'}")
 
-    _ask({"command": "ping", "target": target, "count": count}, config, node, take)
+    ask({"command": "ping", "target": target, "count": count}, config, node, take)
     times = [one for one in answers if one is not None]
     median_s = median(times) if times else None
     if as_json:
@@ -93,7 +92,7 @@ def trace(
         where = f"{line['at_s']:.6f}  vlan {line['vlan']}  {line['step']}"
         _print(json.dumps(line) if as_json else f"{where}  {line['text']}")
 
-    _ask({"command": "trace", "mac": mac, "seconds": seconds}, config, node, take)
+    ask({"command": "trace", "mac": mac, "seconds": seconds}, config, node, take)
 
 
 def rekey(config: ConfigOption = None, node: NodeOption = None) -> None:
@@ -102,31 +101,9 @@ def rekey(config: ConfigOption = None, node: NodeOption = None) -> None:
     say(f"{found['rekeyed']} trunks get new keys")
 
 
-def _ask(
-    request: dict[str, Any], config: ConfigOption, node: NodeOption, take: Callable[[dict[str, Any]], None]
-) -> None:
-    """Sends a request to the node and hands every answer on as it comes."""
-    from peertap.cli.locate import admin_socket_of
-    from peertap.config.paths import find_config
-    from peertap.shell import admin_client
-
-    path = find_config(config, node, os.environ)
-    name, admin_socket = admin_socket_of(path, node, os.environ)
-    try:
-        connection = admin_client.connect(admin_socket, node=name)
-    except DeviceError:
-        from peertap.config.load import load_config  # 150 ms, only needed here
-
-        load_config(path, node=node, environ=os.environ)  # a mistake in it is told first
-        raise
-    with connection:
-        for answer in admin_client.ask(connection, request, node=name):
-            take(answer)
-
-
 def _ask_once(request: dict[str, Any], config: ConfigOption, node: NodeOption) -> dict[str, Any]:
     answers: list[dict[str, Any]] = []
-    _ask(request, config, node, answers.append)
+    ask(request, config, node, answers.append)
     if not answers:
         raise DeviceError("the node gave no answer")
     return answers[0]

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from peertap import __version__
-from peertap.cli import config, init, keys, look, up
+from peertap.cli import config, init, keys, look, up, vlan
 from peertap.cli.options import QuickCommand
 from peertap.cli.report import ReportingGroup
 
@@ -49,6 +49,7 @@ app.command("ping", cls=QuickCommand)(look.ping)
 app.command("trace", cls=QuickCommand)(look.trace)
 app.command("rekey", cls=QuickCommand)(look.rekey)
 app.add_typer(config.app, name="config")
+app.add_typer(vlan.app, name="vlan")
 
 
 def main() -> None:

@@ -224,8 +224,9 @@ def _tame(part: str | int) -> str | int:
 def _conflicts(data: Mapping[str, Value]) -> Iterator[tuple[KeyPath, str, str]]:
     """Yields what is wrong between keys that are right one by one, skipping whatever has the wrong shape."""
     vlans = [(index, vlan) for index, vlan in enumerate(_list(data.get("vlans"))) if isinstance(vlan, dict)]
-    if not data.get("vlans") and data.get("relay") is None:
-        yield (), "nothing to do: neither vlans nor relay", "add a VLAN, or `relay: {mode: open}`; see `peertap init`"
+    if "vlans" not in data and data.get("relay") is None:
+        hint = "see `peertap init`; `vlans: []` if they are to come by `peertap vlan`"
+        yield (), "nothing to do: neither vlans nor relay", hint
 
     def twice(found: Iterable[tuple[KeyPath, object]], what: str, hint: str) -> Iterator[tuple[KeyPath, str, str]]:
         first: dict[str, KeyPath] = {}

@@ -14,7 +14,6 @@ from typing import Final
 
 import blake3
 
-from peertap.identity.secret import VlanSecret
 from peertap.types import PeerId
 
 FIRST_OCTET: Final = 64  # ours: home and office networks, and container runtimes, crowd the low ones
@@ -23,10 +22,16 @@ IPV4_PREFIX: Final = 16
 IPV6_PREFIX: Final = 64
 
 
-def interface_addresses(secret: VlanSecret, peer_id: PeerId, *, founder: bool) -> tuple[IPv4Interface, IPv6Interface]:
-    """Returns the addresses of the member `peer_id`; the same input always gives the same ones."""
-    label = secret.label.encode()
-    net = blake3.blake3(b"PeerTap/1 subnet" + len(label).to_bytes(2, "big") + label + secret.secret).digest(8)
+def interface_addresses(
+    label: str, network: bytes, peer_id: PeerId, *, founder: bool
+) -> tuple[IPv4Interface, IPv6Interface]:
+    """Returns the addresses of the member `peer_id`; the same input always gives the same ones.
+
+    Args:
+        network: what all members know alike: the VLAN's static secret, or its VLAN-ID.
+    """
+    name = label.encode()
+    net = blake3.blake3(b"PeerTap/1 subnet" + len(name).to_bytes(2, "big") + name + network).digest(8)
     host = blake3.blake3(b"PeerTap/1 host" + net + peer_id).digest(10)
     # IPv4 host parts: 0 is the network, 1 the founder, 65,535 the broadcast address
     host4 = 1 if founder else 2 + int.from_bytes(host[:2], "big") % (2**16 - 3)

@@ -96,6 +96,19 @@ class RouteTable:
                 out += self._reselect(key, entry, now)
         return out
 
+    def refresh(self, trunk: TrunkId, vtag: VTag) -> None:
+        """The neighbour carries this VTag from now on: it is owed what we announce under it."""
+        self._neighbours[trunk].dirty |= dict.fromkeys(key for key in self._entries if key[0] == vtag)
+
+    def forget(self, vtag: VTag, now: float) -> None:
+        """We carry this VTag no longer: what neighbours announced under it goes."""
+        for key, entry in self._entries.items():
+            if key[0] == vtag and entry.heard:
+                for trunk in entry.heard:
+                    self._neighbours[trunk].tokens -= 1
+                entry.heard.clear()
+                self._reselect(key, entry, now)
+
     def set_cost(self, trunk: TrunkId, cost: int, now: float) -> list[Outgoing]:
         """The trunk's cost changed, for example with its round-trip time; returns requests to send."""
         neighbour = self._neighbours[trunk]

@@ -106,6 +106,18 @@ class Trees:
         group.member = join
         return self._settle(join.vtag, join.root, tree, join.token, group, now)
 
+    def no_interest(self, vtag: VTag, now: float) -> list[Outgoing]:
+        """This node is no member any more; it stays in the tree where others need it."""
+        out: list[Outgoing] = []
+        for (one, root), tree in self._trees.items():
+            if one == vtag:
+                for token, group in tree.groups.items():
+                    group.member = None
+                    out += self._settle(vtag, root, tree, token, group, now)
+                _drop_unwanted(tree)
+                self.changed = True
+        return out
+
     def join_untrusted(self, trunk: TrunkId, join: SignedJoin, now: float) -> list[Outgoing]:
         """A neighbour wants to be our child; the caller has checked signature, expiry and policy."""
         group, tree = self._group(join)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from peertap.node.tables import Address, Hop, TableSet
-from peertap.types import TrunkId, VlanIndex
+from peertap.types import PeerId, TrunkId, VlanIndex
 from peertap.wire.control import CloseCode, Message
 
 
@@ -67,6 +67,43 @@ class ReportPing:
 
 
 @dataclass(frozen=True, slots=True)
+class SaveRecord:
+    """Keep this on disk for the VLAN, instead of what is there; what follows relies on it."""
+
+    label: str
+    record: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DropRecord:
+    """Nothing of the VLAN is kept."""
+
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """Letters can go to a member: for the node itself, which says it once the tables have its key."""
+
+    vlan: VlanIndex
+    member: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPort:
+    """Make the VLAN's interface."""
+
+    vlan: VlanIndex
+
+
+@dataclass(frozen=True, slots=True)
+class ClosePort:
+    """Take the VLAN's interface away."""
+
+    vlan: VlanIndex
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """Something changed that a person may want to know."""
 
@@ -75,4 +112,7 @@ class Log:
     fields: dict[str, object] = field(default_factory=dict)
 
 
-Action = Send | CloseTrunk | Apply | SendIntro | SendControl | Probe | ReportPing | Log
+Action = (
+    Send | CloseTrunk | Apply | SendIntro | SendControl | Probe | ReportPing | SaveRecord | DropRecord | OpenPort
+    | ClosePort | Met | Log
+)  # fmt: skip

@@ -8,8 +8,8 @@ from peertap.mesh.tree import Trees
 from peertap.node.labels import LabelKey
 from peertap.node.tables import Hop, LabelTable, MemberTable, TableSet, VlanTable
 from peertap.node.trunk import Trunk
-from peertap.node.vlan import LocalVlan
-from peertap.types import TrunkId, VlanIndex, VTag
+from peertap.node.vlan import LocalVlan, Names
+from peertap.types import TrunkId, VlanIndex
 from peertap.wire.routes import KIND_UNICAST, Origin
 
 
@@ -49,20 +49,21 @@ class Compiler:
                 return trunk_id, label
         return None
 
-    def group_edges(self, vlan: LocalVlan) -> set[tuple[TrunkId, Origin]]:
-        """Edges that a VLAN's own group frames can take now."""
-        sending = self._state.trees.sending_group(vlan.vtag, vlan.group_token)
+    def group_edges(self, names: Names) -> set[tuple[TrunkId, Origin]]:
+        """Edges that a VLAN's own group frames can take now under these names."""
+        sending = self._state.trees.sending_group(names.vtag, names.group_token)
         if sending is None:
             return set()
         root, group = sending
-        key = (vlan.vtag, vlan.group_token, root)
+        key = (names.vtag, names.group_token, root)
         return {(trunk, root) for trunk in group.edges() if self._label(trunk, key) is not None}
 
-    def group_hops(self, vlan: LocalVlan) -> tuple[Hop, ...]:
-        """The same as trunks and labels."""
+    def group_hops(self, vlan: LocalVlan, token: bytes | None = None) -> tuple[Hop, ...]:
+        """The same as trunks and labels, under the names that are in use, or those with this token."""
+        names = next((one for one in vlan.names if one.group_token == token), None) or vlan.for_group()
         hops = []
-        for trunk, root in sorted(self.group_edges(vlan)):
-            label = self._label(trunk, (vlan.vtag, vlan.group_token, root))
+        for trunk, root in sorted(self.group_edges(names)):
+            label = self._label(trunk, (names.vtag, names.group_token, root))
             if label is not None:
                 hops.append((trunk, label))
         return tuple(hops)
@@ -84,7 +85,7 @@ class Compiler:
 
     def tables(self) -> tuple[TableSet, list[tuple[TrunkId, int]]]:
         """The tables, and which of the neighbours' labels work with them."""
-        local = {vlan.vtag: vlan for vlan in self._state.vlans.values()}
+        local = {names.vtag: (vlan, names) for vlan in self._state.vlans.values() for names in vlan.names}
         edges: dict[LabelKey, list[TrunkId]] = defaultdict(list)
         for vtag, origin, token, group in self._state.trees.groups():
             edges[vtag, token, origin] = group.edges()
@@ -92,11 +93,11 @@ class Compiler:
         for trunk in self._state.trunks.values():
             for number, incoming in trunk.labels.incoming.items():
                 vtag, token, root = incoming.key
-                vlan = local.get(vtag)
+                own = local.get(vtag)
                 if root is None:
-                    entry = self._unicast_label(trunk.id, number, (vtag, token), vlan)
+                    entry = self._unicast_label(trunk.id, number, (vtag, token), own)
                 else:
-                    entry = self._group_label(trunk.id, number, incoming.key, edges[incoming.key], vlan)
+                    entry = self._group_label(trunk.id, number, incoming.key, edges[incoming.key], own)
                 if entry is not None:
                     labels.append(entry)
         for key in [key for key in self._hops if self._state.routes.selected(key) is None]:
@@ -114,29 +115,31 @@ class Compiler:
         found = self._state.trunks.get(trunk) if trunk is not None else None
         return None if found is None else found.labels.usable(key)
 
-    def _unicast_label(self, trunk: TrunkId, number: int, key: Key, vlan: LocalVlan | None) -> LabelTable | None:
-        if vlan is not None and key[1] == vlan.token:
-            return LabelTable(trunk, number, key[1], False, vlan.index, ())
+    def _unicast_label(
+        self, trunk: TrunkId, number: int, key: Key, own: tuple[LocalVlan, Names] | None
+    ) -> LabelTable | None:
+        if own is not None and key[1] == own[1].token:
+            return LabelTable(trunk, number, key[1], False, own[0].index, ())
         hop = self.hop(key)
         if hop is None or hop[0] == trunk:
             return None
         return LabelTable(trunk, number, key[1], False, None, (hop,))
 
     def _group_label(
-        self, trunk: TrunkId, number: int, key: LabelKey, edges: list[TrunkId], vlan: LocalVlan | None
+        self, trunk: TrunkId, number: int, key: LabelKey, edges: list[TrunkId], own: tuple[LocalVlan, Names] | None
     ) -> LabelTable | None:
         if trunk not in edges:
             return None
         out = [(edge, self._label(edge, key)) for edge in edges if edge != trunk]
         hops = tuple((edge, label) for edge, label in out if label is not None)
-        deliver = vlan.index if vlan is not None and key[1] == vlan.group_token else None
+        deliver = own[0].index if own is not None and key[1] == own[1].group_token else None
         return LabelTable(trunk, number, key[1], True, deliver, hops)
 
     def _vlan(self, vlan: LocalVlan) -> VlanTable:
         intro = vlan.introductions
         members = []
         for peer in intro.peers.values():
-            key = (VTag(vlan.vtag), vlan.token_of(peer.mac))
+            key = vlan.towards(peer.mac).key_of(peer.mac)
             hop = self.hop(key)
             selected = self._state.routes.selected(key)
             members.append(
@@ -147,7 +150,7 @@ class Compiler:
                     hop=hop,
                     max_payload=selected.path_mtu if selected is not None else LEAST_PATH_MTU,
                     pair_send=peer.pair_send,
-                    pair_receive=tuple(key for key, _ in peer.pair_receive),
+                    pair_receive=tuple(one.key for one in peer.pair_receive),
                     group_receive=tuple(peer.group_receive.values()),
                 )
             )
@@ -155,8 +158,8 @@ class Compiler:
             id=vlan.index,
             keys=vlan.source.keys,
             mac=vlan.mac,
-            token=vlan.token,
-            group_token=vlan.group_token,
+            token=vlan.newest.token,
+            group_token=vlan.for_group().group_token,
             bridge=vlan.bridge,
             group_send=intro.group_send,
             group_edges=self.group_hops(vlan),

@@ -8,15 +8,24 @@ contain it.
 
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import Final
+from typing import Any, Final
 
 from peertap.errors import PeerError
 from peertap.mesh.policy import RelayPolicy
 from peertap.mesh.routes import Key, RouteTable
 from peertap.mesh.tree import Outgoing, Trees
-from peertap.node.actions import Action, Apply, CloseTrunk, Log, Probe, ReportPing, Send, SendControl, SendIntro
+from peertap.node.actions import (
+    Action,
+    Apply,
+    CloseTrunk,
+    Log,
+    Met,
+    Probe,
+    Send,
+)
 from peertap.node.barrier import Barrier
 from peertap.node.carrier import unpacked
+from peertap.node.commands import Command
 from peertap.node.compile import Compiler
 from peertap.node.events import (
     ControlReceived,
@@ -37,14 +46,18 @@ from peertap.node.events import (
     TrunkRekeyed,
     UnknownKidSeen,
 )
+from peertap.node.group_vlan import Ourselves
+from peertap.node.groups import Groups
+from peertap.node.locals import LocalVlans, reaches
+from peertap.node.meetings import Meetings
 from peertap.node.pings import Pings
+from peertap.node.relaying import Relaying
 from peertap.node.tables import Address, Hop, TableSet
 from peertap.node.trunk import Trunk
-from peertap.node.vlan import REFRESH_S, LocalVlan, VlanSettings
-from peertap.types import Token, TrunkId, VlanIndex, VTag
-from peertap.vlan import introductions
-from peertap.vlan.grants import checked_grant
+from peertap.node.vlan import REFRESH_S, VlanSettings
+from peertap.types import PeerId, Token, TrunkId, VlanIndex, VTag
 from peertap.vlan.introductions import Identity
+from peertap.vlan.record import VlanRecord
 from peertap.wire import echo
 from peertap.wire.control import (
     Bind,
@@ -60,16 +73,16 @@ from peertap.wire.control import (
     Ping,
     Policy,
     Pong,
+    Refresh,
     Routes,
     RoutesAck,
     SequenceRequest,
     Unbind,
 )
-from peertap.wire.routes import KIND_TREE, KIND_UNICAST, SignedRoute, signed_by
+from peertap.wire.routes import KIND_TREE, signed_by
 
 REPLACE_AFTER_S: Final = 1.0  # ours: labels of the newer trunk are bound long before
 TABLE_EXPIRY_S: Final = 60.0  # ours: how often routes are looked through for expired ones
-MEMBER_GONE_S: Final = 300.0  # ours: a member without a route for so long is forgotten, as a MAC ages
 TRANSPORT_RANK: Final = {"tcp": 0, "ws": 1, "quic": 2}  # docs/decisions/0003: what carries frames, and fails, best
 
 
@@ -88,21 +101,27 @@ class Node:
         now_unix: float,
         payload_bytes: int,
         udp_allowed: bool = True,
-        overlay: Sequence[IPv4Network | IPv6Network] = (),
+        name: str = "",
+        records: Sequence[VlanRecord] = (),
     ) -> None:
-        """Args: overlay: networks of this node's own VLANs, over which no trunk may run."""
+        """A node with these static VLANs, and those with a group that `records` are of.
+
+        Args:
+            name: what this node calls itself, for whoever approves newcomers.
+
+        Raises:
+            DecodeError: a record is damaged.
+        """
         self.identity: Final = identity
         self.trunks: dict[TrunkId, Trunk] = {}
         self.routes: Final = RouteTable()
         self.trees: Final = Trees()
         self.policy: Final = policy
-        self.vlans: Final = {
-            one.index: LocalVlan(one, identity, start_ms=int(now_unix * 1000), random=random) for one in vlans
-        }
+        self._locals: Final = LocalVlans(self, identity, random, self.say, self._tell)
+        self.vlans: Final = self._locals.all
+        self.overlay: Final[list[IPv4Network | IPv6Network]] = []  # of our own VLANs: no trunk runs over them
         self.tables = TableSet((), (), ())
-        self.gone_since: dict[tuple[VlanIndex, bytes], float] = {}
-        self._by_vtag: Final = {vlan.vtag: vlan for vlan in self.vlans.values()}
-        policy.own = self._by_vtag.__contains__
+        policy.own = self._locals.is_ours
         self._endpoints = endpoints
         self._random = random
         self._now = now
@@ -110,18 +129,20 @@ class Node:
         self._tree_tokens: dict[VTag, Token] = {}
         self._payload_bytes = payload_bytes
         self._udp_allowed = udp_allowed
-        self._overlay = tuple(overlay)
         self._compiler = Compiler(self)
         self._out: list[Action] = []
         self._barrier: Final = Barrier()
-        self._pings: Final = Pings(random)
+        self.meetings: Final = Meetings(self, self._compiler, self._barrier, self.say)
+        self._relaying: Final = Relaying(self, policy, self.say)
+        self.groups: Final = Groups(self, Ourselves(identity, random), name)
+        self._pings: Final = Pings(self, random, self.say)
         self._refresh_at = now + REFRESH_S
         self._expire_at = now + TABLE_EXPIRY_S
         self._stopping = False
         self._dirty = True
-        for vlan in self.vlans.values():
-            self.routes.own(vlan.route(KIND_UNICAST, now_unix), now)
-            self.routes.own(vlan.route(KIND_TREE, now_unix), now)
+        for one in vlans:
+            self.open_vlan(one)
+        self.groups.restore(records, now)
         self._settle(now)
 
     def start(self) -> list[Action]:
@@ -145,13 +166,11 @@ class Node:
             case TablesApplied():
                 self._barrier.applied(event.version)
             case IntroReceived():
-                self._introduced(event, now)
+                self.meetings.introduced(event, now)
             case UnknownKidSeen():
-                vlan = self.vlans[event.vlan]
-                self._send_intros(vlan, vlan.introductions.unknown_kid(event.kid, now))
+                self.meetings.unknown_kid(event, now)
             case KeySpent():
-                vlan = self.vlans[event.vlan]
-                self._send_intros(vlan, vlan.introductions.generation_spent(event.kid, now))
+                self.meetings.key_spent(event, now)
             case PathFound():
                 self._path_found(event.trunk, event.address, event.rtt_s, now)
             case PathLost():
@@ -163,7 +182,7 @@ class Node:
             case ControlReceived():
                 self._control(event, now)
             case PingAsked():
-                self._ping(event, now)
+                self._pings.ask(event, now)
             case PolicyChanged():
                 self._policy_changed(event, now)
             case TimePassed():
@@ -173,10 +192,21 @@ class Node:
         self._settle(now)
         return self._taken()
 
+    def command(self, command: Command, now: float) -> tuple[list[Action], dict[str, Any]]:
+        """Does what the operator wants of VLANs with a group; returns what to do, and what to say.
+
+        Raises:
+            ConfigError, PeerError: it cannot be done, and nothing has changed.
+        """
+        self._now = now
+        answer = self.groups.command(command, now)
+        self._settle(now)
+        return self._taken(), answer
+
     def next_deadline(self) -> float:
         """When TimePassed is due."""
         dues: list[float | None] = [self._refresh_at, self._expire_at, self.trees.next_deadline()]
-        dues.append(self.routes.next_deadline())
+        dues += [self.routes.next_deadline(), self.groups.next_deadline(), self._locals.next_deadline()]
         for trunk in self.trunks.values():
             dues += [trunk.next_deadline(), trunk.close_at]
         dues += [vlan.introductions.next_deadline() for vlan in self.vlans.values()]
@@ -185,6 +215,35 @@ class Node:
     def group_hops(self, vlan: VlanIndex) -> tuple[Hop, ...]:
         """Where a VLAN's group frames go now."""
         return self._compiler.group_hops(self.vlans[vlan])
+
+    # What VLANs with a group ask of us
+
+    @property
+    def now_unix(self) -> float:
+        return self._now + self._unix_offset
+
+    def random(self, size: int) -> bytes:
+        return self._random(size)
+
+    def say(self, action: Action) -> None:
+        """One more thing to do."""
+        self._out.append(action)
+
+    def open_vlan(self, settings: VlanSettings) -> VlanIndex:
+        """Takes part in a VLAN from now on."""
+        return self._locals.open(settings, self._relaying, self._now)
+
+    def close_vlan(self, index: VlanIndex) -> None:
+        """Takes part no longer."""
+        self._locals.close(index, self._relaying, self._now)
+
+    def use_names(self, index: VlanIndex) -> None:
+        """The VLAN has another routing secret."""
+        self._locals.use_names(index, self._relaying, self._now)
+
+    def reaches(self, index: VlanIndex, member: PeerId) -> bool:
+        """Whether a sealed letter can go to a member now."""
+        return reaches(self.vlans[index], member, self._compiler)
 
     # Trunks
 
@@ -287,7 +346,7 @@ class Node:
             case Indexes():
                 self._dirty |= trunk.peer_ready(message, now)
             case Grant():
-                self._granted(message)
+                self._relaying.granted(message)
             case Routes():
                 self._received_routes(trunk, message, now)
             case RoutesAck():
@@ -298,7 +357,7 @@ class Node:
                     self._sequence_asked(trunk, message, now)
             case Join():
                 join = message.join
-                good = join.expiry >= self._now_unix and self.policy.carries(join.vtag, self._now_unix)
+                good = join.expiry >= self.now_unix and self._relaying.carries(join.vtag)
                 if good and signed_by(join.public, join.signature, join.signed_part()):
                     self._tell(self.trees.join_untrusted(trunk.id, join, now))
             case Joined():
@@ -310,6 +369,9 @@ class Node:
                 trunk.labels.bind_untrusted(message)
             case Bound():
                 self._dirty |= trunk.labels.bound(message)
+            case Refresh():
+                if trunk.announces and trunk.may_refresh(now):
+                    self.routes.refresh(trunk.id, message.vtag)
             case Unbind():
                 self._dirty |= trunk.labels.unbind_untrusted(message)
             case _:
@@ -317,123 +379,51 @@ class Node:
 
     def _is_overlay(self, address: Address) -> bool:
         ip = ip_address(address[0])
-        return any(ip in network for network in self._overlay if network.version == ip.version)
+        return any(ip in network for network in self.overlay if network.version == ip.version)
 
     def _policy(self, trunk: Trunk, message: Policy) -> None:
         trunk.relays, trunk.wants_grants = message.relays, message.wants_grants
-        self._send_grants(trunk)
+        self._relaying.prove_all(trunk)
         if not trunk.announces:
             trunk.announces = True
             self.routes.add_neighbour(trunk.id, cost=trunk.cost, mtu=trunk.max_payload)
-
-    def _send_grants(self, trunk: Trunk) -> None:
-        if trunk.wants_grants:
-            for vlan in self.vlans.values():
-                self._out.append(Send(trunk.id, vlan.source.grant(self._now_unix)))
-
-    def _granted(self, grant: Grant) -> None:
-        proven = checked_grant(grant, self._now_unix)
-        if proven is None:
-            raise PeerError("grant: a signature or the expiry is not valid")
-        vtag, vlan_id = proven
-        self.policy.granted(vtag, vlan_id, grant.expiry)
 
     def _received_routes(self, trunk: Trunk, message: Routes, now: float) -> None:
         self._out.append(Send(trunk.id, RoutesAck(message.batch)))
         if not trunk.announces:
             raise PeerError("routes before the policy")
-        carried = [advert for advert in message.adverts if self._carries(advert.route)]
-        requests, taken = self.routes.received_untrusted(trunk.id, carried, now, self._now_unix)
+        mine, policy = self._locals, self._relaying
+        carried = [one for one in message.adverts if mine.takes(one.route) and policy.carries(one.route.vtag)]
+        requests, taken = self.routes.received_untrusted(trunk.id, carried, now, self.now_unix)
         self._ask(requests)
         for route in taken:
-            vlan = self._by_vtag.get(route.vtag)
-            if vlan is not None and route.token == vlan.token and route.origin != vlan.origin:
-                self._outbid(vlan, route.origin.start_ms, now)
-
-    def _carries(self, route: SignedRoute) -> bool:
-        """Whether we take part in this route; of own VLANs we know what each token is for."""
-        own = self._by_vtag.get(route.vtag)
-        if own is not None and (route.kind == KIND_TREE) != (route.token == own.tree_token):
-            return False
-        return self.policy.carries(route.vtag, self._now_unix)
-
-    def _outbid(self, vlan: LocalVlan, start_ms: int, now: float) -> None:
-        """Somebody else announces our own token."""
-        if start_ms < vlan.origin.start_ms or vlan.outbid:
-            return
-        vlan.adopt_later_start(start_ms)
-        self._out.append(Log("warning", "own token announced by another", {"vlan": vlan.source.label}))
-        self.routes.own(vlan.route(KIND_UNICAST, self._now_unix), now)
+            mine.heard(route, now)
 
     def _sequence_asked(self, asker: Trunk, request: SequenceRequest, now: float) -> None:
         answer, trunk = self.routes.requested(asker.id, request, now)
         if answer == "own":
-            vlan = self._by_vtag.get(request.vtag)
-            if vlan is not None:
-                kind = KIND_TREE if request.token == vlan.tree_token else KIND_UNICAST
-                self.routes.own(vlan.route(kind, self._now_unix), now)
+            self._locals.step(request, now)
         elif trunk is not None:
             onward = SequenceRequest(request.vtag, request.token, request.origin, request.sequence, request.hops - 1)
             self._out.append(Send(trunk, onward))
 
     def _ponged(self, trunk: Trunk, message: Pong, now: float) -> None:
-        self._answered(message.id, now)
+        self._pings.answered(message.id, now)
         trunk.ponged(message.id, now)
         if trunk.announces:
             self._ask(self.routes.set_cost(trunk.id, trunk.cost, now))
 
-    # VLANs
-
-    def _introduced(self, event: IntroReceived, now: float) -> None:
-        vlan = self.vlans[event.vlan]
-        before = set(vlan.introductions.peers)
-        self._send_intros(vlan, vlan.introductions.received_untrusted(event.token, event.nonce, event.sealed, now))
-        for member in set(vlan.introductions.peers) - before:
-            self._log_member(vlan, member)
-
-    def _log_member(self, vlan: LocalVlan, member: bytes) -> None:
-        self._out.append(Log("info", "member known", {"vlan": vlan.source.label, "member": member}))
-
-    def _send_intros(self, vlan: LocalVlan, intros: Sequence[introductions.SendIntro]) -> None:
-        for intro in intros:
-            if intro.mac is None:
-                hops = self._compiler.group_hops(vlan)
-            else:
-                hop = self._compiler.hop((vlan.vtag, vlan.token_of(intro.mac)))
-                hops = () if hop is None else (hop,)
-            if hops:
-                action = SendIntro(hops, intro.nonce, intro.sealed)
-                if intro.after_applied:
-                    self._barrier.defer(action)
-                else:
-                    self._out.append(action)
-
     def _control(self, event: ControlReceived, now: float) -> None:
-        message = echo.parse_untrusted(event.message)
-        if message is None:
-            return
-        if message.reply:
-            self._answered(message.id, now)
-        else:
-            self._out.append(SendControl(event.vlan, event.member, echo.Echo(True, message.id).emit()))
-
-    def _ping(self, event: PingAsked, now: float) -> None:
-        if isinstance(event.target, int):
-            self._out.append(Send(event.target, Ping(self._pings.start(event.id, now))))
-            return
-        vlan = self.vlans[event.target[0]]
-        peers = vlan.introductions.peers.values()
-        peer = next((one for one in peers if one.mac == event.target[1] and one.pair_send is not None), None)
+        """Member control under a pair key: an echo, or a letter."""
+        vlan = self.vlans.get(event.vlan)
+        peer = vlan.introductions.peer_of(event.member) if vlan is not None else None
         if peer is None:
-            self._out.append(ReportPing(event.id, None))
             return
-        request = echo.Echo(False, self._pings.start(event.id, now))
-        self._out.append(SendControl(vlan.index, peer.id, request.emit()))
-
-    def _answered(self, number: int, now: float) -> None:
-        found = self._pings.answered(number, now)
-        if found is not None:
-            self._out.append(ReportPing(*found))
+        asked = echo.parse_untrusted(event.message)
+        if asked is not None:
+            self._pings.echoed(event, asked, now)
+        else:
+            self.groups.received_untrusted(event.vlan, peer.member, event.message, now)
 
     # Time
 
@@ -449,46 +439,25 @@ class Node:
                 self._dirty |= trunk.drop_old_epochs(now) or trunk.labels.cut
         self._tell(self.trees.tick(now))
         self._ask(self.routes.tick(now))
-        for vlan in self.vlans.values():
-            self._send_intros(vlan, vlan.introductions.tick(now))
+        self.meetings.tick(now)
+        self.groups.tick(now)
+        self._locals.tick(self._relaying, now)
         if self._expire_at <= now:
             self._expire_at = now + TABLE_EXPIRY_S
-            self._ask(self.routes.expire(now, self._now_unix))
-            self._tell(self.trees.expire(now, self._now_unix))
-            self._forget_gone_members(now)
+            self._ask(self.routes.expire(now, self.now_unix))
+            self._tell(self.trees.expire(now, self.now_unix))
+            self.meetings.forget_gone(now)
         if self._refresh_at <= now:
             self._refresh_at = now + REFRESH_S
-            self._refresh(now)
-
-    def _refresh(self, now: float) -> None:
-        """Announces, joins and proves anew, long before what is signed expires."""
-        for trunk in self.trunks.values():
-            self._send_grants(trunk)
-        for vlan in self.vlans.values():
-            self.routes.own(vlan.route(KIND_UNICAST, self._now_unix), now)
-            if self.routes.owns((vlan.vtag, vlan.tree_token)):
-                self.routes.own(vlan.route(KIND_TREE, self._now_unix), now)
-            root = self.trees.root_of(vlan.vtag)
-            if root is not None:
-                self._tell(self.trees.interest(vlan.join(root[0], self._now_unix), now))
-
-    def _forget_gone_members(self, now: float) -> None:
-        for vlan in self.vlans.values():
-            for peer in list(vlan.introductions.peers.values()):
-                key = (vlan.index, bytes(peer.member))
-                if self.routes.selected((vlan.vtag, vlan.token_of(peer.mac))) is not None:
-                    self.gone_since.pop(key, None)
-                elif self.gone_since.setdefault(key, now) + MEMBER_GONE_S < now:
-                    del self.gone_since[key]
-                    vlan.introductions.forget(peer.member)
+            self._locals.refresh(now)
+            for trunk in self.trunks.values():
+                self._relaying.prove_all(trunk)
 
     def _stop(self, now: float) -> None:
         """Withdraws everything and says goodbye."""
         self._stopping = True
         self._tell(self.trees.leave_all())
-        for vlan in self.vlans.values():
-            self.routes.disown((vlan.vtag, vlan.token), now)
-            self.routes.disown((vlan.vtag, vlan.tree_token), now)
+        self._locals.withdraw(now)
         for trunk, batch in self.routes.batches():
             self._out.append(Send(trunk, batch))
         for trunk_id in list(self.trunks):
@@ -496,14 +465,11 @@ class Node:
 
     # Settling
 
-    @property
-    def _now_unix(self) -> float:
-        return self._now + self._unix_offset
-
     def _settle(self, now: float) -> None:
         """Brings trees, labels and tables in step with routes."""
         if not self._stopping:
-            self._stand_for_root(now)
+            for vtag, names in self._locals.stand_for_root(now):
+                self._ask(self.routes.disown((vtag, names.tree_token), now))
         for key in self.routes.take_changed():
             self._dirty = True
             self._follow_root(key, now)
@@ -511,16 +477,19 @@ class Node:
             self._out.append(Send(trunk_id, batch))
         if self._take_dirty():
             self._follow_changes(now)
-        live = (one for one in self._barrier.release() if not isinstance(one, Send) or one.trunk in self.trunks)
-        self._out.extend(live)
+        for action in self._barrier.release():
+            if isinstance(action, Met):
+                self.groups.met(action, now)
+            elif not isinstance(action, Send) or action.trunk in self.trunks:
+                self._out.append(action)
 
     def _take_dirty(self) -> bool:
         """Whether anything that the tables are made of changed: most events change nothing, and cost nothing then."""
-        dirty = self._dirty or self.trees.changed
+        dirty = self._dirty or self.trees.changed or self._locals.changed
         for vlan in self.vlans.values():
             dirty |= vlan.introductions.changed
             vlan.introductions.changed = False
-        self._dirty = self.trees.changed = False
+        self._dirty = self.trees.changed = self._locals.changed = False
         return dirty
 
     def _follow_changes(self, now: float) -> None:
@@ -528,18 +497,8 @@ class Node:
             for message in self.trunks[trunk_id].labels.want(wanted, now):
                 self._out.append(Send(trunk_id, message))
         for vlan in self.vlans.values():
-            self._greet(vlan, now)
+            self.meetings.greet(vlan, now)
         self._publish()
-
-    def _stand_for_root(self, now: float) -> None:
-        """A member is a candidate while it knows none better (SPEC 6.2)."""
-        for vlan in self.vlans.values():
-            key = (vlan.vtag, vlan.tree_token)
-            selected = self.routes.selected(key)
-            if selected is None:
-                self.routes.own(vlan.route(KIND_TREE, self._now_unix), now)
-            elif selected.trunk is not None and self.routes.owns(key):
-                self._ask(self.routes.disown(key, now))
 
     def _follow_root(self, key: Key, now: float) -> None:
         """Routing changed for a token; where it is a tree's, the tree follows."""
@@ -552,24 +511,10 @@ class Node:
             root = selected.advert.route.origin
             self._tree_tokens[vtag] = token
             self._tell(self.trees.root_is(vtag, root, selected.trunk, now))
-            own = self._by_vtag.get(vtag)
-            if own is not None:
-                self._tell(self.trees.interest(own.join(root, self._now_unix), now))
+            self._locals.root_is(vtag, root, now)
         elif selected is None and self._tree_tokens.get(vtag) == token:
             del self._tree_tokens[vtag]
             self._tell(self.trees.root_is(vtag, None, None, now))
-
-    def _greet(self, vlan: LocalVlan, now: float) -> None:
-        """New ways to members: say Hello there."""
-        edges = self._compiler.group_edges(vlan)
-        if edges - vlan.group_edges:
-            self._send_intros(vlan, vlan.introductions.edge_up(now))
-        vlan.group_edges = edges
-        macs = vlan.introductions.macs()
-        reachable = {mac for mac in macs if self._compiler.hop((vlan.vtag, vlan.token_of(mac))) is not None}
-        for mac in reachable - vlan.reachable:
-            vlan.introductions.ask_now(mac, now)
-        vlan.reachable = reachable
 
     def _publish(self) -> None:
         """Gives changed tables to the data plane; what was deferred follows when it has them."""

@@ -16,6 +16,8 @@ PING_AFTER_ON_UDP_S: Final = 9.0  # ours: the data plane watches that path, and 
 PING_GAP_S: Final = 0.75  # ours: and asked again
 DEAD_AFTER_S: Final = 5.0  # ours: a dead neighbour is noticed within 5 s
 DEAD_AFTER_PINGS: Final = 3  # ours: a node that slept itself first asks again
+MAX_REFRESHES: Final = 64  # ours: VLANs that a neighbour may ask for at once
+REFRESHES_PER_S: Final = 4.0  # ours: and over time
 MEASURE_S: Final = 10.0  # ours: where no udp path is watched, the round trip is measured so often at least
 OLD_EPOCH_S: Final = 10.0  # ours: an old epoch's packets are opened for so long
 LINK_COST: Final = 16  # ours: what a hop costs beside its round trip, so that fewer hops win among equals
@@ -54,6 +56,7 @@ class Trunk:
         self._pinged_at = now
         self._measured_at = float("-inf")
         self._pings: dict[int, float] = {}
+        self._refreshes, self._refreshed_at = float(MAX_REFRESHES), now
         self._unanswered = 0
 
     # Keys
@@ -107,6 +110,15 @@ class Trunk:
 
     def probes_due(self, now: float) -> list[Address]:
         return self.choice.due(now) if self._sending is not None else []
+
+    def may_refresh(self, now: float) -> bool:
+        """Whether the neighbour may have routes said again: each time costs a look through all of them."""
+        since_s, self._refreshed_at = now - self._refreshed_at, now
+        self._refreshes = min(MAX_REFRESHES, self._refreshes + since_s * REFRESHES_PER_S)
+        if self._refreshes < 1:
+            return False
+        self._refreshes -= 1
+        return True
 
     # Liveness
 

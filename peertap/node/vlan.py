@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from peertap.types import Mac, PeerId, Sid, Token, TrunkId, VlanIndex
+from peertap._core import VlanKeys
+from peertap.types import Mac, PeerId, Sid, Token, TrunkId, VlanIndex, VTag
 from peertap.vlan.introductions import Identity, Introductions
 from peertap.vlan.membership import KeySource
 from peertap.vlan.names import BROADCAST, KIND_GROUP, NO_MAC
+from peertap.vlan.record import Port
 from peertap.wire.routes import KIND_TREE, KIND_UNICAST, Origin, SignedJoin, SignedRoute, vtag_of
 
 ROUTE_LIFETIME_S: Final = 48 * 3600  # PROTOCOL 5: expiry of a route
@@ -19,34 +21,35 @@ DEFAULT_PRIORITY: Final = 128  # ours: the middle
 
 @dataclass(frozen=True, slots=True)
 class VlanSettings:
-    """A VLAN as the configuration has it."""
+    """A VLAN as this node is to take part in it.
 
-    index: VlanIndex
+    Args:
+        port: its interface; None: the shell knows it, or there is none.
+        is_inside: it carries frames; otherwise letters alone, and `status` does not name it.
+    """
+
     source: KeySource
-    bridge: bool
+    bridge: bool = False
+    port: Port | None = None
+    is_inside: bool = True
+    mac_nonce: int = 0
 
 
-class LocalVlan:
-    """A VLAN of this node."""
+class Names:
+    """The tokens of a VLAN under one routing secret, and what this node announces under them."""
 
-    def __init__(
-        self, settings: VlanSettings, identity: Identity, *, start_ms: int, random: Callable[[int], bytes]
-    ) -> None:
-        self.index: Final = settings.index
-        self.source: Final = settings.source
-        self.bridge: Final = settings.bridge
-        keys = settings.source.keys
+    def __init__(self, keys: VlanKeys, mac: Mac, *, start_ms: int, random: Callable[[int], bytes]) -> None:
         self.vtag: Final = vtag_of(keys.route_public)
-        self.introductions: Final = Introductions(settings.source, identity, sid=Sid(random(16)), random=random)
-        self.mac: Final = self.introductions.mac
-        self.token: Final = Token(keys.token(KIND_UNICAST, self.mac))
+        self.token: Final = Token(keys.token(KIND_UNICAST, mac))
         self.group_token: Final = Token(keys.token(KIND_GROUP, BROADCAST))
         self.tree_token: Final = Token(keys.token(KIND_TREE, NO_MAC))
         self.origin = Origin(DEFAULT_PRIORITY, start_ms, random(9))  # of the unicast token
         self.tree_origin: Final = Origin(DEFAULT_PRIORITY, start_ms, random(9))
         self.outbid = False
+        self.until = float("inf")
         self.group_edges: set[tuple[TrunkId, Origin]] = set()  # edges that frames can take now
         self.reachable: set[Mac] = set()  # members to whose token there is a hop now
+        self._keys = keys
         self._sequences = {KIND_UNICAST: 0, KIND_TREE: 0}
         self._tokens: dict[Mac, Token] = {}
 
@@ -56,20 +59,24 @@ class LocalVlan:
         if token is None:
             if len(self._tokens) >= MAX_TOKENS_KEPT:
                 self._tokens.clear()
-            token = self._tokens[mac] = Token(self.source.keys.token(KIND_UNICAST, mac))
+            token = self._tokens[mac] = Token(self._keys.token(KIND_UNICAST, mac))
         return token
+
+    def key_of(self, mac: Mac) -> tuple[VTag, Token]:
+        """What routes to a member are kept under."""
+        return self.vtag, self.token_of(mac)
 
     def route(self, kind: int, now_unix: float) -> SignedRoute:
         """A fresh announcement of our unicast or tree token."""
         self._sequences[kind] = (self._sequences[kind] + 1) & 0xFFFFFFFF
-        keys = self.source.keys
+        keys = self._keys
         token, origin = (self.token, self.origin) if kind == KIND_UNICAST else (self.tree_token, self.tree_origin)
         fields = (keys.route_public, kind, token, origin, self._sequences[kind], int(now_unix) + ROUTE_LIFETIME_S)
         return SignedRoute(*fields, signature=keys.sign_route(SignedRoute.unsigned(*fields)))
 
     def join(self, root: Origin, now_unix: float) -> SignedJoin:
         """Our wish for the VLAN's broadcast frames in the tree of this root."""
-        keys = self.source.keys
+        keys = self._keys
         fields = (keys.route_public, root, self.group_token, int(now_unix) + JOIN_LIFETIME_S)
         return SignedJoin(*fields, signature=keys.sign_route(SignedJoin.unsigned(*fields)))
 
@@ -77,6 +84,51 @@ class LocalVlan:
         """Another origin announces our token with a later start: outbid it once (SPEC 6.1)."""
         self.origin = Origin(self.origin.priority, start_ms + 1, self.origin.random)
         self.outbid = True
+
+
+class LocalVlan:
+    """A VLAN of this node."""
+
+    def __init__(
+        self,
+        index: VlanIndex,
+        settings: VlanSettings,
+        identity: Identity,
+        *,
+        start_ms: int,
+        random: Callable[[int], bytes],
+    ) -> None:
+        self.index: Final = index
+        self.source: Final = settings.source
+        self.bridge: Final = settings.bridge
+        self.port: Final = settings.port
+        self.is_inside: Final = settings.is_inside
+        self.introductions: Final = Introductions(
+            settings.source,
+            identity,
+            sid=Sid(random(16)),
+            random=random,
+            mac_nonce=settings.mac_nonce,
+            token_to=lambda mac: self.towards(mac).token_of(mac) if mac is not None else self.for_group().group_token,
+        )
+        self.mac: Final = self.introductions.mac
+        self.names = [Names(settings.source.keys, self.mac, start_ms=start_ms, random=random)]  # newest first
+
+    @property
+    def newest(self) -> Names:
+        """The names under the routing secret that holds now."""
+        return self.names[0]
+
+    def towards(self, mac: Mac) -> Names:
+        """Under which names frames go to a member: the newest in which there is a way."""
+        return next((one for one in self.names if mac in one.reachable), self.newest)
+
+    def for_group(self) -> Names:
+        """Under which names group frames go: the newest, once everybody can be reached in it."""
+        known = set().union(*(one.reachable for one in self.names))
+        ready = (one for one in self.names if one.group_edges and one.reachable >= known)
+        some = (one for one in self.names if one.group_edges)
+        return next(ready, None) or next(some, None) or self.newest
 
     def member_macs(self) -> dict[Mac, PeerId]:
         return {peer.mac: peer.member for peer in self.introductions.peers.values()}

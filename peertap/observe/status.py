@@ -12,6 +12,7 @@ from peertap.node.node import Node
 from peertap.node.trunk import Trunk
 from peertap.node.vlan import LocalVlan
 from peertap.types import TrunkId, VlanIndex, format_mac
+from peertap.vlan.membership import GroupMembership, KeySource
 from peertap.wire.handshake import CIPHERS
 
 
@@ -57,8 +58,9 @@ def status(process: Process, node: Node, snapshot: Mapping[str, Any]) -> dict[st
         "relay": {"mode": node.policy.mode.value, "patterns": list(node.policy.patterns)},
         "trunks": [_trunk(trunk, snapshot["trunks"].get(trunk.id, {})) for trunk in node.trunks.values()],
         "vlans": [
-            _vlan(node, vlan, process.taps[vlan.index], snapshot["vlans"].get(vlan.index, {}))
+            _vlan(node, vlan, process.taps.get(vlan.index), snapshot["vlans"].get(vlan.index, {}))
             for vlan in node.vlans.values()
+            if vlan.is_inside
         ],
         "routes": _routes(node),
         "frame_keys": _frame_keys(node),
@@ -96,20 +98,30 @@ def _trunk(trunk: Trunk, counters: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _vlan(node: Node, vlan: LocalVlan, tap: TapStatus, counters: Mapping[str, Any]) -> dict[str, Any]:
-    sending = node.trees.sending_group(vlan.vtag, vlan.group_token)
-    root = node.trees.root_of(vlan.vtag)
+def _vlan(node: Node, vlan: LocalVlan, tap: TapStatus | None, counters: Mapping[str, Any]) -> dict[str, Any]:
+    names = vlan.for_group()
+    sending = node.trees.sending_group(names.vtag, names.group_token)
+    root = node.trees.root_of(names.vtag)
     group = sending[1] if sending is not None else None
     return {
         "label": vlan.source.label,
         "vlan_id": vlan.source.vlan_id.hex(),
-        "vtag": vlan.vtag.hex(),
-        "membership": "static",
+        "vtag": vlan.newest.vtag.hex(),
+        **_membership(vlan.source),
         "cipher": CIPHERS[vlan.source.aead],
         "warning": vlan.source.warning,
         "bridge": vlan.bridge,
-        "tap": {"name": tap.name, "mac": format_mac(vlan.mac), "mtu": tap.mtu, "addresses": list(tap.addresses)},
-        "tokens": {"unicast": vlan.token.hex(), "group": vlan.group_token.hex(), "tree": vlan.tree_token.hex()},
+        "tap": {
+            "name": tap.name if tap is not None else None,
+            "mac": format_mac(vlan.mac),
+            "mtu": tap.mtu if tap is not None else None,
+            "addresses": list(tap.addresses) if tap is not None else [],
+        },
+        "tokens": {
+            "unicast": vlan.newest.token.hex(),
+            "group": names.group_token.hex(),
+            "tree": vlan.newest.tree_token.hex(),
+        },
         "tree": {
             "root": root[0].emit().hex() if root is not None else None,
             "is_root": root is not None and root[1] is None,
@@ -133,8 +145,14 @@ def _vlan(node: Node, vlan: LocalVlan, tap: TapStatus, counters: Mapping[str, An
     }
 
 
+def _membership(source: KeySource) -> dict[str, Any]:
+    if not isinstance(source, GroupMembership):
+        return {"membership": "static", "epoch": None}
+    return {"membership": "group", "epoch": source.group.epoch}
+
+
 def _next_hop(node: Node, vlan: LocalVlan, mac: Any) -> str | None:
-    selected = node.routes.selected((vlan.vtag, vlan.token_of(mac)))
+    selected = node.routes.selected(vlan.towards(mac).key_of(mac))
     return None if selected is None else _peer(node, selected.trunk)
 
 

@@ -18,13 +18,13 @@ from peertap.identity.node import NodeIdentity
 from peertap.node.events import Event, MessageReceived, TrunkOpened, TrunkRekeyed
 from peertap.shell.host import FRAMES_PROTOCOL, Connection, Host, Stream
 from peertap.trunk.handshake import SUITES, Dialler, HandshakeFailed, Listener, TrunkSecrets
-from peertap.trunk.kdf import expand
 from peertap.trunk.records import MAX_RECORD_BYTES, RecordReceiver, RecordSender
 from peertap.trunk.rekey import Rekeying
 from peertap.types import TrunkId
 from peertap.wire.codec import lp
 from peertap.wire.control import Close, CloseCode, Message, Rekey, RekeyStep, Unknown, emit, parse_untrusted
 from peertap.wire.handshake import MAX_HANDSHAKE_BYTES, Refusal, is_refusal_untrusted
+from peertap.wire.kdf import expand
 
 OUR_SUITES: Final = SUITES if has_aes() else SUITES[::-1]  # AES-256-GCM first where the processor has AES
 HANDSHAKE_S: Final = 5.0  # ours: three messages on an open connection

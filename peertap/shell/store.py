@@ -3,6 +3,7 @@
     STATE_DIR/            0700
       identity.key        0600   "ptnode1-…"
       LABEL.secret        0600   "ptvlan1-LABEL-…"
+      LABEL.vlan          0600   a VLAN with a group: SPEC 10.4
 
 A file is written beside its place, synced, and moved there: it is the old one or the new one, whatever happens. What
 others could have read or replaced is refused, with the command that repairs it.
@@ -22,8 +23,11 @@ from peertap.errors import ConfigError, DecodeError, DeviceError
 from peertap.identity.armour import KEY_BYTES
 from peertap.identity.node import NodeIdentity
 from peertap.identity.secret import SECRET_BYTES, VlanSecret
+from peertap.vlan.record import VlanRecord
 
 IDENTITY_FILE: Final = "identity.key"
+RECORD_SUFFIX: Final = ".vlan"
+MAX_RECORD_FILE_BYTES: Final = 256 << 20  # ours: 64 earlier epochs of a large group
 MAX_SECRET_FILE_BYTES: Final = 4096  # ours: a secret is one line of fewer than 256
 PRIVATE_FILE_MODE: Final = 0o600
 PRIVATE_DIRECTORY_MODE: Final = 0o700
@@ -214,6 +218,44 @@ class Store:
         path = self.secret_path(secret.label)
         write_file(path, f"{secret.emit()}\n".encode(), replace=force)
         return path
+
+    def save_record(self, label: str, record: bytes) -> None:
+        """Keeps a VLAN's record as LABEL.vlan, instead of what was there.
+
+        Raises:
+            ConfigError, DeviceError: it cannot be written; the old one is there still.
+        """
+        write_file(self.record_path(label), record, replace=True)
+
+    def drop_record(self, label: str) -> None:
+        """Removes a VLAN's record, where there is one."""
+        try:
+            self.record_path(label).unlink(missing_ok=True)
+        except OSError as error:
+            raise _refusal(self.record_path(label), error) from None
+
+    def load_records(self) -> list[VlanRecord]:
+        """The VLANs with a group, by label.
+
+        Raises:
+            ConfigError: a file is not private, or damaged.
+        """
+        self.check()
+        records = []
+        for path in sorted(self.directory.glob(f"*{RECORD_SUFFIX}")):
+            if path.name.startswith("."):
+                continue  # the process that wrote it ended before it could move it to its place
+            try:
+                records.append(VlanRecord.parse(read_private(path, limit=MAX_RECORD_FILE_BYTES)))
+            except DecodeError as error:
+                raise ConfigError(
+                    error.what, file=path, hint="restore a backup: peertap vlan restore, or move the file away"
+                ) from None
+        return records
+
+    def record_path(self, label: str) -> Path:
+        """Where a VLAN's record lies."""
+        return self.directory / f"{label}{RECORD_SUFFIX}"
 
 
 def _check_private(path: Path, status: os.stat_result, *, wanted: int) -> None:

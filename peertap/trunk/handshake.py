@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM1024PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from peertap.errors import DecodeError, PeerError, StateError
-from peertap.trunk.kdf import expand, extract, hash384, mac
 from peertap.types import PeerId
 from peertap.wire.codec import lp
 from peertap.wire.control import CloseCode
@@ -33,6 +32,7 @@ from peertap.wire.handshake import (
     Offer,
     Proof,
 )
+from peertap.wire.kdf import expand, extract, hash384, mac
 
 VERSIONS: Final = (VERSION,)
 SUITES: Final = (SUITE_X25519_MLKEM1024_AES256GCM, SUITE_X25519_MLKEM1024_CHACHA20POLY1305)  # ours: best first

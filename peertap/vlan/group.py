@@ -44,6 +44,7 @@ from peertap.vlan.group_actions import (
     Us,
     Welcome,
 )
+from peertap.vlan.returns import Returns
 from peertap.vlan.saved import SavedGroup
 from peertap.wire.charter import MAX_ADMINS, Charter, Removal, SpentInvite
 from peertap.wire.routes import signed_by
@@ -58,7 +59,6 @@ LOST_S: Final = 60.0  # ours: then we go on where we are, until an admin shows a
 MAX_REASONS: Final = 16
 NONCE_BYTES: Final = 16
 WISHES_EACH: Final = 2  # ours: new keys, and to go
-HELP_S: Final = 3.0  # ours: who got a GroupInfo comes back within that, or another is helped
 
 
 class Group:
@@ -88,9 +88,7 @@ class Group:
         self._nonce = b""
         self._helper: bytes | None = None  # the admin by whose GroupInfo we came back
         self._winning: tuple[Step, ...] = ()  # what that branch has after it
-        self._helping: tuple[bytes, float] | None = None  # who got a GroupInfo, and until when no other gets one
-        self._waiting: dict[bytes, bytes] = {}  # for that, and with which nonce
-        self._condemned: dict[bytes, Removal] = {}  # removed on a branch that lost
+        self._returns: Final = Returns()
 
     @classmethod
     def create(cls, member: MlsMember, us: Us, charter: Charter, now: float, unix: int) -> tuple[Group, list[Action]]:
@@ -147,6 +145,11 @@ class Group:
     def mls(self) -> MlsGroup:
         """For the keys of the epoch."""
         return self._mls
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether we wish to go."""
+        return self._is_leaving
 
     @property
     def charter(self) -> Charter:
@@ -312,12 +315,10 @@ class Group:
         if sender not in self.members or self.is_gone or self.me not in self._charter.admins:
             return []
         self._condemn(ask.steps, now)
-        if sender in self._condemned or self._lost_at is not None:
+        if sender in self._returns.condemned or self._lost_at is not None:
             return []
-        if self._condemned or (self._helping is not None and self._helping[1] > now):
-            self._waiting[sender] = ask.nonce
-            return []
-        return self._help(sender, ask.nonce, now)
+        self._returns.ask(sender, ask.nonce)
+        return self._help(now)
 
     def rejoin_untrusted(self, info: GiveInfo, admin: bytes, now: float, unix: int) -> list[Action]:
         """Comes back into a group that went on without us, where an admin says it is."""
@@ -363,8 +364,7 @@ class Group:
         if self.is_gone:
             return None
         again = float("-inf") if self._must_wish_again() else float("inf")
-        helped = self._helping[1] if self._helping is not None else float("-inf")
-        wait = helped if self._waiting and not self._condemned else float("inf")
+        wait = self._returns.next_at()
         return min(self._update_at, self._commit_at(), self._ask_at, self._give_up_at, again, wait)
 
     def tick(self, now: float, unix: int) -> list[Action]:
@@ -375,8 +375,8 @@ class Group:
             self._found()  # as far as we know; an admin's branch may say otherwise again
         if self._ask_at <= now:
             return self._ask_admins(now)
-        if self._waiting and not self._condemned and (self._helping is None or self._helping[1] <= now):
-            return self._help(*next(iter(self._waiting.items())), now)
+        if self._returns.next_at() <= now:
+            return self._help(now)
         if self._commit_at() <= now:
             return self._commit_wishes(now, unix)
         if self._must_wish_again():
@@ -399,8 +399,9 @@ class Group:
 
     def _commit_wishes(self, now: float, unix: int) -> list[Action]:
         """What members wished for, and the removals of a branch that lost."""
-        gone = [leaf for leaf in self._mls.leaves if leaf.identity in self._condemned]
-        charter = self._charter.with_removals([self._condemned[leaf.identity] for leaf in gone])
+        condemned = self._returns.condemned
+        gone = [leaf for leaf in self._mls.leaves if leaf.identity in condemned]
+        charter = self._charter.with_removals([condemned[leaf.identity] for leaf in gone])
         try:
             return self._commit(unix, removes=[leaf.index for leaf in gone], charter=charter)
         except PeerError as error:
@@ -475,8 +476,7 @@ class Group:
         who = change.committer.identity if change.committer is not None else b""
         rank = None if change.is_external else before.admins.index(who)
         reminded: list[Action] = []
-        if change.is_external and self._helping is not None and self._helping[0] == who:
-            self._helping = None
+        if change.is_external and self._returns.is_back(who):
             reminded = [Remind(who, self._mls.rejoin_secrets())]
         step = Step(*self.position, rank, frozenset(after.removals) - frozenset(before.removals))
         return self._stepped(message, step, frozenset(leaf.identity for leaf in change.removed), reminded)
@@ -492,10 +492,10 @@ class Group:
     def _stepped(self, message: bytes, step: Step, gone: frozenset[bytes], sent: list[Action]) -> list[Action]:
         """A step counts: its record first, then what it says to others."""
         self.log.add((*self._wishes, message), step)
-        self._condemned = {who: one for who, one in self._condemned.items() if who in self.members}
+        self._returns.stepped(self.members)
         self._wishes, self._leavers, self._wishers = [], {}, {}
         self._found()
-        self._wishes_since = self._wishes_since if self._condemned else None
+        self._wishes_since = self._wishes_since if self._returns.condemned else None
         return [self._save(), *sent, EpochBegan(step.epoch, gone)]
 
     def _save(self) -> Save:
@@ -546,18 +546,17 @@ class Group:
 
     def _condemn(self, theirs: Sequence[Step], now: float) -> None:
         """Who was removed on a branch that lost, by an admin or by itself, goes here too before anybody comes back."""
-        keys = {leaf.identity: leaf.key for leaf in self._mls.leaves}
-        for one in (removal for step in theirs for removal in step.removals):
-            is_new = keys.get(one.identity) == one.key and one.identity not in {self.me, *self._condemned}
-            if is_new and is_genuine(one, self._vlan_id, self._charter.admins):
-                self._condemned[one.identity] = one
-                self._wishes_since = now - COMMIT_AFTER_S
+        leaves = {leaf.identity: leaf.key for leaf in self._mls.leaves if leaf.identity != self.me}
+        if self._returns.condemn(theirs, leaves, self._vlan_id, self._charter.admins):
+            self._wishes_since = now - COMMIT_AFTER_S
 
-    def _help(self, sender: bytes, nonce: bytes, now: float) -> list[Action]:
-        self._helping = (sender, now + HELP_S)
-        self._waiting.pop(sender, None)
-        unsigned = GiveInfo(sender, self._mls.group_info())
-        return [replace(unsigned, signature=self._us.sign(unsigned.signed(self._vlan_id, nonce)))]
+    def _help(self, now: float) -> list[Action]:
+        """A GroupInfo for the next one that is lost, if it is its turn."""
+        turn = self._returns.take_turn(now)
+        if turn is None:
+            return []
+        unsigned = GiveInfo(turn[0], self._mls.group_info())
+        return [replace(unsigned, signature=self._us.sign(unsigned.signed(self._vlan_id, turn[1])))]
 
     def _lose(self, shared: int, now: float) -> list[Action]:
         """Another branch won, or went on too far."""

@@ -14,15 +14,18 @@ until its Confirm. Nothing recorded before a restart of either end is ever accep
 
 import hmac as constant_time
 from collections import OrderedDict, deque
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Set
+from dataclasses import dataclass, replace
+from itertools import product, takewhile
+from math import inf
 from typing import Final, Protocol
 
-from peertap._core import FrameSigner, ReceiveKey, SendKey
+from peertap._core import FrameSigner, PairSecret, ReceiveKey, SendKey, VlanKeys
 from peertap.errors import DecodeError, PeerError
-from peertap.types import Mac, MlsId, PeerId, Sid
+from peertap.types import Mac, MlsId, PeerId, Sid, Token
+from peertap.vlan.epochs import Epoch, Epochs
 from peertap.vlan.membership import KeySource
-from peertap.vlan.names import BROADCAST, KIND_GROUP, virtual_mac
+from peertap.vlan.names import virtual_mac
 from peertap.vlan.pairing import (
     SECRET_BYTES,
     Prekey,
@@ -33,9 +36,18 @@ from peertap.vlan.pairing import (
     setup_message,
     signed_by,
 )
+from peertap.vlan.peer import RETRY_FIRST_S, Candidate, PairReceive, Peer, PendingSetup
 from peertap.wire.content import Content, Reassembler, split, unpad_untrusted
-from peertap.wire.introduction import CHALLENGE_BYTES, NO_KID, Confirm, Hello, Introduction, Setup, parse_untrusted
-from peertap.wire.routes import KIND_UNICAST
+from peertap.wire.introduction import (
+    CHALLENGE_BYTES,
+    MAX_COUNTER,
+    NO_KID,
+    Confirm,
+    Hello,
+    Introduction,
+    Setup,
+    parse_untrusted,
+)
 
 CHALLENGE_S: Final = 10.0  # PROTOCOL 2: a challenge is valid for 10 s
 CHALLENGE_STEP_S: Final = 5.0  # ours: a new one every 5 s, so that each is offered for at least 5
@@ -48,7 +60,6 @@ REPEAT_FIRST_S: Final = 1.0  # ours: a Hello to the group is said again, each ti
 REPEAT_MOST_S: Final = 300.0  # missed it; who knows us does not answer
 PREKEY_S: Final = 24 * 3600.0  # PROTOCOL 2: a new prekey every 24 h
 VERIFICATIONS_PER_S: Final = 64  # PROTOCOL 2
-RETRY_FIRST_S: Final = 0.1  # ours: about ten round trips of a near relay
 RETRY_MOST_S: Final = 2.0  # ours
 CANDIDATE_TRIES: Final = 10  # ours: about 13 s; then the other side's own Hello has to come
 PREVIOUS_KEY_S: Final = 5.0  # PROTOCOL 2: receivers hold the previous generation for 5 s
@@ -73,49 +84,10 @@ class SendIntro:
     """A sealed INTRO to send to a token: `mac` is the member's, or None for the group."""
 
     mac: Mac | None
+    token: Token
     nonce: bytes
     sealed: bytes
     after_applied: bool = False
-
-
-@dataclass(slots=True)
-class _PendingSetup:
-    generation: int
-    setup: Setup
-    key: SendKey
-    confirm: bytes
-    due_at: float
-    gap_s: float = RETRY_FIRST_S
-
-
-@dataclass(slots=True)
-class Peer:
-    """A member whose present run (sid) is known."""
-
-    id: int
-    member: PeerId
-    mac: Mac
-    hello: Hello
-    group_receive: dict[int, ReceiveKey]  # by generation: the present one, the next, the previous
-    pair_send: SendKey | None = None
-    pair_receive: list[tuple[ReceiveKey, float]] = field(default_factory=list)  # newest first; usable until
-    pending: _PendingSetup | None = None
-    setup_seen: Setup | None = None
-    confirm: Confirm | None = None
-
-    @property
-    def sid(self) -> Sid:
-        return self.hello.sid
-
-
-@dataclass(slots=True)
-class _Candidate:
-    """A run that said Hello and has not echoed us yet."""
-
-    hello: Hello
-    due_at: float
-    gap_s: float = RETRY_FIRST_S
-    tries: int = 0
 
 
 class Introductions:
@@ -125,9 +97,18 @@ class Introductions:
     """
 
     def __init__(
-        self, source: KeySource, identity: Identity, *, sid: Sid, random: Callable[[int], bytes], mac_nonce: int = 0
+        self,
+        source: KeySource,
+        identity: Identity,
+        *,
+        sid: Sid,
+        random: Callable[[int], bytes],
+        token_to: Callable[[Mac | None], Token],
+        mac_nonce: int = 0,
     ) -> None:
+        """Args: token_to: the token by which a member is reached now; for None, all of them."""
         self.source = source
+        self.epochs: Final = Epochs(source.keys)
         self.sid: Final = sid
         self.mac_nonce: Final = mac_nonce
         self.me: Final = identity.peer_id
@@ -137,16 +118,18 @@ class Introductions:
         self.rejected = 0
         self._identity = identity
         self._random = random
+        self._token_to = token_to
         self._signer = FrameSigner.generate()
         self._prekeys = [Prekey()]  # ours, and the former one
         self._prekey_until: float | None = None
         self._generation = 0
         self.group_send = self._group_sender()
         self._ids: dict[PeerId, int] = {}
+        self._numbered: list[PeerId] = []
         self._by_sid: dict[Sid, Peer] = {}
         self._departed: OrderedDict[Sid, Peer] = OrderedDict()
         self._setups = 0
-        self._candidates: OrderedDict[Sid, _Candidate] = OrderedDict()
+        self._candidates: OrderedDict[Sid, Candidate] = OrderedDict()
         self._challenges: deque[tuple[bytes, float]] = deque(maxlen=3)
         self._answered: OrderedDict[PeerId, float] = OrderedDict()
         self._verified: deque[float] = deque(maxlen=VERIFICATIONS_PER_S)
@@ -197,7 +180,7 @@ class Introductions:
 
     def received_untrusted(self, token: bytes, nonce: bytes, sealed: bytes, now: float) -> list[SendIntro]:
         """An INTRO reached us. Whatever is wrong with it is counted in `rejected`."""
-        opened = self.source.keys.hello_open(nonce, token, sealed)
+        opened, epoch = self._open(nonce, token, sealed)
         if opened is None:
             self.rejected += 1
             return []
@@ -211,10 +194,25 @@ class Introductions:
                 content = whole
             elif kind != Content.CONTROL:
                 raise DecodeError(f"introduction of content type {kind}")
-            return self._received(sid, parse_untrusted(content), now)
+            return self._received(sid, parse_untrusted(content), epoch, now)
         except (DecodeError, PeerError):
             self.rejected += 1
             return []
+
+    def epoch_began(self, keys: VlanKeys, removed: Set[PeerId], now: float) -> None:
+        """The VLAN's keys are others from now on; `removed` are no members any more, and are not heard again."""
+        for member in removed:
+            self.forget(member)
+            for sid in [sid for sid, one in self._departed.items() if one.member == member]:
+                del self._departed[sid]
+            for sid in [sid for sid, one in self._candidates.items() if one.hello.member == member]:
+                del self._candidates[sid]
+        epoch = self.epochs.begin(keys, now, removal=bool(removed))
+        for peer in (*self.peers.values(), *self._departed.values()):
+            peer.group_receive |= self._group_receivers(peer.hello, epoch, floor=0)
+            if peer.pair_in is not None:
+                peer.pair_receive.insert(0, PairReceive(keys.pair_receiver(peer.pair_in)[0], epoch.id))
+        self.changed = True
 
     def forget(self, member: PeerId) -> None:
         """A member is gone. Its run is kept aside: if it comes back, its keys have kept their windows."""
@@ -234,12 +232,13 @@ class Introductions:
         dues = [at for at in (self._repeat_at, self._prekey_until) if at is not None]
         dues += [candidate.due_at for candidate in self._candidates.values()]
         dues += [peer.pending.due_at for peer in self.peers.values() if peer.pending is not None]
-        dues += [until for peer in self.peers.values() for _, until in peer.pair_receive[1:]]
-        return min(dues, default=None)
+        dues += [one.until for peer in self.peers.values() for one in peer.pair_receive[1:]]
+        due = min(min(dues, default=inf), self.epochs.next_deadline())
+        return None if due == inf else due
 
     def tick(self, now: float) -> list[SendIntro]:
         """Repeats what has not been answered, and drops keys whose time is over."""
-        out: list[SendIntro] = []
+        out = self._follow_epochs(now)
         if self._repeat_at is not None and self._repeat_at <= now:
             self._repeat_gap_s = min(4 * self._repeat_gap_s, REPEAT_MOST_S)
             self._repeat_at = now + self._repeat_gap_s
@@ -256,13 +255,13 @@ class Introductions:
                     continue
                 candidate.gap_s = min(2 * candidate.gap_s, RETRY_MOST_S)
                 candidate.due_at = now + candidate.gap_s
-                out += self._answer(candidate.hello, now)
+                out += self._answer(candidate.hello, candidate.epoch, now)
         for peer in self.peers.values():
             if peer.pending is not None and peer.pending.due_at <= now:
                 peer.pending.gap_s = min(2 * peer.pending.gap_s, RETRY_MOST_S)
                 peer.pending.due_at = now + peer.pending.gap_s
-                out += self._to_member(peer.mac, peer.pending.setup)
-            usable = [(key, until) for key, until in peer.pair_receive if until > now]
+                out += self._to_member(peer.mac, peer.pending.setup, peer.pending.epoch)
+            usable = [one for one in peer.pair_receive if one.until > now]
             if len(usable) != len(peer.pair_receive):
                 peer.pair_receive = usable
                 self.changed = True
@@ -281,24 +280,73 @@ class Introductions:
             if peer.mac == mac and peer.pending is not None:
                 peer.pending.due_at = now
 
+    # Epochs
+
+    def _follow_epochs(self, now: float) -> list[SendIntro]:
+        """Seals under another epoch once its time has come, and drops the keys of one that is over."""
+        switched, ended = self.epochs.tick(now)
+        out: list[SendIntro] = []
+        if switched:
+            self.group_send = self._group_sender()
+            for peer in (*self.peers.values(), *self._departed.values()):
+                self._follow_pair(peer)
+            for peer in self.peers.values():
+                if peer.pending is not None and peer.pending.epoch not in self.epochs.live:
+                    out += self._start_setup(peer, now)
+        if ended:
+            live = {one.id for one in self.epochs.live}
+            for peer in (*self.peers.values(), *self._departed.values()):
+                peer.group_receive = {name: key for name, key in peer.group_receive.items() if name[0] in live}
+                peer.pair_receive = [one for one in peer.pair_receive if one.epoch in live]
+        self.changed |= switched or ended
+        return out
+
+    def _heard_in(self, peer: Peer, epoch: Epoch) -> None:
+        """A member has this epoch: what is for it alone can be sealed there at once."""
+        if epoch in self._later_than(peer.epoch):
+            peer.epoch = epoch
+            self._follow_pair(peer)
+
+    def _follow_pair(self, peer: Peer) -> None:
+        """Seals for a member under the latest epoch that is due or that it has. Never twice under one."""
+        ours = self.epochs.sending
+        epoch = peer.epoch if peer.epoch in self._later_than(ours) else ours
+        if peer.pair_out is not None and peer.pair_send_epoch is not epoch:
+            peer.pair_send, peer.pair_send_epoch = epoch.keys.pair_sender(peer.pair_out)[0], epoch
+            self.changed = True
+
+    def _open(self, nonce: bytes, token: bytes, sealed: bytes) -> tuple[bytes | None, Epoch]:
+        """An INTRO's plaintext and the epoch that it was sealed in."""
+        for epoch in self.epochs.live:
+            opened = epoch.keys.hello_open(nonce, token, sealed)
+            if opened is not None:
+                return opened, epoch
+        return None, self.epochs.newest
+
+    def peer_of(self, number: int) -> Peer | None:
+        """The known member with this number in the data plane."""
+        return self.peers.get(self._numbered[number - 1]) if 0 < number <= len(self._numbered) else None
+
     # Messages
 
-    def _received(self, sid: Sid, message: Introduction, now: float) -> list[SendIntro]:
+    def _received(self, sid: Sid, message: Introduction, epoch: Epoch, now: float) -> list[SendIntro]:
         if isinstance(message, Hello):
-            return self._received_hello(sid, message, now)
+            return self._received_hello(sid, message, epoch, now)
         peer = self._by_sid.get(sid)
         if peer is None or message.to_sid != self.sid:
             raise PeerError("introduction for or from another run")
+        self._heard_in(peer, epoch)
         if isinstance(message, Setup):
             return self._received_setup(peer, message, now)
         return self._received_confirm(peer, message)
 
-    def _received_hello(self, sid: Sid, hello: Hello, now: float) -> list[SendIntro]:
-        keys = self.source.keys
+    def _received_hello(self, sid: Sid, hello: Hello, epoch: Epoch, now: float) -> list[SendIntro]:
         if hello.member == self.me:
             return []
-        if hello.sid != sid or hello.vlan_id != keys.vlan_id or hello.mls_id != keys.mls_id:
+        if hello.sid != sid or hello.vlan_id != self.source.vlan_id or hello.mls_id != epoch.id:
             raise PeerError("hello for another VLAN, epoch or run")
+        if not self.source.is_member(hello.member):
+            raise PeerError("hello of somebody who is no member")
         if self._is_old(hello):
             return []
         self._spend_verification(now)
@@ -309,17 +357,17 @@ class Introductions:
             raise PeerError("hello: a sid of another member")
         was_pending = peer is not None and peer.pending is not None
         if peer is not None:
-            self._refresh(peer, hello)
+            self._refresh(peer, hello, epoch)
         elif hello.echo_sid == self.sid and self._is_own_challenge(hello.echo_challenge, now):
-            peer = self._accept(hello)
+            peer = self._accept(hello, epoch)
         known = peer is not None
         out: list[SendIntro] = []
         if not known:
-            self._remember_candidate(hello, now)
+            self._remember_candidate(hello, epoch, now)
         lost_ours = peer is not None and peer.pair_send is not None and hello.asked_kid == peer.pair_send.kid
         asks = not known or lost_ours or hello.asked_kid == self.group_send.kid
         if asks and now >= self._answered.get(hello.member, float("-inf")) + ANSWER_GAP_S:
-            out += self._answer(hello, now)
+            out += self._answer(hello, epoch, now)
         if peer is not None and peer.pending is None and (peer.pair_send is None or lost_ours or was_pending):
             out += self._start_setup(peer, now)
         return out
@@ -332,7 +380,7 @@ class Introductions:
             return hello.serial <= known.hello.serial
         return candidate is not None and hello.serial <= candidate.hello.serial
 
-    def _accept(self, hello: Hello) -> Peer:
+    def _accept(self, hello: Hello, epoch: Epoch) -> Peer:
         old = self.peers.get(hello.member)
         if old is None and len(self.peers) >= MAX_MEMBERS:
             raise PeerError(f"hello: more than {MAX_MEMBERS} members")
@@ -343,9 +391,12 @@ class Introductions:
             raise PeerError("hello: the virtual MAC is another member's")
         peer = self._departed.pop(hello.sid, None)
         if peer is not None and peer.member == hello.member:
-            self._refresh(peer, hello)
+            self._refresh(peer, hello, epoch)
         else:
-            peer = Peer(self._number(hello.member), hello.member, mac, hello, self._group_receivers(hello))
+            receivers = self._group_receivers(hello, epoch, floor=hello.floor)
+            for later in self._later_than(epoch):
+                receivers |= self._group_receivers(hello, later, floor=0)  # it seals nothing there yet
+            peer = Peer(self._number(hello.member), hello.member, mac, hello, receivers, epoch)
         self.peers[hello.member] = peer
         self._by_sid[hello.sid] = peer
         self._candidates.pop(hello.sid, None)
@@ -357,15 +408,21 @@ class Introductions:
         """The member's number in the data plane, the same for as long as the process runs."""
         if len(self._ids) >= MAX_NUMBERED and member not in self._ids:
             raise PeerError(f"hello: more than {MAX_NUMBERED} members over time")
-        return self._ids.setdefault(member, len(self._ids) + 1)
+        if member not in self._ids:
+            self._numbered.append(member)
+            self._ids[member] = len(self._numbered)
+        return self._ids[member]
 
-    def _refresh(self, peer: Peer, hello: Hello) -> None:
+    def _refresh(self, peer: Peer, hello: Hello, epoch: Epoch) -> None:
         """A later Hello of a known sid: new prekey or generation."""
         if hello.serial <= peer.hello.serial:
             return
+        self._heard_in(peer, epoch)
         if hello.generation > peer.hello.generation:
-            fresh = self._group_receivers(replace(hello, floor=0))
-            known = {number: key for number, key in peer.group_receive.items() if number >= hello.generation - 1}
+            fresh: dict[tuple[bytes, int], ReceiveKey] = {}
+            for one in (epoch, *self._later_than(epoch)):
+                fresh |= self._group_receivers(hello, one, floor=0)
+            known = {name: key for name, key in peer.group_receive.items() if name[1] >= hello.generation - 1}
             peer.group_receive = fresh | known  # a key that we have keeps its window
             self.changed = True
         if hello.prekey != peer.hello.prekey:
@@ -375,31 +432,32 @@ class Introductions:
     def _received_setup(self, peer: Peer, setup: Setup, now: float) -> list[SendIntro]:
         if peer.setup_seen is not None and setup.generation <= peer.setup_seen.generation:
             if setup == peer.setup_seen and peer.confirm is not None:  # our Confirm was lost
-                return self._to_member(peer.mac, peer.confirm)
+                return self._to_member(peer.mac, peer.confirm, peer.epoch)
             raise PeerError(f"setup: generation {setup.generation} again")
-        keys = self.source.keys
         self._spend_verification(now)
-        secret, info = self._open_setup(peer, setup)
-        key, confirm = keys.pair_receiver(secret, info, sealed_hash(setup.sealed), self.source.aead)
-        previous = [(old, now + PREVIOUS_KEY_S) for old, _ in peer.pair_receive[:1]]
-        peer.pair_receive = [(key, float("inf")), *previous]
+        secret, epoch = self._open_setup(peer, setup)
+        key, confirm = epoch.keys.pair_receiver(secret)
+        later = [PairReceive(one.keys.pair_receiver(secret)[0], one.id) for one in self._later_than(epoch)]
+        former = [replace(one, until=min(one.until, now + PREVIOUS_KEY_S)) for one in peer.pair_receive]
+        peer.pair_receive = [*later, PairReceive(key, epoch.id), *former]
+        peer.pair_in = secret
         peer.setup_seen = setup
         peer.confirm = Confirm(peer.sid, setup.generation, confirm)
         self.changed = True
-        return self._to_member(peer.mac, peer.confirm, after_applied=True)
+        return self._to_member(peer.mac, peer.confirm, epoch, after_applied=True)
 
-    def _open_setup(self, peer: Peer, setup: Setup) -> tuple[bytes, bytes]:
-        """The pair secret and its info, under our prekey or the former one."""
+    def _open_setup(self, peer: Peer, setup: Setup) -> tuple[PairSecret, Epoch]:
+        """The pair secret under our prekey or the former one, and the epoch in which it was made."""
         failure = PeerError("setup: no prekey")
-        for prekey in self._prekeys:
-            info = pair_info(
-                self.source.vlan_id, MlsId(self.source.keys.mls_id), (peer.member, peer.sid), (self.me, self.sid),
-                prekey.public,
-            )  # fmt: skip
+        sender, receiver = (peer.member, peer.sid), (self.me, self.sid)
+        for epoch, prekey in product(self.epochs.live, self._prekeys):
+            info = pair_info(self.source.vlan_id, MlsId(epoch.id), sender, receiver, prekey.public)
             try:
-                return open_secret_untrusted(prekey, setup.sealed, info, setup.generation, peer.member), info
+                secret = open_secret_untrusted(prekey, setup.sealed, info, setup.generation, peer.member)
             except PeerError as error:
                 failure = error
+                continue
+            return PairSecret(secret, info, sealed_hash(setup.sealed), self.source.aead), epoch
         raise failure
 
     def _received_confirm(self, peer: Peer, confirm: Confirm) -> list[SendIntro]:
@@ -408,32 +466,35 @@ class Introductions:
             return []
         if not constant_time.compare_digest(confirm.confirm, pending.confirm):
             raise PeerError("confirm does not match")
-        peer.pair_send = pending.key
-        peer.pending = None
-        self.changed = True
+        peer.pair_out, peer.pair_send_epoch, peer.pending = pending.secret, None, None
+        self._follow_pair(peer)
         return []
 
     def _start_setup(self, peer: Peer, now: float) -> list[SendIntro]:
-        keys = self.source.keys
+        epoch = peer.epoch if peer.epoch in self.epochs.live else self.epochs.sending
         self._setups += 1  # of the process: rises for every receiver, whatever it forgot
-        info = pair_info(
-            self.source.vlan_id, MlsId(keys.mls_id), (self.me, self.sid), (peer.member, peer.sid), peer.hello.prekey
-        )
+        sender, receiver = (self.me, self.sid), (peer.member, peer.sid)
+        info = pair_info(self.source.vlan_id, MlsId(epoch.id), sender, receiver, peer.hello.prekey)
         secret = self._random(SECRET_BYTES)
         signature = self._identity.sign(setup_message(info, secret, self._setups))
         sealed = seal_secret(peer.hello.prekey, info, secret, self._setups, signature)
-        key, confirm = keys.pair_sender(secret, info, sealed_hash(sealed), self.source.aead)
+        pair = PairSecret(secret, info, sealed_hash(sealed), self.source.aead)
+        confirm = epoch.keys.pair_sender(pair)[1]
         setup = Setup(peer.sid, self._setups, sealed)
-        peer.pending = _PendingSetup(self._setups, setup, key, confirm, now + RETRY_FIRST_S)
-        return self._to_member(peer.mac, setup)
+        peer.pending = PendingSetup(self._setups, setup, epoch, pair, confirm, now + RETRY_FIRST_S)
+        return self._to_member(peer.mac, setup, epoch)
 
     # Hellos
 
-    def _hello(self, now: float, *, echo: Hello | None = None, asked_kid: bytes = NO_KID) -> Hello:
+    def _hello(
+        self, now: float, *, echo: Hello | None = None, asked_kid: bytes = NO_KID, epoch: Epoch | None = None
+    ) -> Hello:
+        """In the epoch under which we seal, or in that of whom we answer."""
+        epoch = epoch or self.epochs.sending
         self._serial += 1
         hello = Hello(
             vlan_id=self.source.vlan_id,
-            mls_id=MlsId(self.source.keys.mls_id),
+            mls_id=MlsId(epoch.id),
             member=self.me,
             mac_nonce=self.mac_nonce,
             sid=self.sid,
@@ -441,7 +502,7 @@ class Introductions:
             signing_key=self._signer.public,
             prekey=self._prekeys[0].public,
             generation=self._generation,
-            floor=self.group_send.next_counter,
+            floor=self._floor(epoch),
             challenge=self._challenge(now),
             echo_sid=echo.sid if echo else Sid(bytes(16)),
             echo_challenge=echo.challenge if echo else bytes(CHALLENGE_BYTES),
@@ -449,23 +510,32 @@ class Introductions:
         )
         return replace(hello, signature=self._identity.sign(Hello.PREFIX + hello.unsigned()))
 
-    def _answer(self, hello: Hello, now: float) -> list[SendIntro]:
+    def _answer(self, hello: Hello, epoch: Epoch, now: float) -> list[SendIntro]:
         """Our own Hello to its sender, echoing it; asks for an answer while its sender is not known."""
         self._answered[hello.member] = now
         self._answered.move_to_end(hello.member)
         while len(self._answered) > MAX_MEMBERS:
             self._answered.popitem(last=False)
-        asked = NO_KID if hello.sid in self._by_sid else self._group_receivers(hello)[hello.generation].kid
-        return self._to_member(self._mac_of(hello), self._hello(now, echo=hello, asked_kid=asked))
+        epoch = epoch if epoch in self.epochs.live else self.epochs.sending
+        asked = NO_KID
+        if hello.sid not in self._by_sid:
+            asked = self._group_receivers(hello, epoch, floor=0)[epoch.id, hello.generation].kid
+        return self._to_member(self._mac_of(hello), self._hello(now, echo=hello, asked_kid=asked, epoch=epoch), epoch)
 
-    def _remember_candidate(self, hello: Hello, now: float) -> None:
+    def _floor(self, epoch: Epoch) -> int:
+        """The next counter of our group key: none was used in a later epoch, none will be in an earlier one."""
+        if epoch is self.epochs.sending:
+            return self.group_send.next_counter
+        return 0 if epoch in self._later_than(self.epochs.sending) else MAX_COUNTER
+
+    def _remember_candidate(self, hello: Hello, epoch: Epoch, now: float) -> None:
         known = self._candidates.get(hello.sid)
         if known is None:
-            self._candidates[hello.sid] = _Candidate(hello, now + RETRY_FIRST_S)
+            self._candidates[hello.sid] = Candidate(hello, epoch, now + RETRY_FIRST_S)
             if len(self._candidates) > MAX_CANDIDATES:
                 self._candidates.popitem(last=False)
         elif hello.serial > known.hello.serial:
-            known.hello = hello
+            known.hello, known.epoch = hello, epoch
 
     def _challenge(self, now: float) -> bytes:
         if not self._challenges or self._challenges[-1][1] + CHALLENGE_STEP_S < now:
@@ -486,31 +556,37 @@ class Introductions:
     # Keys and packets
 
     def _group_sender(self) -> SendKey:
-        return self.source.keys.group_sender(self.me, self.sid, self._generation, self.source.aead, self._signer)
+        keys = self.epochs.sending.keys
+        return keys.group_sender(self.me, self.sid, self._generation, self.source.aead, self._signer)
 
-    def _group_receivers(self, hello: Hello) -> dict[int, ReceiveKey]:
-        """Keys of the present generation and the next."""
-        keys, aead = self.source.keys, self.source.aead
+    def _group_receivers(self, hello: Hello, epoch: Epoch, *, floor: int) -> dict[tuple[bytes, int], ReceiveKey]:
+        """Keys of the present generation, from its floor on, and the next."""
+        aead, public = self.source.aead, hello.signing_key
         return {
-            generation: keys.group_receiver(hello.member, hello.sid, generation, aead, hello.signing_key, floor)
-            for generation, floor in ((hello.generation, hello.floor), (hello.generation + 1, 0))
+            (epoch.id, number): epoch.keys.group_receiver(hello.member, hello.sid, number, aead, public, least)
+            for number, least in ((hello.generation, floor), (hello.generation + 1, 0))
         }
+
+    def _later_than(self, epoch: Epoch) -> list[Epoch]:
+        return list(takewhile(lambda one: one is not epoch, self.epochs.live))
 
     def _mac_of(self, hello: Hello) -> Mac:
         return virtual_mac(hello.member, self.source.vlan_id, hello.mac_nonce)
 
     def _to_group(self, message: Introduction) -> list[SendIntro]:
-        return self._sealed(None, self.source.keys.token(KIND_GROUP, BROADCAST), message, after_applied=False)
+        return self._sealed(None, message, self.epochs.sending, after_applied=False)
 
-    def _to_member(self, mac: Mac, message: Introduction, *, after_applied: bool = False) -> list[SendIntro]:
-        return self._sealed(mac, self.source.keys.token(KIND_UNICAST, mac), message, after_applied=after_applied)
+    def _to_member(
+        self, mac: Mac, message: Introduction, epoch: Epoch, *, after_applied: bool = False
+    ) -> list[SendIntro]:
+        return self._sealed(mac, message, epoch, after_applied=after_applied)
 
-    def _sealed(self, mac: Mac | None, token: bytes, message: Introduction, *, after_applied: bool) -> list[SendIntro]:
+    def _sealed(self, mac: Mac | None, message: Introduction, epoch: Epoch, *, after_applied: bool) -> list[SendIntro]:
         self._messages += 1
-        out = []
+        token, out = self._token_to(mac), []
         for part in split(Content.CONTROL, message.emit(), self._messages & 0xFFFFFFFF, INTRO_BYTES):
             nonce = bytes(4) + self._intros.to_bytes(8, "big")
-            sealed = self.source.keys.hello_seal(self.sid, self._intros, token, part)
+            sealed = epoch.keys.hello_seal(self.sid, self._intros, token, part)
             self._intros += 1
-            out.append(SendIntro(mac, nonce, sealed, after_applied))
+            out.append(SendIntro(mac, token, nonce, sealed, after_applied))
         return out

@@ -1,15 +1,21 @@
-"""Where a VLAN's keys come from: the interface, and its static form (SPEC 3.1). MLS will be the other one."""
+"""Where a VLAN's keys come from: the interface, and its forms (SPEC 3.1, 9, 10)."""
 
 from typing import Final, Protocol
 
 from peertap._core import AES_256_GCM, StaticSecret, VlanKeys
-from peertap.types import VlanId
+from peertap.types import PeerId, VlanId
+from peertap.vlan.commits import charter_vlan_id
 from peertap.vlan.grants import grant_message, owner_message, vtag_message
+from peertap.vlan.group import Group
+from peertap.vlan.invites import door_secret
 from peertap.vlan.names import name_hash, vlan_id
+from peertap.vlan.secrets import VlanSecrets
 from peertap.wire.control import Grant
+from peertap.wire.invite import Invite
 from peertap.wire.routes import vtag_of
 
 GRANT_LIFETIME_S: Final = 30 * 24 * 3600  # ours: a grant is made anew at each trunk, so a month is ample
+IDENTITY_AT: Final = 6  # SPEC 1: where the key stands in a peer ID
 
 
 class KeySource(Protocol):
@@ -28,12 +34,15 @@ class KeySource(Protocol):
     def keys(self) -> VlanKeys:
         """The keys of the current epoch."""
 
+    def is_member(self, member: PeerId) -> bool:
+        """Whether somebody may introduce itself."""
+
     @property
     def warning(self) -> str | None:
         """What `status` says about this kind of membership."""
 
-    def grant(self, now_unix: float) -> Grant:
-        """The proof of the VLAN-ID for a relay that wants one (SPEC 6.4)."""
+    def grant(self, now_unix: float) -> Grant | None:
+        """The proof of the VLAN-ID for a relay that wants one (SPEC 6.4), where there is one."""
 
 
 class StaticMembership:
@@ -51,7 +60,11 @@ class StaticMembership:
         self.vlan_id = vlan_id((secret.creator_public,), 1, self._name_hash)
         self.keys = secret.keys(self.vlan_id)
 
-    def grant(self, now_unix: float) -> Grant:
+    def is_member(self, member: PeerId) -> bool:
+        """Whoever has the secret is one."""
+        return True
+
+    def grant(self, now_unix: float) -> Grant | None:
         expiry = int(now_unix) + GRANT_LIFETIME_S
         granted = grant_message(self.vlan_id, self._secret.grant_public, expiry)
         return Grant(
@@ -65,3 +78,90 @@ class StaticMembership:
             grant_signature=self._secret.sign_as_grantee(vtag_message(vtag_of(self.keys.route_public))),
             route_signature=self.keys.sign_route(owner_message(self.vlan_id)),
         )
+
+
+class GroupMembership:
+    """The members of an MLS group, in the epoch and with the routing secret that hold now."""
+
+    warning: str | None = None
+
+    def __init__(self, group: Group, secrets: VlanSecrets) -> None:
+        self.group: Final = group
+        self.secrets = secrets
+        self.label: Final = group.charter.label
+        self.vlan_id: Final = charter_vlan_id(group.charter)
+        self.aead: Final = group.charter.aead
+        self._keys: tuple[object, VlanKeys] | None = None
+
+    @property
+    def keys(self) -> VlanKeys:
+        """The keys of the current epoch."""
+        point = (self.group.position, self.secrets.routing)
+        if self._keys is None or self._keys[0] != point:
+            self._keys = point, self.group.mls.keys(self.secrets.routing)
+        return self._keys[1]
+
+    def is_member(self, member: PeerId) -> bool:
+        """Whoever is in the group now."""
+        return member[IDENTITY_AT:] in self.group.members
+
+    def grant(self, now_unix: float) -> Grant | None:
+        """Signed by the creator once; a key that all members have signs the rest."""
+        return _grant(self.group, self.secrets, self.keys, now_unix)
+
+
+class LobbyMembership:
+    """Where members find each other whatever epoch and routing secret they have (PROTOCOL 10)."""
+
+    warning: str | None = None
+
+    def __init__(self, member: GroupMembership) -> None:
+        charter = member.group.charter
+        self._member = member
+        self.label: Final = member.label
+        self.vlan_id: Final = member.vlan_id
+        self.aead: Final = member.aead
+        self.keys: Final = StaticSecret(charter.lobby).keys(member.vlan_id)
+
+    def is_member(self, member: PeerId) -> bool:
+        """Members; others may know the secret from former days."""
+        return self._member.is_member(member)
+
+    def grant(self, now_unix: float) -> Grant | None:
+        return _grant(self._member.group, self._member.secrets, self.keys, now_unix)
+
+
+class DoorMembership:
+    """Where an invite's newcomers meet the admin who gave it out.
+
+    Args:
+        inside: the VLAN, where we are the inviter; None: we are the newcomer.
+    """
+
+    warning: str | None = None
+    aead = AES_256_GCM
+
+    def __init__(self, invite: Invite, inside: GroupMembership | None) -> None:
+        self.label: Final = invite.label
+        self.vlan_id: Final = invite.vlan_id
+        self.keys: Final = StaticSecret(door_secret(invite)).keys(invite.vlan_id)
+        self._inviter = invite.inviter
+        self._inside = inside
+
+    def is_member(self, member: PeerId) -> bool:
+        """A newcomer hears the inviter alone."""
+        return self._inside is not None or member[IDENTITY_AT:] == self._inviter
+
+    def grant(self, now_unix: float) -> Grant | None:
+        """The inviter's, which lets both ends pass a relay that wants one; a newcomer cannot make one."""
+        inside = self._inside
+        return None if inside is None else _grant(inside.group, inside.secrets, self.keys, now_unix)
+
+
+def _grant(group: Group, secrets: VlanSecrets, keys: VlanKeys, now_unix: float) -> Grant | None:
+    if secrets.expiry <= now_unix:
+        return None
+    charter = group.charter
+    return secrets.grant_of(
+        keys, tuple(sorted(charter.creators)), charter.threshold, name_hash(charter.label, charter.name_nonce)
+    )

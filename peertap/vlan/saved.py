@@ -16,9 +16,10 @@ from typing import Final
 from peertap.errors import DecodeError
 from peertap.vlan.commits import Step
 from peertap.wire.charter import Removal
-from peertap.wire.codec import Reader
+from peertap.wire.codec import Reader, lp32
 
 MAGIC: Final = b"PTG1"
+MAX_FIELD_BYTES: Final = 64 << 20  # ours: a group of 4,096 has a record of some megabytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class SavedGroup:
         """Returns the file's bytes."""
         steps = b"".join(one.emit() for one in self.steps)
         leavers = len(self.leavers).to_bytes(2, "big") + b"".join(one.emit() for one in self.leavers)
-        head = MAGIC + _lp32(self.record) + bytes((len(self.steps),)) + steps
+        head = MAGIC + lp32(self.record) + bytes((len(self.steps),)) + steps
         return head + _many(self.messages) + _many(self.wishes) + leavers
 
     @classmethod
@@ -56,7 +57,7 @@ class SavedGroup:
         reader = Reader(data, "group state")
         if reader.take(len(MAGIC), "magic") != MAGIC:
             raise DecodeError("group state: this is no state of a group")
-        record = _read_lp32(reader, "record")
+        record = reader.lp32("record", MAX_FIELD_BYTES)
         steps = tuple(Step.read(reader) for _ in range(reader.uint(1, "steps")))
         messages, wishes = _read_many(reader, "messages"), _read_many(reader, "wishes")
         leavers = tuple(Removal.read(reader) for _ in range(reader.uint(2, "leavers")))
@@ -66,18 +67,10 @@ class SavedGroup:
         return cls(record, steps, messages, wishes, leavers)
 
 
-def _lp32(data: bytes) -> bytes:
-    return len(data).to_bytes(4, "big") + data
-
-
-def _read_lp32(reader: Reader, field: str) -> bytes:
-    return reader.take(reader.uint(4, field), field)
-
-
 def _many(messages: Iterable[bytes]) -> bytes:
     all_of_them = tuple(messages)
-    return len(all_of_them).to_bytes(2, "big") + b"".join(map(_lp32, all_of_them))
+    return len(all_of_them).to_bytes(2, "big") + b"".join(map(lp32, all_of_them))
 
 
 def _read_many(reader: Reader, field: str) -> tuple[bytes, ...]:
-    return tuple(_read_lp32(reader, field) for _ in range(reader.uint(2, field)))
+    return tuple(reader.lp32(field, MAX_FIELD_BYTES) for _ in range(reader.uint(2, field)))

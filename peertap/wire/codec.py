@@ -14,6 +14,11 @@ def lp(data: bytes) -> bytes:
     return len(data).to_bytes(2, "big") + data
 
 
+def lp32(data: bytes) -> bytes:
+    """Length (u32) and data (SPEC 9.5)."""
+    return len(data).to_bytes(4, "big") + data
+
+
 class Reader:
     """Takes fields off untrusted bytes; every shortage is a DecodeError that names the field."""
 
@@ -37,6 +42,12 @@ class Reader:
 
     def lp(self, field: str, most: int = MAX_LP_BYTES) -> bytes:
         size = self.uint(2, field)
+        if size > most:
+            raise DecodeError(f"{self._what}: {field} has {size} bytes, at most {most} are allowed")
+        return self.take(size, field)
+
+    def lp32(self, field: str, most: int) -> bytes:
+        size = self.uint(4, field)
         if size > most:
             raise DecodeError(f"{self._what}: {field} has {size} bytes, at most {most} are allowed")
         return self.take(size, field)

@@ -404,6 +404,21 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class Refresh:
+    """Asks for what the neighbour announces under a VTag, which we carry from now on: VTag 16."""
+
+    CODE: ClassVar[int] = 18
+    vtag: VTag
+
+    def body(self) -> bytes:
+        return self.vtag
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        return cls(VTag(reader.take(16, "VTag")))
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A message of a code that this version does not know: skipped, so that later versions can add some."""
 
@@ -412,14 +427,14 @@ class Unknown:
 
 Message = (
     Ping | Pong | Close | Rekey | Indexes | Endpoints | Routes | RoutesAck | SequenceRequest
-    | Join | Joined | Leave | Bind | Bound | Unbind | Policy | Grant
+    | Join | Joined | Leave | Bind | Bound | Unbind | Policy | Grant | Refresh
 )  # fmt: skip
 
 _KINDS: Final[dict[int, type[Message]]] = {
     kind.CODE: kind
     for kind in (
         Ping, Pong, Close, Rekey, Indexes, Endpoints, Routes, RoutesAck, SequenceRequest,
-        Join, Joined, Leave, Bind, Bound, Unbind, Policy, Grant,
+        Join, Joined, Leave, Bind, Bound, Unbind, Policy, Grant, Refresh,
     )
 }  # fmt: skip
 

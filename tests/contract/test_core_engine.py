@@ -49,8 +49,8 @@ class Node:
             receive=[_core.HopReceiveKey(other, hop_key(other), AES_256_GCM)],
             max_payload=1432,
         )
-        send, confirm = k.pair_sender(bytes(32), bytes([me, other]), bytes(48), AES_256_GCM)
-        receive, _ = k.pair_receiver(bytes(32), bytes([other, me]), bytes(48), AES_256_GCM)
+        send, confirm = k.pair_sender(_core.PairSecret(bytes(32), bytes([me, other]), bytes(48), AES_256_GCM))
+        receive, _ = k.pair_receiver(_core.PairSecret(bytes(32), bytes([other, me]), bytes(48), AES_256_GCM))
         assert (len(send.kid), len(confirm), send.next_counter) == (4, 16, 0)
         member = _core.Member(
             other,

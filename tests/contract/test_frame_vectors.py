@@ -8,10 +8,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from peertap._core import StaticSecret
 from peertap.mesh.routes import KIND_TREE
-from peertap.trunk import kdf
 from peertap.types import Mac
 from peertap.vlan.names import BROADCAST, KIND_GROUP, NO_MAC
-from peertap.wire import packet
+from peertap.wire import kdf, packet
 from peertap.wire.packet import FLAG_INTRO, HOP_LIMIT, FramePacket, GroupTrailer
 from peertap.wire.routes import KIND_UNICAST, vtag_of
 

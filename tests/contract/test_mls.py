@@ -32,7 +32,7 @@ from peertap._core import (
     mls_hpke_open,
     mls_hpke_seal,
 )
-from peertap.trunk.kdf import expand
+from peertap.wire.kdf import expand
 
 HYBRID, X25519_AES128, X25519_CHACHA = 0xF1A1, 1, 3
 VLAN_ID = bytes(range(16))

@@ -22,10 +22,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from peertap.identity import node
-from peertap.trunk import kdf
 from peertap.trunk.handshake import HandshakeFailed, _x25519
 from peertap.vlan.pairing import signed_by
-from peertap.wire import packet
+from peertap.wire import kdf, packet
 from peertap.wire.codec import lp
 from peertap.wire.control import CloseCode
 

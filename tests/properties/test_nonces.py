@@ -7,8 +7,8 @@ import threading
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peertap._core import AES_256_GCM, FrameSigner, HopSendKey, StaticSecret
-from peertap.types import Sid
+from peertap._core import AES_256_GCM, FrameSigner, HopSendKey, PairSecret, StaticSecret
+from peertap.types import Sid, Token
 from peertap.vlan.introductions import Introductions
 from peertap.vlan.membership import StaticMembership
 from peertap.wire import packet
@@ -28,7 +28,7 @@ class Run:
     def __init__(self) -> None:
         self.introductions = Introductions(
             StaticMembership("lab", StaticSecret(SECRET)), identity("a"),
-            sid=Sid(os.urandom(16)), random=os.urandom,
+            sid=Sid(os.urandom(16)), random=os.urandom, token_to=lambda _mac: Token(bytes(16)),
         )  # fmt: skip
         self.generation = 0
 
@@ -80,7 +80,8 @@ def test_restarts_restored_state_and_generations_repeat_no_key_with_a_nonce(step
 
 def test_pair_keys_of_every_setup_differ_even_between_the_same_runs() -> None:
     keys = StaticMembership("lab", StaticSecret(SECRET)).keys
-    kids = {keys.pair_sender(bytes((number,)) * 32, b"info", bytes(48), AES_256_GCM)[0].kid for number in range(200)}
+    secrets = [PairSecret(bytes((number,)) * 32, b"info", bytes(48), AES_256_GCM) for number in range(200)]
+    kids = {keys.pair_sender(secret)[0].kid for secret in secrets}
     assert len(kids) == 200
 
 

@@ -51,7 +51,7 @@ def partitioned() -> SimMesh:
     late = mesh.link("r", "b")
     late.drops = lambda source, message: source.name == "r" and isinstance(message, Routes)
     mesh.run(420)
-    assert b.node.routes.selected((vlan(b).vtag, vlan(a).token)) is None
+    assert b.node.routes.selected((vlan(b).newest.vtag, vlan(a).newest.token)) is None
     assert not b.knows("lab")
     assert a.knows("lab") == {b.identity.peer_id}
     late.close("flap")

@@ -58,22 +58,22 @@ def test_an_unsigned_advert_with_the_last_possible_start_ends_no_node_and_uses_u
     mesh = line()
     a = mesh.nodes["a"]
     x = hostile(mesh, "a")
-    mine = next(one for one in x.routes() if one.kind == KIND_UNICAST and one.token == vlan(a).token)
-    before = vlan(a).origin
+    mine = next(one for one in x.routes() if one.kind == KIND_UNICAST and one.token == vlan(a).newest.token)
+    before = vlan(a).newest.origin
     for start_ms in (LAST_START, mine.origin.start_ms + 1):
         origin = Origin(0, start_ms, bytes(9))
         x.announce([SignedRoute(mine.public, KIND_UNICAST, mine.token, origin, 1, FAR_EXPIRY, bytes(64))])
     mesh.run(2)
-    assert vlan(a).origin == before
-    assert not vlan(a).outbid
-    assert a.node.routes.owns((vlan(a).vtag, vlan(a).token))
+    assert vlan(a).newest.origin == before
+    assert not vlan(a).newest.outbid
+    assert a.node.routes.owns((vlan(a).newest.vtag, vlan(a).newest.token))
     assert_works(mesh, "a", "b")
     member = Signer(node=mesh.nodes["b"])
     later = Origin(128, int((NOW_UNIX + mesh.now) * 1000) + 1000, bytes(9))
-    x.announce([member.route(vlan(a).token, later)])
+    x.announce([member.route(vlan(a).newest.token, later)])
     mesh.run(2)
-    assert vlan(a).outbid, "what a member signs is outbid, once"
-    assert vlan(a).origin.start_ms == later.start_ms + 1
+    assert vlan(a).newest.outbid, "what a member signs is outbid, once"
+    assert vlan(a).newest.origin.start_ms == later.start_ms + 1
     assert_works(mesh, "a", "b")
 
 
@@ -81,9 +81,9 @@ def test_a_member_that_signs_the_last_possible_start_for_anothers_token_ends_not
     mesh = line()
     a, member = mesh.nodes["a"], Signer(node=mesh.nodes["b"])
     x = hostile(mesh, "a")
-    x.announce([member.route(vlan(a).token, Origin(0, LAST_START, b"z" * 9))])
+    x.announce([member.route(vlan(a).newest.token, Origin(0, LAST_START, b"z" * 9))])
     mesh.run(2)
-    assert not vlan(a).outbid
+    assert not vlan(a).newest.outbid
     assert_works(mesh, "a", "b")
 
 
@@ -92,9 +92,9 @@ def test_a_token_is_outbid_once_however_often_it_is_claimed() -> None:
     a, member = mesh.nodes["a"], Signer(node=mesh.nodes["b"])
     x, starts = hostile(mesh, "a"), set()
     for _ in range(20):
-        x.announce([member.route(vlan(a).token, Origin(128, vlan(a).origin.start_ms + 1, b"z" * 9))])
+        x.announce([member.route(vlan(a).newest.token, Origin(128, vlan(a).newest.origin.start_ms + 1, b"z" * 9))])
         mesh.run(0.2)
-        starts.add(vlan(a).origin.start_ms)
+        starts.add(vlan(a).newest.origin.start_ms)
     assert len(starts) == 1
 
 
@@ -102,14 +102,19 @@ def test_a_token_is_outbid_once_however_often_it_is_claimed() -> None:
 def test_a_member_that_announces_a_tree_under_another_token_is_not_root_of_a_member(victim: str) -> None:
     mesh = line()
     node, member = mesh.nodes[victim], Signer(node=mesh.nodes["b"])
-    before = node.node.trees.root_of(vlan(node).vtag)
+    before = node.node.trees.root_of(vlan(node).newest.vtag)
     x = hostile(mesh, victim)
     x.announce([member.route(bytes([1]) * 16, SMALL, kind=KIND_TREE)])
-    x.announce([member.route(vlan(node).token, SMALL, kind=KIND_TREE), member.route(vlan(node).tree_token, SMALL)])
+    x.announce(
+        [
+            member.route(vlan(node).newest.token, SMALL, kind=KIND_TREE),
+            member.route(vlan(node).newest.tree_token, SMALL),
+        ]
+    )
     for kind in (0, 2, 4, 255):
         x.announce([member.route(bytes([kind]) * 16, SMALL, kind=kind)])
     mesh.run(3)
-    assert node.node.trees.root_of(vlan(node).vtag) == before
+    assert node.node.trees.root_of(vlan(node).newest.vtag) == before
     assert_works(mesh, "a", "b")
 
 
@@ -126,7 +131,7 @@ def test_a_member_that_announces_a_tree_under_another_token_takes_no_relay_off_t
 
 
 def own_sequence(node: SimNode) -> int:
-    selected = node.node.routes.selected((vlan(node).vtag, vlan(node).token))
+    selected = node.node.routes.selected((vlan(node).newest.vtag, vlan(node).newest.token))
     assert selected is not None
     return int(selected.advert.route.sequence)
 
@@ -136,14 +141,14 @@ def test_500_sequence_requests_step_the_sequence_at_most_once_in_half_a_second()
     a = mesh.nodes["a"]
     x = hostile(mesh, "a")
     mesh.run(3)
-    before = own_sequence(a)
+    before, names = own_sequence(a), vlan(a).newest
     for number in range(500):
-        x.say(SequenceRequest(vlan(a).vtag, vlan(a).token, vlan(a).origin, (before + 1 + number) % 2**32, 32))
+        x.say(SequenceRequest(names.vtag, names.token, names.origin, (before + 1 + number) % 2**32, 32))
     mesh.run(0.4)
     assert own_sequence(a) == before + 1
     for jump in (2, 3, 1000, 2**31 - 1, 2**31):
         mesh.run(1)
-        x.say(SequenceRequest(vlan(a).vtag, vlan(a).token, vlan(a).origin, (before + 1 + jump) % 2**32, 32))
+        x.say(SequenceRequest(names.vtag, names.token, names.origin, (before + 1 + jump) % 2**32, 32))
     mesh.run(1)
     assert own_sequence(a) == before + 1
     assert_works(mesh, "a", "b")
@@ -164,7 +169,7 @@ def test_a_sequence_request_that_is_suppressed_is_repeated_until_the_route_retur
     asked: list[float] = []
 
     def drop(source: SimNode, message: Message) -> bool:
-        if not isinstance(message, SequenceRequest) or message.token != vlan(mesh.nodes["b"]).token:
+        if not isinstance(message, SequenceRequest) or message.token != vlan(mesh.nodes["b"]).newest.token:
             return False
         asked.append(mesh.now)
         return len(asked) <= lost
@@ -183,7 +188,7 @@ def test_a_sequence_request_that_is_suppressed_is_repeated_until_the_route_retur
 def intros(node: SimNode, evil: introductions.Introductions, message: Any) -> None:
     """An introduction of an evil member reaches the node's data plane."""
     for intro in evil._to_group(message):
-        node.post(IntroReceived(VlanIndex(1), vlan(node).group_token, intro.nonce, intro.sealed))
+        node.post(IntroReceived(VlanIndex(1), vlan(node).newest.group_token, intro.nonce, intro.sealed))
 
 
 @pytest.mark.parametrize("field", [{"generation": 2**32 - 1}, {"floor": 2**63}, {"floor": 2**64 - 1}], ids=str)
@@ -235,7 +240,7 @@ def flapping_mesh() -> tuple[SimMesh, str, list[str]]:
     for number, name in enumerate(names):
         mesh.link(name, f"r{number % 2}", 0.003 + number / 50)
     mesh.run(5)
-    vtag = vlan(mesh.nodes["m0"]).vtag
+    vtag = vlan(mesh.nodes["m0"]).newest.vtag
     (root,) = [name for name in names if mesh.nodes[name].node.trees.root_of(vtag)[1] is None]  # type: ignore[index]
     return mesh, root, names
 
@@ -258,7 +263,7 @@ def test_a_smaller_root_that_comes_and_goes_within_two_seconds_leaves_every_memb
 ) -> None:
     mesh, _, names = flapping_mesh()
     member, x = Signer(node=mesh.nodes["m0"]), hostile(mesh, "r0")
-    token = vlan(mesh.nodes["m0"]).tree_token
+    token = vlan(mesh.nodes["m0"]).newest.tree_token
     for sequence in range(1, 4):
         route = member.route(token, SMALL, sequence, kind=KIND_TREE)
         x.announce([route])
@@ -381,7 +386,7 @@ def test_a_grant_of_a_stranger_for_anothers_tag_changes_nothing_and_ends_its_tru
     own = vlan_id((public,), 1, bytes(32))
     grant = Grant(
         (public,), 1, bytes(32), public, FAR_EXPIRY, key.sign(grant_message(own, public, FAR_EXPIRY)), route_public,
-        key.sign(vtag_message(vlan(mesh.nodes["a"]).vtag)), key.sign(owner_message(own)),
+        key.sign(vtag_message(vlan(mesh.nodes["a"]).newest.vtag)), key.sign(owner_message(own)),
     )  # fmt: skip
     x = hostile(mesh, "r")
     x.say(grant)
@@ -451,7 +456,7 @@ def test_pings_and_other_messages_that_change_nothing_rebuild_no_table(compiled:
         Policy(True, False),
         Bound(77),
         Endpoints((), ()),
-        SequenceRequest(vlan(mesh.nodes["a"]).vtag, Token(bytes(16)), SMALL, 1, 1),
+        SequenceRequest(vlan(mesh.nodes["a"]).newest.vtag, Token(bytes(16)), SMALL, 1, 1),
         Joined(Signer().vtag, SMALL, Token(bytes(16))),
         Leave(Signer().vtag, SMALL, Token(bytes(16))),
     ]

@@ -188,8 +188,8 @@ def test_a_stopping_node_withdraws_so_that_others_forget_its_routes_at_once() ->
     mesh = line()
     mesh.run(1)
     a, b = mesh.nodes["a"], mesh.nodes["b"]
-    token = b.vlan("lab").token  # type: ignore[attr-defined]
+    token = b.vlan("lab").newest.token  # type: ignore[attr-defined]
     b.post(StopAsked())
     mesh.run(0.2)
-    assert a.node.routes.selected((a.vlan("lab").vtag, token)) is None  # type: ignore[attr-defined]
+    assert a.node.routes.selected((a.vlan("lab").newest.vtag, token)) is None  # type: ignore[attr-defined]
     assert not b.trunks

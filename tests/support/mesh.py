@@ -11,11 +11,23 @@ import itertools
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from peertap._core import AES_256_GCM, HopReceiveKey, HopSendKey, StaticSecret
 from peertap.identity.node import NodeIdentity
 from peertap.mesh.policy import Mode, RelayPolicy
-from peertap.node.actions import Action, Apply, CloseTrunk, ReportPing, Send, SendControl, SendIntro
+from peertap.node.actions import (
+    Action,
+    Apply,
+    CloseTrunk,
+    DropRecord,
+    ReportPing,
+    SaveRecord,
+    Send,
+    SendControl,
+    SendIntro,
+)
+from peertap.node.commands import Command
 from peertap.node.events import (
     ControlReceived,
     Event,
@@ -32,6 +44,7 @@ from peertap.node.tables import Hop, TableSet
 from peertap.node.vlan import VlanSettings
 from peertap.types import Mac, PeerId, TrunkId, VlanIndex
 from peertap.vlan.membership import StaticMembership
+from peertap.vlan.record import VlanRecord
 from peertap.wire import control
 from peertap.wire.control import Endpoints
 from tests.support.identities import identity
@@ -72,28 +85,40 @@ class SimNode:
         self.trunks: dict[TrunkId, SimLink] = {}
         self.delivered: list[tuple[str, object]] = []
         self.pings: list[float | None] = []
+        self.disk: dict[str, bytes] = {}  # records of VLANs with a group, by label
+        self.saves = 0
+        self.crash_at_save = 0  # the process ends there, before the record is on disk
         self.boot()
 
     def boot(self) -> None:
         """Starts, or starts again: new sids, nothing remembered."""
         self.tables = TableSet((), (), ())
         self.life = next(self.mesh.numbers)
-        settings = [
-            VlanSettings(VlanIndex(number), self.mesh.membership(label), False)
-            for number, label in enumerate(self.labels, start=1)
-        ]
+        settings = [VlanSettings(self.mesh.membership(label)) for label in self.labels]
+        records = [VlanRecord.parse(data) for data in self.disk.values()]
         self.node = Node(
             self.identity, settings, RelayPolicy(self.mode), endpoints=Endpoints((), ()),
             random=self.mesh.random.randbytes, now=self.mesh.now, now_unix=NOW_UNIX + self.mesh.now,
-            payload_bytes=1452, udp_allowed=self.mesh.udp_allowed,
+            payload_bytes=1452, udp_allowed=self.mesh.udp_allowed, name=self.name, records=records,
         )  # fmt: skip
         self.carry_out(self.node.start())
 
     def post(self, event: Event) -> None:
         self.carry_out(self.node.handle(event, self.mesh.now))
 
+    def command(self, command: Command) -> dict[str, Any]:
+        """What the operator types."""
+        actions, answer = self.node.command(command, self.mesh.now)
+        self.carry_out(actions)
+        return answer
+
     def carry_out(self, actions: list[Action]) -> None:
         for action in actions:
+            if isinstance(action, SaveRecord):
+                self.saves += 1
+                if self.saves == self.crash_at_save:
+                    self.mesh.crashed.append(self.name)
+                    return
             match action:
                 case Send(trunk, message):
                     if trunk in self.trunks:
@@ -111,6 +136,10 @@ class SimNode:
                         self.send((target.hop,), Packet(None, ("control", message), target.pair_send.kid))
                 case ReportPing(_, rtt_s):
                     self.pings.append(rtt_s)
+                case SaveRecord(label, record):
+                    self.disk[label] = record
+                case DropRecord(label):
+                    self.disk.pop(label, None)
 
     def _applied(self, version: int, tables: TableSet, life: int) -> None:
         if life == self.life:
@@ -142,10 +171,11 @@ class SimNode:
         elif packet.kid not in self._kids(vlan):
             self.post(UnknownKidSeen(vlan, packet.kid))
         elif isinstance(packet.content, tuple) and packet.content[0] == "control":
-            sender = self._vlan(vlan).members[0].id  # type: ignore[attr-defined]
+            members = self._vlan(vlan).members  # type: ignore[attr-defined]
+            sender = next(one.id for one in members if packet.kid in {key.kid for key in one.pair_receive})
             self.post(ControlReceived(vlan, sender, packet.content[1]))
         else:
-            self.delivered.append((self.labels[vlan - 1], packet.content))
+            self.delivered.append((self.node.vlans[vlan].source.label, packet.content))
 
     def _kids(self, vlan: VlanIndex) -> set[bytes]:
         """The keys under which frames are opened."""
@@ -155,14 +185,14 @@ class SimNode:
     # What a test asks
 
     def vlan(self, label: str) -> object:
-        return self.node.vlans[VlanIndex(self.labels.index(label) + 1)]
+        return next(one for one in self.node.vlans.values() if one.is_inside and one.source.label == label)
 
     def broadcast(self, label: str, content: object) -> None:
-        table = self._vlan(VlanIndex(self.labels.index(label) + 1))
+        table = self._vlan(self.vlan(label).index)  # type: ignore[attr-defined]
         self.send(table.group_edges, Packet(None, content, table.group_send.kid))  # type: ignore[attr-defined]
 
     def unicast(self, label: str, mac: Mac, content: object) -> bool:
-        table = self._vlan(VlanIndex(self.labels.index(label) + 1))
+        table = self._vlan(self.vlan(label).index)  # type: ignore[attr-defined]
         member = next((one for one in table.members if one.mac == mac), None)  # type: ignore[attr-defined]
         if member is None or member.hop is None or member.pair_send is None:
             return False
@@ -226,6 +256,7 @@ class SimMesh:
         self.nodes: dict[str, SimNode] = {}
         self.packet_loss = 0.0
         self.udp_allowed = False
+        self.crashed: list[str] = []  # nodes whose process ended in the midst of an event
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
 
     def membership(self, label: str) -> StaticMembership:

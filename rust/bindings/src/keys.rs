@@ -105,6 +105,20 @@ impl StaticSecret {
     }
 }
 
+/// What two members agreed on in a Setup: each epoch's pair key comes from it and that epoch's root (SPEC 3.3).
+#[pyclass(frozen, module = "peertap._core")]
+pub struct PairSecret(vlan_keys::PairSecret);
+
+#[pymethods]
+impl PairSecret {
+    #[new]
+    fn new(secret: &[u8], info: &[u8], sealed_hash: &[u8], aead: Int<u8>) -> PyResult<Self> {
+        let secret = Secret::new(bytes("secret", secret)?);
+        let pair = vlan_keys::PairSecret::new(secret, info, bytes("sealed_hash", sealed_hash)?, self::aead(aead)?);
+        pair.map(Self).map_err(to_python)
+    }
+}
+
 /// The keys of one VLAN in one epoch (SPEC 3). The same interface whatever the membership is.
 #[pyclass(frozen, module = "peertap._core")]
 pub struct VlanKeys(pub Arc<vlan_keys::VlanKeys>);
@@ -190,26 +204,18 @@ impl VlanKeys {
     fn pair_sender<'py>(
         &self,
         py: Python<'py>,
-        secret: &[u8],
-        info: &[u8],
-        sealed_hash: &[u8],
-        aead: Int<u8>,
+        pair: &PairSecret,
     ) -> PyResult<(SendKey, Bound<'py, PyBytes>)> {
-        let aead = crate::arguments::aead(aead)?;
-        let (key, confirm) = self.0.pair_sender(secret, info, sealed_hash, aead).map_err(to_python)?;
+        let (key, confirm) = self.0.pair_sender(&pair.0).map_err(to_python)?;
         Ok((SendKey(Arc::new(key)), PyBytes::new(py, &confirm)))
     }
 
     fn pair_receiver<'py>(
         &self,
         py: Python<'py>,
-        secret: &[u8],
-        info: &[u8],
-        sealed_hash: &[u8],
-        aead: Int<u8>,
+        pair: &PairSecret,
     ) -> PyResult<(ReceiveKey, Bound<'py, PyBytes>)> {
-        let aead = crate::arguments::aead(aead)?;
-        let (key, confirm) = self.0.pair_receiver(secret, info, sealed_hash, aead).map_err(to_python)?;
+        let (key, confirm) = self.0.pair_receiver(&pair.0).map_err(to_python)?;
         Ok((ReceiveKey(Arc::new(key)), PyBytes::new(py, &confirm)))
     }
 }

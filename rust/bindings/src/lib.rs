@@ -19,7 +19,9 @@ mod _core {
     #[pymodule_export]
     use super::engine::{Engine, has_aes};
     #[pymodule_export]
-    use super::keys::{FrameSigner, HopReceiveKey, HopSendKey, ReceiveKey, SendKey, StaticSecret, VlanKeys};
+    use super::keys::{
+        FrameSigner, HopReceiveKey, HopSendKey, PairSecret, ReceiveKey, SendKey, StaticSecret, VlanKeys,
+    };
     #[pymodule_export]
     use super::mls::{
         MlsChange, MlsError, MlsGroup, MlsLeaf, MlsMember, MlsProposal, MlsSigner, mls_credential_message,

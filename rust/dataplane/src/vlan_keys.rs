@@ -14,6 +14,8 @@ use crate::seal::frame_aad;
 pub const SID_BYTES: usize = 16;
 /// Bytes of a pair confirmation (SPEC 3.3).
 pub const CONFIRM_BYTES: usize = 16;
+/// Bytes of SHA-384 (SPEC 3.3).
+pub const SEALED_HASH_BYTES: usize = 48;
 
 /// A VLAN secret of static membership (SPEC 3.1).
 pub struct StaticSecret {
@@ -50,6 +52,22 @@ impl StaticSecret {
         let root = expand(&self.secret[..], "static root", &[]);
         let routing = expand(&self.secret[..], "static routing", &[]);
         VlanKeys::new(vlan_id, root, routing)
+    }
+}
+
+/// What two members agreed on in a Setup: each epoch's pair key comes from it and that epoch's root (SPEC 3.3).
+pub struct PairSecret {
+    secret: Secret,
+    info: Vec<u8>,
+    sealed_hash: [u8; SEALED_HASH_BYTES],
+    aead: Aead,
+}
+
+impl PairSecret {
+    /// From the secret, what it is bound to, and the hash of what HPKE gave.
+    pub fn new(secret: Secret, info: &[u8], sealed_hash: [u8; SEALED_HASH_BYTES], aead: Aead) -> Result<Self> {
+        short("info", info)?;
+        Ok(Self { secret, info: info.to_vec(), sealed_hash, aead })
     }
 }
 
@@ -139,27 +157,15 @@ impl VlanKeys {
     }
 
     /// Our pair key and the confirmation that the other side must send.
-    pub fn pair_sender(
-        &self,
-        secret: &[u8],
-        info: &[u8],
-        sealed_hash: &[u8],
-        aead: Aead,
-    ) -> Result<(SendKey, [u8; CONFIRM_BYTES])> {
-        let g = self.pair_secret(secret, info, sealed_hash, aead)?;
-        Ok((SendKey::new(&g, aead, self.names, None), expand_name(&g[..], "confirm", &[])))
+    pub fn pair_sender(&self, pair: &PairSecret) -> Result<(SendKey, [u8; CONFIRM_BYTES])> {
+        let g = self.pair_secret(pair);
+        Ok((SendKey::new(&g, pair.aead, self.names, None), expand_name(&g[..], "confirm", &[])))
     }
 
     /// Another member's pair key and the confirmation that we send.
-    pub fn pair_receiver(
-        &self,
-        secret: &[u8],
-        info: &[u8],
-        sealed_hash: &[u8],
-        aead: Aead,
-    ) -> Result<(ReceiveKey, [u8; CONFIRM_BYTES])> {
-        let g = self.pair_secret(secret, info, sealed_hash, aead)?;
-        Ok((ReceiveKey::new(&g, aead, self.names, None, 0)?, expand_name(&g[..], "confirm", &[])))
+    pub fn pair_receiver(&self, pair: &PairSecret) -> Result<(ReceiveKey, [u8; CONFIRM_BYTES])> {
+        let g = self.pair_secret(pair);
+        Ok((ReceiveKey::new(&g, pair.aead, self.names, None, 0)?, expand_name(&g[..], "confirm", &[])))
     }
 
     fn hello_key(&self, sid: &[u8; SID_BYTES]) -> AeadKey {
@@ -172,12 +178,9 @@ impl VlanKeys {
         Ok(expand(&self.root[..], "group", &[member, &sid, &generation.to_be_bytes(), &[aead as u8]]))
     }
 
-    fn pair_secret(&self, secret: &[u8], info: &[u8], sealed_hash: &[u8], aead: Aead) -> Result<Secret> {
-        let s = zeroize::Zeroizing::new(exactly::<32>("secret", secret)?);
-        let hash = exactly::<48>("sealed_hash", sealed_hash)?;
-        short("info", info)?;
-        let prk = extract(&expand(&self.root[..], "pair", &[])[..], &s[..]);
-        Ok(expand(&prk[..], "pair", &[info, &hash, &[aead as u8]]))
+    fn pair_secret(&self, pair: &PairSecret) -> Secret {
+        let prk = extract(&expand(&self.root[..], "pair", &[])[..], &pair.secret[..]);
+        expand(&prk[..], "pair", &[&pair.info, &pair.sealed_hash, &[pair.aead as u8]])
     }
 }
 
@@ -242,13 +245,20 @@ mod tests {
         assert_ne!(first, kid(1, 0, Aead::ChaCha20Poly1305));
     }
 
+    fn pair(secret: u8) -> PairSecret {
+        PairSecret::new(Secret::new([secret; 32]), b"info", [2; 48], Aead::Aes256Gcm).unwrap()
+    }
+
     #[test]
-    fn both_ends_of_a_pair_agree_and_wrong_sizes_are_refused() {
+    fn both_ends_of_a_pair_agree_and_another_secret_or_root_gives_other_keys() {
         let keys = keys();
-        let (send, confirm) = keys.pair_sender(&[1; 32], b"info", &[2; 48], Aead::Aes256Gcm).unwrap();
-        let (receive, also) = keys.pair_receiver(&[1; 32], b"info", &[2; 48], Aead::Aes256Gcm).unwrap();
+        let (send, confirm) = keys.pair_sender(&pair(1)).unwrap();
+        let (receive, also) = keys.pair_receiver(&pair(1)).unwrap();
         assert_eq!((send.kid(), confirm), (receive.kid(), also));
-        assert!(keys.pair_sender(&[1; 31], b"info", &[2; 48], Aead::Aes256Gcm).is_err());
-        assert!(keys.pair_sender(&[1; 32], b"info", &[2; 47], Aead::Aes256Gcm).is_err());
+        let later = VlanKeys::new([8; 16], Secret::new([9; 32]), Secret::new([7; 32])).unwrap();
+        for other in [keys.pair_sender(&pair(3)).unwrap(), later.pair_sender(&pair(1)).unwrap()] {
+            assert!(other.0.kid() != send.kid() && other.1 != confirm);
+        }
+        assert!(PairSecret::new(Secret::new([1; 32]), &[0; 65_536], [2; 48], Aead::Aes256Gcm).is_err());
     }
 }

@@ -12,7 +12,7 @@ use peertap_dataplane::packet::{
 };
 use peertap_dataplane::seal::{CONTENT_AT, ContentType, SignedFrames, seal_frame};
 use peertap_dataplane::udp::Address;
-use peertap_dataplane::vlan_keys::StaticSecret;
+use peertap_dataplane::vlan_keys::{PairSecret, StaticSecret};
 
 fn path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/frame.json")
@@ -72,7 +72,8 @@ fn entries() -> Vec<(String, String)> {
     add("hop_label", &0x0506_0708u32.to_be_bytes());
     for (aead, name) in [(Aead::Aes256Gcm, "aes_256_gcm"), (Aead::ChaCha20Poly1305, "chacha20_poly1305")] {
         let hop = HopSendKey::new(0x0102_0304, &range(160), aead);
-        let (pair, confirm) = keys.pair_sender(&range(128), b"info of the pair", &[3; 48], aead).unwrap();
+        let secret = PairSecret::new(Secret::new(range(128)), b"info of the pair", [3; 48], aead).unwrap();
+        let (pair, confirm) = keys.pair_sender(&secret).unwrap();
         let group = keys.group_sender(&member, &sid, 1, aead, Arc::clone(&signer)).unwrap();
         add(&format!("{name}/pair_confirm"), &confirm);
         for (kind, key, token) in [("pair", &pair, &token), ("group", &group, &group_token)] {

@@ -14,8 +14,8 @@ peers = st.builds(lambda key: PeerId(PEER_ID_PREFIX + key), st.binary(min_size=3
 
 @given(secrets, peers, peers)
 def test_founder_and_joiner_share_networks_and_never_an_address(secret: VlanSecret, one: PeerId, other: PeerId) -> None:
-    founder = interface_addresses(secret, one, founder=True)
-    joiner = interface_addresses(secret, other, founder=False)
+    founder = interface_addresses(secret.label, secret.secret, one, founder=True)
+    joiner = interface_addresses(secret.label, secret.secret, other, founder=False)
     for place in (0, 1):
         ours, theirs = founder[place], joiner[place]
         assert ours.network == theirs.network
@@ -27,12 +27,14 @@ def test_founder_and_joiner_share_networks_and_never_an_address(secret: VlanSecr
 
 @given(secrets, peers)
 def test_the_same_member_always_gets_the_same_addresses(secret: VlanSecret, peer: PeerId) -> None:
-    assert interface_addresses(secret, peer, founder=False) == interface_addresses(secret, peer, founder=False)
+    assert interface_addresses(secret.label, secret.secret, peer, founder=False) == interface_addresses(
+        secret.label, secret.secret, peer, founder=False
+    )
 
 
 def test_the_derivation_does_not_change() -> None:
     secret, peer = VlanSecret("lab", bytes(range(32))), PeerId(PEER_ID_PREFIX + bytes(32))
-    assert [str(address) for address in interface_addresses(secret, peer, founder=True)] == [
+    assert [str(address) for address in interface_addresses(secret.label, secret.secret, peer, founder=True)] == [
         "10.68.0.1/16",
         "fdc5:3113:2683:3da0::1/64",
     ]

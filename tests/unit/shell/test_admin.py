@@ -14,15 +14,15 @@ import trio
 
 from peertap.errors import DeviceError
 from peertap.shell import admin, admin_client
-from peertap.shell.runtime import MAX_TRACE_S, Runtime
+from peertap.shell.answers import MAX_TRACE_S
+from peertap.shell.answers import Answers as Node
 
 pytestmark = pytest.mark.filterwarnings("default")  # py-libp2p's own
 Answers = list[dict[str, Any]]
 
 
-def stub() -> Runtime:
-    """A runtime with nothing behind it but an engine that notes what it is told."""
-    runtime = object.__new__(Runtime)
+def stub() -> Node:
+    """Answers with nothing behind them but an engine that notes what it is told."""
     traced: list[tuple[float, object]] = []
 
     def trace(seconds: float, mac: object) -> None:
@@ -30,11 +30,11 @@ def stub() -> Runtime:
             raise OverflowError("the engine takes no such duration")
         traced.append((seconds, mac))
 
-    runtime.__dict__.update(
-        node=SimpleNamespace(trunks={}, vlans={}), _links={}, _taps={}, _tracers=set(), _pings={}, _last_ping=0,
-        _data_plane=SimpleNamespace(engine=SimpleNamespace(trace=trace)), traced=traced,
+    runtime = SimpleNamespace(
+        node=SimpleNamespace(trunks={}, vlans={}), links={}, ports=SimpleNamespace(neighbour=lambda _ip: None),
+        data_plane=SimpleNamespace(engine=SimpleNamespace(trace=trace)), traced=traced,
     )  # fmt: skip
-    return runtime
+    return Node(runtime)  # type: ignore[arg-type]
 
 
 def asked(
@@ -72,11 +72,11 @@ def asked(
 def test_a_trace_over_no_possible_time_is_an_error_and_the_node_goes_on(tmp_path: Path, seconds: str) -> None:
     runtime = stub()
     bad = b'{"command":"trace","seconds":%s}\n' % seconds.encode()
-    first, second = asked(tmp_path, bad, b'{"command":"rekey"}\n', handler=runtime._answer)
+    first, second = asked(tmp_path, bad, b'{"command":"rekey"}\n', handler=runtime.answer)
     assert [set(answer) for answer in first] == [{"error", "hint"}]
     assert "seconds" in first[0]["error"]
     assert second == [{"rekeyed": 0}]
-    assert not runtime.__dict__["traced"]
+    assert not runtime._runtime.traced
     assert not runtime._tracers
 
 
@@ -93,7 +93,7 @@ def test_a_trace_over_no_possible_time_is_an_error_and_the_node_goes_on(tmp_path
     ids=lambda line: repr(line[:40]),
 )  # fmt: skip
 def test_a_request_that_is_none_is_an_error_and_the_node_goes_on(tmp_path: Path, line: bytes) -> None:
-    first, second = asked(tmp_path, line, b'{"command":"rekey"}\n', handler=stub()._answer)
+    first, second = asked(tmp_path, line, b'{"command":"rekey"}\n', handler=stub().answer)
     assert len(first) == 1
     assert "error" in first[0]
     assert len(first[0]["error"]) < 500
@@ -101,7 +101,7 @@ def test_a_request_that_is_none_is_an_error_and_the_node_goes_on(tmp_path: Path,
 
 
 def test_a_line_without_end_is_cut_off_and_the_node_goes_on(tmp_path: Path) -> None:
-    first, second = asked(tmp_path, b"x" * 200_000, b'{"command":"rekey"}\n', handler=stub()._answer)
+    first, second = asked(tmp_path, b"x" * 200_000, b'{"command":"rekey"}\n', handler=stub().answer)
     assert first == []
     assert second == [{"rekeyed": 0}]
 
@@ -150,7 +150,7 @@ def test_a_client_that_hangs_up_in_the_middle_ends_only_its_own_question(tmp_pat
 
 def test_a_trace_of_a_possible_time_is_passed_to_the_engine(tmp_path: Path) -> None:
     runtime = stub()
-    (answers,) = asked(tmp_path, b'{"command":"trace","seconds":0.01}\n', handler=runtime._answer)
+    (answers,) = asked(tmp_path, b'{"command":"trace","seconds":0.01}\n', handler=runtime.answer)
     assert answers == []
-    assert runtime.__dict__["traced"] == [(0.01, None)]
+    assert runtime._runtime.traced == [(0.01, None)]
     assert math.isfinite(MAX_TRACE_S)

@@ -54,8 +54,8 @@ def stub(bad: type[Event], error: Exception) -> tuple[Runtime, list[dict[str, An
     runtime = object.__new__(Runtime)
     log = structlog.wrap_logger(None, processors=[lambda _l, _n, entry: logged.append(entry) or _drop()])
     runtime.__dict__.update(
-        node=SimpleNamespace(handle=handle), _links={VICTIM: StubLink(), OTHER: StubLink()}, _log=log,
-        _woken=trio.Event(),
+        node=SimpleNamespace(handle=handle), links={VICTIM: StubLink(), OTHER: StubLink()}, _log=log,
+        _woken=trio.Event(), _changed=trio.Event(),
     )  # fmt: skip
     return runtime, logged
 
@@ -71,7 +71,7 @@ def test_a_message_that_finds_a_bug_ends_its_trunk_only_and_the_log_says_so(erro
     runtime, logged = stub(MessageReceived, error)
     runtime.post(MessageReceived(VICTIM, Ping(1)))
     runtime.post(MessageReceived(OTHER, Ping(2)))
-    victim, other = runtime._links[VICTIM], runtime._links[OTHER]
+    victim, other = runtime.links[VICTIM], runtime.links[OTHER]
     assert [code for code, _ in victim.closed] == [CloseCode.INTERNAL]  # type: ignore[attr-defined]
     assert not other.closed  # type: ignore[attr-defined]
     assert other.sent == [Pong(2)]  # type: ignore[attr-defined]
@@ -96,7 +96,7 @@ def test_a_packet_that_finds_a_bug_is_dropped_and_ends_no_trunk(event: Event) ->
     runtime, logged = stub(type(event), ValueError("x"))
     runtime.post(event)
     assert len(logged) == 1
-    assert not any(link.closed for link in runtime._links.values())  # type: ignore[attr-defined]
+    assert not any(link.closed for link in runtime.links.values())  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("event", [TimePassed(), TrunkClosed(VICTIM, "gone")], ids=["time", "closed"])
@@ -109,6 +109,6 @@ def test_a_bug_without_an_input_is_not_hidden(event: Event) -> None:
 
 def test_a_message_of_a_trunk_that_is_gone_already_is_no_second_error() -> None:
     runtime, logged = stub(MessageReceived, ValueError("x"))
-    del runtime._links[VICTIM]
+    del runtime.links[VICTIM]
     runtime.post(MessageReceived(VICTIM, Ping(1)))
     assert len(logged) == 1

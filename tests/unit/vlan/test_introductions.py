@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from peertap._core import StaticSecret
-from peertap.types import PeerId, Sid
+from peertap.types import Mac, PeerId, Sid, Token
 from peertap.vlan import introductions
 from peertap.vlan.introductions import Introductions, SendIntro
 from peertap.vlan.membership import StaticMembership
@@ -28,7 +28,13 @@ class Member(Introductions):
 
     def __init__(self, name: str) -> None:
         membership = StaticMembership("lab", StaticSecret(b"l" * 32))
-        super().__init__(membership, identity(name), sid=Sid(CHANCE.randbytes(16)), random=CHANCE.randbytes)
+        super().__init__(
+            membership, identity(name), sid=Sid(CHANCE.randbytes(16)), random=CHANCE.randbytes, token_to=self.token_to
+        )
+
+    def token_to(self, mac: Mac | None) -> Token:
+        kind, at = (KIND_GROUP, BROADCAST) if mac is None else (KIND_UNICAST, mac)
+        return Token(self.source.keys.token(kind, at))
 
     def take(self, intro: SendIntro, now: float) -> list[SendIntro]:
         kind, mac = (KIND_GROUP, BROADCAST) if intro.mac is None else (KIND_UNICAST, intro.mac)
@@ -86,7 +92,7 @@ class Net:
 
 def pair_kids(member: Member, of: Member) -> list[bytes]:
     peer = member.peers.get(of.me)
-    return [] if peer is None else [key.kid for key, _ in peer.pair_receive]
+    return [] if peer is None else [one.key.kid for one in peer.pair_receive]
 
 
 def two() -> tuple[Net, Member, Member]:
@@ -196,7 +202,7 @@ def test_a_run_that_comes_back_after_both_sides_forgot_has_the_windows_that_it_h
     net, a, b = two()
     setups = [intro for sender, intro in net.log if sender is a and intro.mac == b.mac]
     former = b.peers[a.me]
-    pair, groups = {key.kid: key for key, _ in former.pair_receive}, dict(former.group_receive)
+    pair, groups = {one.key.kid: one.key for one in former.pair_receive}, dict(former.group_receive)
     a.forget(b.me)
     b.forget(a.me)
     assert not b.peers
@@ -207,8 +213,8 @@ def test_a_run_that_comes_back_after_both_sides_forgot_has_the_windows_that_it_h
         b.take(intro, net.now)
     for number, key in groups.items():
         assert back.group_receive[number] is key, "the replay window began anew"
-    for key, _ in back.pair_receive:
-        assert pair.get(key.kid, key) is key, "the replay window began anew"
+    for one in back.pair_receive:
+        assert pair.get(one.key.kid, one.key) is one.key, "the replay window began anew"
     assert net.frames(a, b)
     assert net.frames(b, a)
 
@@ -216,7 +222,7 @@ def test_a_run_that_comes_back_after_both_sides_forgot_has_the_windows_that_it_h
 def test_a_recorded_setup_is_refused_when_its_member_is_back() -> None:
     net, a, b = two()
     setups = [intro for sender, intro in net.log if sender is a and intro.mac == b.mac]
-    old = b.peers[a.me].pair_receive[0][0]
+    old = b.peers[a.me].pair_receive[0].key
     b.forget(a.me)
     net.now = 400.0
     net.meet()
@@ -224,7 +230,7 @@ def test_a_recorded_setup_is_refused_when_its_member_is_back() -> None:
     for intro in setups:
         b.take(intro, net.now)
     assert b.peers[a.me].pair_receive == before
-    assert [key for key, _ in before if key.kid == old.kid] == [old]
+    assert [one.key for one in before if one.key.kid == old.kid] == [old]
 
 
 @pytest.mark.parametrize("evicted", [False, True], ids=["kept", "evicted"])
@@ -236,7 +242,7 @@ def test_a_recorded_setup_opens_nothing_before_the_honest_one_comes(
         monkeypatch.setattr(introductions, "MAX_DEPARTED", 0)
     net, a, b = two()
     setups = [intro for sender, intro in net.log if sender is a and intro.mac == b.mac]
-    old = b.peers[a.me].pair_receive[0][0]
+    old = b.peers[a.me].pair_receive[0].key
     b.forget(a.me)
     net.now = 400.0
     monkeypatch.setattr(a, "_start_setup", lambda _peer, _now: [])
@@ -244,7 +250,7 @@ def test_a_recorded_setup_opens_nothing_before_the_honest_one_comes(
     back = b.peers[a.me]
     for intro in setups:
         b.take(intro, net.now)
-    kept = [key for key, _ in back.pair_receive]
+    kept = [one.key for one in back.pair_receive]
     assert kept == ([] if evicted else [old])
 
 
@@ -380,12 +386,13 @@ def test_a_generation_step_keeps_receiving_under_the_old_key_with_its_window() -
     net.carry(a, a.generation_spent(spent, net.now))
     after = b.peers[a.me].group_receive
     assert a.group_send.kid != spent
-    assert after[0] is before[0], "frames under way are still opened, and replays refused"
-    assert after[1] is before[1], "the next key was ready, with its window"
-    assert after[1].kid == a.group_send.kid
-    assert sorted(after) == [0, 1, 2]
+    epoch = a.epochs.newest.id
+    assert after[epoch, 0] is before[epoch, 0], "frames under way are still opened, and replays refused"
+    assert after[epoch, 1] is before[epoch, 1], "the next key was ready, with its window"
+    assert after[epoch, 1].kid == a.group_send.kid
+    assert sorted(number for _, number in after) == [0, 1, 2]
     net.carry(a, a.generation_spent(a.group_send.kid, net.now))
-    assert sorted(b.peers[a.me].group_receive) == [1, 2, 3]
+    assert sorted(number for _, number in b.peers[a.me].group_receive) == [1, 2, 3]
 
 
 def test_a_generation_step_whose_hello_was_lost_is_received_under_the_next_key_that_is_there() -> None:
@@ -421,32 +428,32 @@ def test_a_confirm_that_was_lost_is_said_again() -> None:
     net.drops = lose_confirms
     net.meet()
     assert lost
-    key = b.peers[a.me].pair_receive[0][0]
+    key = b.peers[a.me].pair_receive[0].key
     assert a.peers[b.me].pair_send is None
     net.run(10)
     assert net.frames(a, b)
     assert net.frames(b, a)
-    assert b.peers[a.me].pair_receive[0][0] is key
+    assert b.peers[a.me].pair_receive[0].key is key
 
 
 def test_a_setup_that_comes_twice_gets_the_same_confirm_and_no_other_key() -> None:
     net, a, b = two()
-    setup, key = b.peers[a.me].setup_seen, b.peers[a.me].pair_receive[0][0]
+    setup, key = b.peers[a.me].setup_seen, b.peers[a.me].pair_receive[0].key
     assert setup is not None
-    answers = [answer for intro in a._to_member(b.mac, setup) for answer in b.take(intro, net.now)]
+    answers = [answer for intro in a._to_member(b.mac, setup, a.epochs.sending) for answer in b.take(intro, net.now)]
     assert len(answers) == 1
-    assert b.peers[a.me].pair_receive[0][0] is key
+    assert b.peers[a.me].pair_receive[0].key is key
 
 
 def test_a_setup_of_an_older_generation_or_with_nonsense_changes_nothing() -> None:
     net, a, b = two()
     key, rejected = b.peers[a.me].pair_receive, b.rejected
     for setup in (Setup(b.sid, 0, b"x" * 1200), Setup(b.sid, 99, b""), Setup(b.sid, 99, b"\xff" * 1290)):
-        for intro in a._to_member(b.mac, setup):
+        for intro in a._to_member(b.mac, setup, a.epochs.sending):
             assert b.take(intro, net.now) == []
     assert b.peers[a.me].pair_receive == key
     assert b.rejected == rejected + 3
-    for intro in a._to_member(b.mac, Confirm(b.sid, 1, bytes(16))):
+    for intro in a._to_member(b.mac, Confirm(b.sid, 1, bytes(16)), a.epochs.sending):
         b.take(intro, net.now)
     assert net.frames(b, a)
 

@@ -18,7 +18,7 @@ use peertap_dataplane::offload::Allowed;
 use peertap_dataplane::port::Capabilities;
 use peertap_dataplane::tables::{Carrier, Hop, Label, Member, Tables, Trunk, Vlan, VlanSpec};
 use peertap_dataplane::udp::Address;
-use peertap_dataplane::vlan_keys::{StaticSecret, VlanKeys};
+use peertap_dataplane::vlan_keys::{PairSecret, StaticSecret, VlanKeys};
 
 pub const VLAN: u32 = 1;
 pub const GROUP: [u8; 6] = [0xff; 6];
@@ -55,12 +55,16 @@ pub fn group_receive(node: u8) -> Arc<ReceiveKey> {
     Arc::new(vlan_keys().group_receiver(&[node], &[node; 16], 0, Aead::Aes256Gcm, &public, 0).unwrap())
 }
 
+fn pair(from: u8, to: u8) -> PairSecret {
+    PairSecret::new(Secret::new([1; 32]), &[from, to], [2; 48], Aead::Aes256Gcm).unwrap()
+}
+
 pub fn pair_send(from: u8, to: u8) -> Arc<SendKey> {
-    Arc::new(vlan_keys().pair_sender(&[1; 32], &[from, to], &[2; 48], Aead::Aes256Gcm).unwrap().0)
+    Arc::new(vlan_keys().pair_sender(&pair(from, to)).unwrap().0)
 }
 
 pub fn pair_receive(from: u8, to: u8) -> Arc<ReceiveKey> {
-    Arc::new(vlan_keys().pair_receiver(&[1; 32], &[from, to], &[2; 48], Aead::Aes256Gcm).unwrap().0)
+    Arc::new(vlan_keys().pair_receiver(&pair(from, to)).unwrap().0)
 }
 
 /// The index of the hop key from one node to another; streams have their own.

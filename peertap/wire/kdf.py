@@ -1,4 +1,4 @@
-"""Key derivation of trunks (SPEC 1)."""
+"""Key derivation (SPEC 1)."""
 
 from typing import Final
 

@@ -1,0 +1,276 @@
+"""`peertap vlan …`: VLANs with a group, whose members come and go. All of it asks the running node."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from peertap.cli.ask import ask
+from peertap.cli.options import ConfigOption, JsonOption, NodeOption, QuickCommand
+from peertap.cli.report import say
+from peertap.errors import ConfigError
+
+app = typer.Typer(
+    help="VLANs whose members come by invite and can be removed.", no_args_is_help=True, rich_markup_mode=None
+)
+
+LabelArgument = Annotated[str, typer.Argument(metavar="LABEL", help="The VLAN.")]
+MemberArgument = Annotated[
+    str, typer.Argument(metavar="MEMBER", help="A peer ID, or its last four or more characters.")
+]
+TapOption = Annotated[str | None, typer.Option("--tap", metavar="NAME", help="The interface; ptapN when absent.")]
+AddressOption = Annotated[
+    list[str] | None,
+    typer.Option("--address", metavar="IP/PREFIX", help="Of the interface; derived when absent. Repeatable."),
+]
+MtuOption = Annotated[int | None, typer.Option("--mtu", help="Of the interface; what fits when absent.")]
+BridgeOption = Annotated[bool, typer.Option("--bridge", help="The interface may carry other MACs than its own.")]
+
+_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+@app.command("create", cls=QuickCommand)
+def create(
+    label: LabelArgument,
+    suite: Annotated[str, typer.Option("--suite", help="hybrid, x25519-aes128 or x25519-chacha20.")] = "hybrid",
+    tap: TapOption = None,
+    address: AddressOption = None,
+    mtu: MtuOption = None,
+    bridge: BridgeOption = False,
+    config: ConfigOption = None,
+    node: NodeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a VLAN; this node is its first member and admin."""
+    port = {"tap": tap, "addresses": address or [], "mtu": mtu, "bridge": bridge}
+    found = _one("create", config, node, label=label, suite=suite, **port)
+    _show(found, as_json, f"VLAN {label} is made\n  next: peertap vlan invite {label}")
+
+
+@app.command("invite", cls=QuickCommand)
+def invite(
+    label: LabelArgument,
+    uses: Annotated[int, typer.Option("--uses", min=1, max=65_535, help="How many may come in by it.")] = 1,
+    expires: Annotated[str, typer.Option("--expires", metavar="TIME", help="30m, 12h, 1d, …")] = "1d",
+    approve: Annotated[bool, typer.Option("--approve", help="An admin approves each newcomer.")] = False,
+    address: Annotated[
+        list[str] | None,
+        typer.Option("--address", metavar="MULTIADDR", help="Another way to this node. Repeatable."),
+    ] = None,
+    qr: Annotated[bool, typer.Option("--qr/--no-qr", help="Draw it, too, where stderr is a terminal.")] = True,
+    config: ConfigOption = None,
+    node: NodeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print one line that lets somebody in; it is a secret until it is used."""
+    wanted = {"uses": uses, "lifetime_s": duration_s(expires), "approve": approve, "addresses": address or []}
+    found = _one("invite", config, node, label=label, **wanted)
+    if as_json:
+        _print(json.dumps(found))
+        return
+    if qr and sys.stderr.isatty():
+        _draw(found["line"])
+    say(f"On the other machine: peertap vlan join, then paste this line ({_times(uses)}, good for {expires}):")
+    _print(found["line"])
+
+
+@app.command("join", cls=QuickCommand)
+def join(
+    line: Annotated[
+        str | None, typer.Argument(metavar="LINE", help="What `invite` printed; asked for when absent.")
+    ] = None,
+    tap: TapOption = None,
+    address: AddressOption = None,
+    mtu: MtuOption = None,
+    bridge: BridgeOption = False,
+    config: ConfigOption = None,
+    node: NodeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Come in by an invite. Waits until this node is a member; if that takes long, the node goes on by itself."""
+    pasted = line if line is not None else _ask_for_line()
+    port = {"tap": tap, "addresses": address or [], "mtu": mtu, "bridge": bridge}
+    found = _one("join", config, node, line=pasted, **port)
+    if as_json:
+        _print(json.dumps(found))
+    elif found["state"] == "member":
+        others = len(found["members"]) - 1
+        say(f"in VLAN {found['vlan']}: {others} other{'s' if others != 1 else ''}, interface {found['tap']}")
+    else:
+        say(f"not in yet: {found['next']}")
+
+
+@app.command("members", cls=QuickCommand)
+def members(
+    label: Annotated[str | None, typer.Argument(metavar="LABEL", help="The VLAN; all when absent.")] = None,
+    config: ConfigOption = None,
+    node: NodeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show who is in, and who waits."""
+    found = _one("members", config, node, label=label)
+    if as_json:
+        _print(json.dumps(found))
+        return
+    for vlan in found.get("vlans", [found]):
+        _print("\n".join(_member_lines(vlan)))
+
+
+@app.command("invites", cls=QuickCommand)
+def invites(
+    label: LabelArgument,
+    revoke: Annotated[str | None, typer.Option("--revoke", metavar="ID", help="Of no more use from now on.")] = None,
+    config: ConfigOption = None,
+    node: NodeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the invites that this node gave out, or revoke one."""
+    found = _one("invites", config, node, label=label, revoke=revoke)
+    lines = [
+        f"{one['id']}  {one['left']} of {one['uses']} left, expires in {one['expires_in_s']} s"
+        f"{', approval' if one['approve'] else ''}{', revoked' if one['revoked'] else ''}"
+        for one in found["invites"]
+    ]
+    _show(found, as_json, "\n".join(lines) or "no invites")
+
+
+@app.command("approve", cls=QuickCommand)
+def approve(
+    label: LabelArgument,
+    member: MemberArgument,
+    no: Annotated[bool, typer.Option("--no", help="Refuse it.")] = False,
+    config: ConfigOption = None,
+    node: NodeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let somebody in who waits, or say no."""
+    found = _one("refuse" if no else "approve", config, node, label=label, member=member)
+    _show(found, as_json, "refused" if no else "let in")
+
+
+@app.command("kick", cls=QuickCommand)
+def kick(
+    label: LabelArgument,
+    member: MemberArgument,
+    config: ConfigOption = None,
+    node: NodeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a member; it reads nothing from a second later on, and needs a new invite."""
+    _show(_one("kick", config, node, label=label, member=member), as_json, "removed; all others have new keys")
+
+
+@app.command("leave", cls=QuickCommand)
+def leave(
+    label: LabelArgument,
+    at_once: Annotated[bool, typer.Option("--at-once", help="Do not wait until an admin has taken note.")] = False,
+    config: ConfigOption = None,
+    node: NodeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go. Nothing of the VLAN stays on this machine."""
+    found = _one("leave", config, node, label=label, at_once=at_once)
+    _show(found, as_json, f"{found['state']}{': ' + found['next'] if 'next' in found else ''}")
+
+
+@app.command("rotate", cls=QuickCommand)
+def rotate(
+    label: LabelArgument, config: ConfigOption = None, node: NodeOption = None, as_json: JsonOption = False
+) -> None:
+    """Give the VLAN new keys now; they change every day by themselves."""
+    _show(_one("rotate", config, node, label=label), as_json, "new keys")
+
+
+@app.command("promote", cls=QuickCommand)
+def promote(
+    label: LabelArgument,
+    member: MemberArgument,
+    config: ConfigOption = None,
+    node: NodeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a member an admin, who invites and removes."""
+    _show(_one("promote", config, node, label=label, member=member), as_json, "an admin now")
+
+
+@app.command("demote", cls=QuickCommand)
+def demote(
+    label: LabelArgument,
+    member: MemberArgument,
+    config: ConfigOption = None,
+    node: NodeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an admin a member like others."""
+    _show(_one("demote", config, node, label=label, member=member), as_json, "no admin any more")
+
+
+def duration_s(text: str) -> int:
+    """Reads "30m", "12h", "1d", "90s".
+
+    Raises: ConfigError.
+    """
+    found = re.fullmatch(r"([0-9]{1,6})([smhd])", text.strip(), re.ASCII)
+    if found is None:
+        raise ConfigError(f"{text[:20]!r} is no time", key="--expires", hint="write 30m, 12h or 1d")
+    return int(found[1]) * _UNITS_S[found[2]]
+
+
+def _one(name: str, config: Path | None, node: str | None, **fields: Any) -> dict[str, Any]:
+    """The last answer; what comes before is progress."""
+    last: dict[str, Any] = {}
+
+    def take(answer: dict[str, Any]) -> None:
+        nonlocal last
+        if "progress" in answer:
+            say(f"… {answer['progress']}")
+        else:
+            last = answer
+
+    ask({"command": f"vlan {name}", **fields}, config, node, take)
+    return last
+
+
+def _show(found: dict[str, Any], as_json: bool, text: str) -> None:
+    _print(json.dumps(found)) if as_json else say(text)
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)
+
+
+def _times(uses: int) -> str:
+    return "one use" if uses == 1 else f"{uses} uses"
+
+
+def _ask_for_line() -> str:
+    """Reads the line without echo: it is a secret until it is used."""
+    import getpass
+
+    if sys.stdin.isatty():
+        return getpass.getpass("Invite, ptjoin1-… (not shown): ", stream=sys.stderr)
+    return sys.stdin.readline(8192)
+
+
+def _draw(line: str) -> None:
+    import segno
+
+    segno.make(line.upper(), error="l", boost_error=False, micro=False).terminal(out=sys.stderr, compact=True)
+
+
+def _member_lines(vlan: dict[str, Any]) -> list[str]:
+    if "members" not in vlan:
+        reason = f": {vlan['reason']}" if vlan.get("reason") else ""
+        return [f"VLAN {vlan['vlan']}: {vlan['state']}{reason}"]
+    head = f"VLAN {vlan['vlan']}: {vlan['state']}, epoch {vlan['epoch']}, {vlan['suite']}"
+    lines = [
+        f"  {one['peer_id']}  {one['role']}"
+        f"{', this node' if one['is_us'] else '' if one['reachable'] else ', not reached now'}"
+        for one in vlan["members"]
+    ]
+    return [head, *lines, *(f"  {one['peer_id']}  waits for approval: {one['name']}" for one in vlan["waiting"])]

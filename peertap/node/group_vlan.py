@@ -1,0 +1,536 @@
+"""One VLAN with a group, on this node: its group, its letters, its doors, and the local VLANs that they need.
+
+    main     frames, under the epoch's keys            opened once we are in
+    lobby    letters only, under a secret that stays   opened once we are in
+    doors    letters only, one for each open invite; or, while we wait to be let in, the one that we came to
+
+A letter goes by whichever of them has a pair key with its addressee and a way there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from peertap._core import MlsMember, MlsSigner, mls_credential_message
+from peertap.errors import ConfigError, DecodeError, PeerError
+from peertap.node.actions import Action, DropRecord, Log, SaveRecord, SendControl
+from peertap.node.vlan import LocalVlan, VlanSettings
+from peertap.types import PeerId, VlanIndex
+from peertap.vlan import group_actions, letters
+from peertap.vlan.group import Group
+from peertap.vlan.group_actions import AskAdmins, EpochBegan, Give, GiveInfo, Gone, Remind, Save, Show, Tell, ToAll
+from peertap.vlan.introductions import Identity
+from peertap.vlan.invites import End, Invites, proof
+from peertap.vlan.letters import Answer, Join, Letter, Secrets, Verdict, WelcomeIn
+from peertap.vlan.membership import IDENTITY_AT, DoorMembership, GroupMembership, LobbyMembership
+from peertap.vlan.parcels import Out, Parcels
+from peertap.vlan.record import VlanRecord
+from peertap.vlan.saved import SavedGroup
+from peertap.vlan.secrets import VlanSecrets
+from peertap.wire import parcel
+from peertap.wire.invite import Invite
+
+PEER_ID_HEAD: Final = bytes.fromhex("002408011220")  # SPEC 1
+CREDENTIAL_S: Final = 10 * 365 * 86_400  # ours: the identity behind it lives as long as the node
+DOOR_STAYS_S: Final = 300.0  # ours: a door that lets nobody else in, for who came in and lost it by a crash
+LAST_ANSWER_S: Final = 20.0  # ours: the door by which we came in, until our answer is there
+TELL_S: Final = 60.0  # ours: where we are is told to somebody so often, in case a meeting was missed
+ROTATE_AFTER_S: Final = 60.0  # PROTOCOL 4: a new routing secret after removals, together
+ROTATE_RANK_S: Final = 10.0  # ours: the lower an admin's rank, the later, so that one of them does it
+NAMES_WITHIN_S: Final = 5.0  # ours: new tokens are announced at a time of each member's own (PROTOCOL 4)
+TIDY_S: Final = 30.0  # ours: how often invites are looked through for expired ones
+
+
+class Us(group_actions.Us, Protocol):
+    """This node, as far as its VLANs need it."""
+
+    @property
+    def peer_id(self) -> PeerId: ...
+
+
+class Ourselves:
+    """The node's identity and chance, as groups want them."""
+
+    def __init__(self, identity: Identity, random: Callable[[int], bytes]) -> None:
+        self.peer_id: Final = identity.peer_id
+        self.public_key: Final = identity.peer_id[IDENTITY_AT:]
+        self.sign: Final = identity.sign
+        self.random: Final = random
+
+    def jitter(self) -> float:
+        """From 0 to 1."""
+        return int.from_bytes(self.random(4), "big") / 0xFFFFFFFF
+
+
+class Host(Protocol):
+    """The node, as its VLANs with groups see it."""
+
+    @property
+    def vlans(self) -> dict[VlanIndex, LocalVlan]: ...
+
+    @property
+    def now_unix(self) -> float: ...
+
+    def open_vlan(self, settings: VlanSettings) -> VlanIndex:
+        """Takes part in a VLAN from now on."""
+
+    def close_vlan(self, index: VlanIndex) -> None:
+        """Takes part no longer."""
+
+    def use_names(self, index: VlanIndex) -> None:
+        """The VLAN has another routing secret."""
+
+    def reaches(self, index: VlanIndex, member: PeerId) -> bool:
+        """Whether a sealed letter can go to a member now."""
+
+    def say(self, action: Action) -> None:
+        """One more thing to do."""
+
+    def random(self, size: int) -> bytes: ...
+
+
+@dataclass(slots=True)
+class Joining:
+    """We came with an invite, and wait to be let in."""
+
+    invite: Invite
+    name: str
+    member: MlsMember
+    package: bytes
+    answer: Answer | None = None
+    shown_to: bytes = b""  # the inviter's run that has our proof
+
+    @property
+    def is_refused(self) -> bool:
+        return self.answer is not None and self.answer.verdict is Verdict.REFUSED
+
+
+def peer_id_of(identity: bytes) -> PeerId:
+    """The peer ID of an identity key."""
+    return PeerId(PEER_ID_HEAD + identity)
+
+
+def new_member(us: Us, vlan_id: bytes, suite: int, unix: int) -> MlsMember:
+    """Us in a VLAN, with a new MLS key and a credential for it (SPEC 9.2)."""
+    signer = MlsSigner(suite)
+    not_after = unix + CREDENTIAL_S
+    signature = us.sign(mls_credential_message(vlan_id, us.public_key, suite, not_after, signer.public))
+    return MlsMember(signer, vlan_id, us.public_key + not_after.to_bytes(8, "big") + signature)
+
+
+class GroupVlan:
+    """See above. `now` is monotonic; the time of day comes from the host."""
+
+    def __init__(self, host: Host, us: Us, name: str, record: VlanRecord, now: float) -> None:
+        """Args: name: what this node calls itself, for whoever approves newcomers."""
+        self.record = record
+        self.group: Group | None = None
+        self.source: GroupMembership | None = None
+        self.joining: Joining | None = None
+        self.invites: Final = Invites()
+        self.main: VlanIndex | None = None
+        self.is_over = False
+        self._host = host
+        self._us = us
+        self._name = name
+        self._lobby: VlanIndex | None = None
+        self._doors: dict[bytes, VlanIndex] = {}
+        self._shut_at: dict[bytes, float] = {}
+        self._parcels = Parcels(host.random)
+        self._known: frozenset[bytes] = frozenset()  # members when the last epoch began
+        self._heard_by: dict[PeerId, VlanIndex] = {}  # by which way a member's last letter came
+        self._tell_at = now + TELL_S
+        self._tidy_at = now + TIDY_S
+        self._rotate_at = float("inf")
+        self._use_at = float("inf")  # new tokens
+        for invite, revoked in record.invites:
+            self.invites.add(invite)
+            self.invites.open[invite.id].revoked = revoked
+
+    @property
+    def label(self) -> str:
+        found = self.joining.invite.label if self.joining is not None else None
+        return found or self._group().charter.label
+
+    @property
+    def indexes(self) -> list[VlanIndex]:
+        """The local VLANs by which letters can go, the best first."""
+        return [one for one in (self.main, self._lobby, *self._doors.values()) if one is not None]
+
+    # Beginnings
+
+    def restore(self, now: float) -> None:
+        """Goes on from the record.
+
+        Raises:
+            DecodeError: the record is damaged.
+        """
+        if self.record.joining is not None:
+            self._knock(self.record.joining, now)
+            return
+        group = Group.restore(SavedGroup.parse(self.record.group), self._us, now)
+        self._take(group, self.record.secrets)
+        self._open_inside()
+        self._tend_doors(now)
+
+    def begin(self, group: Group, actions: Sequence[group_actions.Action], secrets: VlanSecrets, now: float) -> None:
+        """A group that we just made."""
+        self._take(group, secrets)
+        self._do(actions, now)
+
+    def begin_joining(self, invite: Invite, now: float) -> None:
+        """An invite that we just got."""
+        self._knock(invite, now)
+        self._save()
+
+    def _take(self, group: Group, secrets: VlanSecrets | None) -> None:
+        if secrets is None:
+            raise DecodeError("VLAN record: it has no secrets")
+        self.group, self.source = group, GroupMembership(group, secrets)
+        self._known = group.members
+
+    def _knock(self, invite: Invite, now: float) -> None:
+        unix = int(self._host.now_unix)
+        member = new_member(self._us, invite.vlan_id, invite.suite, unix)
+        self.joining = Joining(invite, self._name, member, member.key_package(unix))
+        self._doors[invite.id] = self._host.open_vlan(VlanSettings(DoorMembership(invite, None), is_inside=False))
+
+    def _open_inside(self) -> None:
+        source = self._source()
+        settings = VlanSettings(source, bridge=self.record.port.bridge, port=self.record.port)
+        self.main = self._host.open_vlan(replace(settings, mac_nonce=self.record.mac_nonce))
+        self._lobby = self._host.open_vlan(VlanSettings(LobbyMembership(source), is_inside=False))
+
+    # What happens
+
+    def act(self, actions: Sequence[group_actions.Action], now: float) -> None:
+        """Carries out what a command led to."""
+        self._do(actions, now)
+
+    def received_untrusted(self, index: VlanIndex, member: PeerId, message: bytes, now: float) -> None:
+        """A member control message that is no echo."""
+        self._heard_by[member] = index
+        try:
+            part = parcel.parse_untrusted(message)
+            if part is None:
+                return
+            out, body = self._parcels.received(member, part, now)
+            self._send(out)
+            if body is not None:
+                self._read(index, member, letters.parse_untrusted(body, self._us.public_key), now)
+        except (DecodeError, PeerError, ConfigError) as error:
+            self._log("warning", "letter refused", member=member, reason=str(error))
+
+    def met(self, index: VlanIndex, member: PeerId, now: float) -> None:
+        """Letters can go to a member again, or for the first time."""
+        self._parcels.hurry(member, now)
+        if self.joining is not None:
+            self._show_invite(index, member, now)
+        elif index in (self.main, self._lobby) and member[IDENTITY_AT:] in self._group().members:
+            self._tell(member, now)
+
+    def next_deadline(self) -> float:
+        """When `tick` has something to do."""
+        dues: list[float | None] = [self._tidy_at, self._parcels.next_deadline(), *self._shut_at.values()]
+        if self.group is not None:
+            dues += [self.group.next_deadline(), self._tell_at, self._rotate_at, self._use_at]
+        return min(due for due in dues if due is not None)
+
+    def tick(self, now: float) -> None:
+        self._send(self._parcels.tick(now))
+        for name in [name for name, at in self._shut_at.items() if at <= now]:
+            del self._shut_at[name]
+            self._host.close_vlan(self._doors.pop(name))
+        if self._tidy_at <= now:
+            self._tidy_at = now + TIDY_S
+            self._tidy(now)
+        if self.group is None:
+            return
+        self._do(self.group.tick(now, int(self._host.now_unix)), now)
+        if self._tell_at <= now:
+            self._tell_at = now + TELL_S * (0.5 + self._us.jitter())
+            self._tell_somebody(now)
+        if self._use_at <= now:
+            self._use_at = float("inf")
+            if self.main is not None:
+                self._host.use_names(self.main)
+        if self._rotate_at <= now:
+            self._rotate_at = float("inf")
+            self._rotate(now)
+
+    def give_up(self) -> None:
+        """Leaves without asking."""
+        self._gone()
+
+    def close(self) -> None:
+        """Shuts all doors of this node; the record stays."""
+        for index in self.indexes:
+            self._host.close_vlan(index)
+        self.main, self._lobby, self._doors, self._shut_at = None, None, {}, {}
+
+    # Commands
+
+    def add_invite(self, invite: Invite, now: float) -> None:
+        """Gives an invite out."""
+        self.invites.add(invite)
+        self._save()
+        self._tend_doors(now)
+
+    def revoke(self, name: bytes, now: float) -> None:
+        self.invites.revoke(name)
+        self._save()
+        self._tend_doors(now)
+
+    def approve(self, identity: bytes, now: float, *, is_welcome: bool) -> None:
+        """An admin's word on somebody who waits.
+
+        Raises:
+            ConfigError: nobody like that waits.
+            PeerError: its key package is none.
+        """
+        waiting = self.invites.waiting.get(identity)
+        if waiting is None:
+            raise ConfigError("nobody like that waits", hint=f"peertap vlan members {self.label}")
+        if not is_welcome:
+            del self.invites.waiting[identity]
+            self._post(peer_id_of(identity), Answer(Verdict.REFUSED, "an admin said no"), now)
+            return
+        self._admit(identity, waiting.package, self.invites.open[waiting.invite].invite, now)
+
+    # Inside: letters
+
+    def _read(self, index: VlanIndex, member: PeerId, letter: Letter, now: float) -> None:
+        sender, unix = member[IDENTITY_AT:], int(self._host.now_unix)
+        if self.joining is not None:
+            self._read_at_the_door(sender, letter, now)
+            return
+        group = self._group()
+        match letter:
+            case Join() if index in self._doors.values():
+                self._asked_in(index, member, letter, now)
+            case ToAll(message):
+                self._do(group.received_untrusted(message, sender, now, unix), now)
+            case Give(_, messages):
+                self._do(group.given(messages, sender, now, unix), now)
+            case Tell(_, epoch, transcript_hash):
+                self._do(group.told_position(sender, epoch, transcript_hash, now), now)
+            case Show():
+                self._do(group.shown_untrusted(letter, sender, now), now)
+            case AskAdmins():
+                self._do(group.asked_by_lost(sender, letter, now), now)
+            case GiveInfo():
+                self._do(group.rejoin_untrusted(letter, sender, now, unix), now)
+            case Remind(_, secrets):
+                self._do(group.reminded_untrusted(secrets, sender), now)
+            case Secrets(secrets):
+                self._told_secrets(secrets, now)
+            case _:
+                raise PeerError("a letter that belongs to a door")
+
+    def _post(self, member: PeerId, letter: Letter, now: float) -> None:
+        if member != self._us.peer_id:
+            self._send(self._parcels.post(member, letters.emit(letter), now))
+
+    def _send(self, out: Sequence[Out]) -> None:
+        for one in out:
+            ways = [index for index in self.indexes if self._host.reaches(index, one.member)]
+            if ways:
+                last = self._heard_by.get(one.member)
+                ways.sort(key=lambda index: index != last)
+                index = ways[one.attempt % len(ways)]
+                number = self._host.vlans[index].introductions.peers[one.member].id
+                self._host.say(SendControl(index, number, one.message))
+
+    def _tell(self, member: PeerId, now: float) -> None:
+        self._post(member, Tell(member[IDENTITY_AT:], *self._group().position), now)
+        secrets = self._source().secrets
+        if secrets.number > 0:
+            self._post(member, Secrets(secrets), now)
+
+    def _tell_somebody(self, now: float) -> None:
+        others = [peer_id_of(one) for one in sorted(self._known - {self._us.public_key})]
+        near = [one for one in others if any(self._host.reaches(index, one) for index in self.indexes)]
+        if near:
+            self._tell(near[int(self._us.jitter() * len(near)) % len(near)], now)
+
+    # Inside: doors
+
+    def _show_invite(self, index: VlanIndex, member: PeerId, now: float) -> None:
+        joining = self.joining
+        if joining is None or joining.is_refused or member[IDENTITY_AT:] != joining.invite.inviter:
+            return
+        here = self._host.vlans[index].introductions
+        sid = here.peers[member].sid
+        if joining.shown_to == sid:
+            return
+        joining.shown_to = sid
+        invite = joining.invite
+        ends = (End(self._us.public_key, here.sid), End(invite.inviter, sid))
+        shown = proof(invite.secret, invite.id, invite.vlan_id, joining.package, ends)
+        self._post(member, Join(invite.id, joining.name, shown, joining.package), now)
+
+    def _read_at_the_door(self, sender: bytes, letter: Letter, now: float) -> None:
+        joining = self.joining
+        if joining is None or sender != joining.invite.inviter:
+            return
+        if isinstance(letter, Answer):
+            joining.answer = letter
+            self._log("info", "join", answer=letter.verdict.name.lower(), reason=letter.reason)
+            if joining.is_refused:
+                self._gone()
+        elif isinstance(letter, WelcomeIn):
+            self._welcomed(joining, letter, now)
+
+    def _welcomed(self, joining: Joining, letter: WelcomeIn, now: float) -> None:
+        invite, unix = joining.invite, int(self._host.now_unix)
+        group, actions = Group.join(joining.member, self._us, letter.message, invite.vlan_id, now, unix)
+        if not letter.secrets.is_signed(invite.vlan_id) or letter.secrets.admin not in group.charter.admins:
+            raise PeerError("welcome: its secrets are signed by no admin")
+        self.joining = None
+        self._take(group, letter.secrets)
+        self._shut_at[invite.id] = now + LAST_ANSWER_S
+        self._do(actions, now)
+        self._log("info", "joined", epoch=group.epoch, members=len(group.members))
+
+    def _asked_in(self, index: VlanIndex, member: PeerId, join: Join, now: float) -> None:
+        """A newcomer stands before a door of ours."""
+        group, unix = self._group(), self._host.now_unix
+        here, identity = self._host.vlans[index].introductions, member[IDENTITY_AT:]
+        ends = (End(identity, here.peers[member].sid), End(self._us.public_key, here.sid))
+        is_member = identity in group.members
+        refusal = self.invites.refusal(join, ends, group.charter, unix, is_member=is_member)
+        if refusal is None and self._us.public_key not in group.charter.admins:
+            refusal = "its inviter is no admin any more; ask another one"
+        if refusal is not None:
+            self._log("warning", "newcomer refused", newcomer=member, reason=refusal)
+            self._post(member, Answer(Verdict.REFUSED, refusal), now)
+            return
+        invite = self.invites.open[join.invite].invite
+        if invite.approve and not is_member:
+            self.invites.wait(join, identity)
+            self._log("info", "newcomer waits for approval", newcomer=member, name=join.name)
+            self._post(member, Answer(Verdict.WAIT, "an admin has to approve it"), now)
+            return
+        self._admit(identity, join.package, invite, now)
+
+    def _admit(self, identity: bytes, package: bytes, invite: Invite, now: float) -> None:
+        group, unix = self._group(), int(self._host.now_unix)
+        used = None if identity in group.members else self.invites.spent(invite, group.charter)
+        actions = group.admit([(identity, package)], unix, used=used)
+        self.invites.waiting.pop(identity, None)
+        self._do(actions, now)
+
+    def _tend_doors(self, now: float) -> None:
+        """Opens a door for each invite that still lets somebody in, and shuts the others a little later."""
+        group = self.group
+        if group is None:
+            return
+        is_admin = self._us.public_key in group.charter.admins
+        wanted = self.invites.doors(group.charter, self._host.now_unix) if is_admin else {}
+        for name, invite in wanted.items():
+            self._shut_at.pop(name, None)
+            if name not in self._doors:
+                settings = VlanSettings(DoorMembership(invite, self._source()), is_inside=False)
+                self._doors[name] = self._host.open_vlan(settings)
+        for name in self._doors:
+            if name not in wanted:
+                self._shut_at.setdefault(name, now + DOOR_STAYS_S)
+
+    def _tidy(self, now: float) -> None:
+        unix = self._host.now_unix
+        if self.joining is not None and self.joining.invite.expiry <= unix and not self.joining.is_refused:
+            self.joining.answer = Answer(Verdict.REFUSED, "this invite has expired; ask for a new one")
+            self._gone()
+        elif self.group is not None and self.invites.tidy(unix):
+            self._save()
+            self._tend_doors(now)
+
+    # Inside: the group
+
+    def _do(self, actions: Sequence[group_actions.Action], now: float) -> None:
+        for action in actions:
+            match action:
+                case Save(state):
+                    self.record = replace(self.record, group=state)
+                    self._save()
+                case ToAll():
+                    for identity in sorted(self._known):
+                        self._post(peer_id_of(identity), action, now)
+                case group_actions.Welcome(identity, message):
+                    self._post(peer_id_of(identity), WelcomeIn(message, self._source().secrets), now)
+                case Give(identity) | Tell(identity) | Show(identity) | GiveInfo(identity) | Remind(identity):
+                    self._post(peer_id_of(identity), action, now)
+                case AskAdmins():
+                    for identity in self._group().charter.admins:
+                        self._post(peer_id_of(identity), action, now)
+                case EpochBegan(epoch, removed):
+                    self._epoch_began(epoch, removed, now)
+                case Gone():
+                    self._log("warning" if not self._group().is_leaving else "info", "no member any more")
+                    self._gone()
+
+    def _epoch_began(self, epoch: int, removed: frozenset[bytes], now: float) -> None:
+        group, source = self._group(), self._source()
+        if self.main is None:
+            self._open_inside()
+        else:
+            here = self._host.vlans[self.main].introductions
+            gone = {member for member in here.peers if not source.is_member(member)}
+            gone |= {peer_id_of(identity) for identity in removed}
+            here.epoch_began(source.keys, gone, now)
+        if removed and self._us.public_key in group.charter.admins:
+            rank = group.charter.admins.index(self._us.public_key)
+            self._rotate_at = min(self._rotate_at, now + ROTATE_AFTER_S + ROTATE_RANK_S * rank)
+        self._known = group.members
+        self._log("info", "epoch", epoch=epoch, members=len(group.members), removed=len(removed))
+        self._tend_doors(now)
+
+    def _rotate(self, now: float) -> None:
+        """A new routing secret: who was removed knows the old one."""
+        source, us = self._source(), self._us
+        if us.public_key not in self._group().charter.admins:
+            return
+        fresh = source.secrets.next(self._host.random(32), us.public_key)
+        self._use(replace(fresh, signature=us.sign(fresh.signed(source.vlan_id))), now)
+        for identity in sorted(self._known):
+            self._post(peer_id_of(identity), Secrets(source.secrets), now)
+
+    def _told_secrets(self, secrets: VlanSecrets, now: float) -> None:
+        source = self._source()
+        is_known = secrets.admin in self._group().charter.admins
+        if secrets.wins(source.secrets) and is_known and secrets.is_signed(source.vlan_id):
+            self._use(secrets, now)
+
+    def _use(self, secrets: VlanSecrets, now: float) -> None:
+        self._source().secrets = secrets
+        self._rotate_at = float("inf")
+        self._use_at = now + NAMES_WITHIN_S * self._us.jitter()
+        self._save()
+
+    def _gone(self) -> None:
+        self.close()
+        self.is_over = True
+        self._host.say(DropRecord(self.label))
+
+    def _save(self) -> None:
+        """The record must be on disk before anything that follows is done."""
+        invites = tuple((one.invite, one.revoked) for one in self.invites.open.values())
+        joining = self.joining.invite if self.joining is not None else None
+        secrets = self.source.secrets if self.source is not None else None
+        self.record = replace(self.record, invites=invites, joining=joining, secrets=secrets)
+        self._host.say(SaveRecord(self.label, self.record.emit()))
+
+    def _group(self) -> Group:
+        if self.group is None:
+            raise ConfigError("this node is not in yet", hint="peertap vlan members shows what it waits for")
+        return self.group
+
+    def _source(self) -> GroupMembership:
+        if self.source is None:
+            raise ConfigError("this node is not in yet", hint="peertap vlan members shows what it waits for")
+        return self.source
+
+    def _log(self, level: str, event: str, **fields: object) -> None:
+        self._host.say(Log(level, event, {"vlan": self.label, **fields}))

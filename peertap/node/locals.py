@@ -1,0 +1,204 @@
+"""The VLANs of this node: what it announces for each, its part in their trees, and their comings and goings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, Protocol
+
+from peertap.mesh.routes import RouteTable
+from peertap.mesh.tree import Outgoing, Trees
+from peertap.node.actions import Action, ClosePort, Log, OpenPort
+from peertap.node.compile import Compiler
+from peertap.node.relaying import Relaying
+from peertap.node.vlan import LocalVlan, Names, VlanSettings
+from peertap.types import PeerId, VlanIndex, VTag
+from peertap.vlan.introductions import Identity
+from peertap.wire.control import SequenceRequest
+from peertap.wire.routes import KIND_TREE, KIND_UNICAST, Origin, SignedRoute
+
+OLD_NAMES_S: Final = 60.0  # PROTOCOL 4: old tokens stay that long at most
+KINDS: Final = (KIND_UNICAST, KIND_TREE)
+
+
+class State(Protocol):
+    """What they depend on."""
+
+    @property
+    def routes(self) -> RouteTable: ...
+
+    @property
+    def trees(self) -> Trees: ...
+
+    @property
+    def now_unix(self) -> float: ...
+
+
+class LocalVlans:
+    """All of them, by index; `changed` says that tables have to follow."""
+
+    def __init__(
+        self,
+        state: State,
+        identity: Identity,
+        random: Callable[[int], bytes],
+        say: Callable[[Action], None],
+        tell: Callable[[Sequence[Outgoing]], None],
+    ) -> None:
+        self.all: Final[dict[VlanIndex, LocalVlan]] = {}
+        self.changed = True
+        self._by_vtag: Final[dict[VTag, tuple[LocalVlan, Names]]] = {}
+        self._state = state
+        self._identity = identity
+        self._random = random
+        self._say = say
+        self._tell = tell
+        self._last = 0
+
+    def is_ours(self, vtag: VTag) -> bool:
+        """Whether it names a VLAN of ours."""
+        return vtag in self._by_vtag
+
+    def named(self, vtag: VTag) -> tuple[LocalVlan, Names] | None:
+        """The VLAN that has this name, and its names under the same routing secret."""
+        return self._by_vtag.get(vtag)
+
+    # Comings and goings
+
+    def open(self, settings: VlanSettings, relaying: Relaying, now: float) -> VlanIndex:
+        """Takes part in a VLAN from now on."""
+        self._last += 1
+        index = VlanIndex(self._last)
+        vlan = LocalVlan(index, settings, self._identity, start_ms=self._start_ms, random=self._random)
+        self.all[index] = vlan
+        if settings.port is not None:
+            self._say(OpenPort(index))
+        self._announce(vlan, vlan.newest, relaying, now)
+        return index
+
+    def close(self, index: VlanIndex, relaying: Relaying, now: float) -> None:
+        """Takes part no longer."""
+        vlan = self.all.pop(index)
+        if vlan.port is not None:
+            self._say(ClosePort(index))
+        for names in vlan.names:
+            self._drop(names, relaying, now)
+
+    def use_names(self, index: VlanIndex, relaying: Relaying, now: float) -> None:
+        """The VLAN has another routing secret: its tokens are others, the old ones stay a little longer."""
+        vlan = self.all[index]
+        for old in vlan.names:
+            old.until = min(old.until, now + OLD_NAMES_S)
+        names = Names(vlan.source.keys, vlan.mac, start_ms=self._start_ms, random=self._random)
+        vlan.names.insert(0, names)
+        self._announce(vlan, names, relaying, now)
+
+    def next_deadline(self) -> float:
+        """When `tick` has something to do."""
+        return min((names.until for _, names in self._each()), default=float("inf"))
+
+    def tick(self, relaying: Relaying, now: float) -> None:
+        """Old names go."""
+        for vlan, names in list(self._each()):
+            if names.until <= now:
+                vlan.names.remove(names)
+                self._drop(names, relaying, now)
+
+    # Routes and trees
+
+    def takes(self, route: SignedRoute) -> bool:
+        """Whether a route can be right, as far as we know what the token is for."""
+        found = self._by_vtag.get(route.vtag)
+        return found is None or (route.kind == KIND_TREE) == (route.token == found[1].tree_token)
+
+    def heard(self, route: SignedRoute, now: float) -> None:
+        """A route that was taken: somebody else may announce our own token."""
+        found = self._by_vtag.get(route.vtag)
+        if found is None or route.token != found[1].token or route.origin == found[1].origin:
+            return
+        vlan, names = found
+        if route.origin.start_ms >= names.origin.start_ms and not names.outbid:
+            names.adopt_later_start(route.origin.start_ms)
+            self._say(Log("warning", "own token announced by another", {"vlan": vlan.source.label}))
+            self._state.routes.own(names.route(KIND_UNICAST, self._state.now_unix), now)
+
+    def step(self, request: SequenceRequest, now: float) -> None:
+        """A neighbour needs a later sequence number of ours."""
+        found = self._by_vtag.get(request.vtag)
+        if found is not None:
+            kind = KIND_TREE if request.token == found[1].tree_token else KIND_UNICAST
+            self._state.routes.own(found[1].route(kind, self._state.now_unix), now)
+
+    def refresh(self, now: float) -> None:
+        """Announces and joins anew, long before what is signed expires."""
+        routes, trees = self._state.routes, self._state.trees
+        for _, names in self._each():
+            routes.own(names.route(KIND_UNICAST, self._state.now_unix), now)
+            if routes.owns((names.vtag, names.tree_token)):
+                routes.own(names.route(KIND_TREE, self._state.now_unix), now)
+            root = trees.root_of(names.vtag)
+            if root is not None:
+                self._tell(trees.interest(names.join(root[0], self._state.now_unix), now))
+
+    def stand_for_root(self, now: float) -> list[tuple[VTag, Names]]:
+        """A member is a candidate while it knows none better (SPEC 6.2); returns those that stand no longer."""
+        routes, out = self._state.routes, []
+        for _, names in self._each():
+            key = (names.vtag, names.tree_token)
+            selected = routes.selected(key)
+            if selected is None:
+                routes.own(names.route(KIND_TREE, self._state.now_unix), now)
+            elif selected.trunk is not None and routes.owns(key):
+                out.append((names.vtag, names))
+        return out
+
+    def root_is(self, vtag: VTag, root: Origin, now: float) -> None:
+        """A tree has this root now: we want its frames, if it is of a VLAN of ours."""
+        found = self._by_vtag.get(vtag)
+        if found is not None:
+            self._tell(self._state.trees.interest(found[1].join(root, self._state.now_unix), now))
+
+    def withdraw(self, now: float) -> None:
+        """Announces nothing any more."""
+        for _, names in self._each():
+            self._withdraw(names, now)
+
+    # Inside
+
+    @property
+    def _start_ms(self) -> int:
+        return int(self._state.now_unix * 1000)
+
+    def _each(self) -> Iterator[tuple[LocalVlan, Names]]:
+        for vlan in self.all.values():
+            for names in vlan.names:
+                yield vlan, names
+
+    def _announce(self, vlan: LocalVlan, names: Names, relaying: Relaying, now: float) -> None:
+        self._by_vtag[names.vtag] = vlan, names
+        for kind in KINDS:
+            self._state.routes.own(names.route(kind, self._state.now_unix), now)
+        relaying.prove(vlan)
+        relaying.ask_for(names.vtag)
+        self.changed = True
+
+    def _drop(self, names: Names, relaying: Relaying, now: float) -> None:
+        del self._by_vtag[names.vtag]
+        self._tell(self._state.trees.no_interest(names.vtag, now))
+        self._withdraw(names, now)
+        if not relaying.carries(names.vtag):
+            self._state.routes.forget(names.vtag, now)
+        self.changed = True
+
+    def _withdraw(self, names: Names, now: float) -> None:
+        routes = self._state.routes
+        routes.disown((names.vtag, names.token), now)
+        if routes.owns((names.vtag, names.tree_token)):
+            routes.disown((names.vtag, names.tree_token), now)
+
+
+def reaches(vlan: LocalVlan, member: PeerId, compiler: Compiler) -> bool:
+    """Whether a sealed letter can go to a member now."""
+    peer = vlan.introductions.peers.get(member)
+    if peer is None or peer.pair_send is None:
+        return False
+    return compiler.hop(vlan.towards(peer.mac).key_of(peer.mac)) is not None

@@ -1,0 +1,112 @@
+"""The introductions of all VLANs of this node: who hears what, by which hop, and who met whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from peertap.mesh.routes import RouteTable
+from peertap.node.actions import Action, Log, Met, SendIntro
+from peertap.node.barrier import Barrier
+from peertap.node.compile import Compiler
+from peertap.node.events import IntroReceived, KeySpent, UnknownKidSeen
+from peertap.node.vlan import LocalVlan
+from peertap.types import Mac, PeerId, VlanIndex
+from peertap.vlan import introductions
+
+MEMBER_GONE_S: Final = 300.0  # ours: a member without a route for so long is forgotten, as a MAC ages
+
+
+class State(Protocol):
+    """What meetings depend on."""
+
+    @property
+    def vlans(self) -> dict[VlanIndex, LocalVlan]: ...
+
+    @property
+    def routes(self) -> RouteTable: ...
+
+
+class Meetings:
+    """Sends introductions, and says who met whom."""
+
+    def __init__(self, state: State, compiler: Compiler, barrier: Barrier, say: Callable[[Action], None]) -> None:
+        self.gone_since: Final[dict[tuple[VlanIndex, PeerId], float]] = {}
+        self._state = state
+        self._compiler = compiler
+        self._barrier = barrier
+        self._say = say
+
+    def introduced(self, event: IntroReceived, now: float) -> None:
+        """An INTRO came in."""
+        vlan = self._state.vlans.get(event.vlan)
+        if vlan is None:
+            return
+        before = {peer.member: (peer.sid, peer.pair_send) for peer in vlan.introductions.peers.values()}
+        self._send(vlan, vlan.introductions.received_untrusted(event.token, event.nonce, event.sealed, now))
+        for peer in vlan.introductions.peers.values():
+            if peer.member not in before:
+                self._say(Log("info", "member known", {"vlan": vlan.source.label, "member": peer.member}))
+            if peer.pair_send is not None and before.get(peer.member) != (peer.sid, peer.pair_send):
+                self._barrier.defer(Met(vlan.index, peer.member))
+
+    def unknown_kid(self, event: UnknownKidSeen, now: float) -> None:
+        vlan = self._state.vlans.get(event.vlan)
+        if vlan is not None:
+            self._send(vlan, vlan.introductions.unknown_kid(event.kid, now))
+
+    def key_spent(self, event: KeySpent, now: float) -> None:
+        vlan = self._state.vlans.get(event.vlan)
+        if vlan is not None:
+            self._send(vlan, vlan.introductions.generation_spent(event.kid, now))
+
+    def tick(self, now: float) -> None:
+        for vlan in self._state.vlans.values():
+            self._send(vlan, vlan.introductions.tick(now))
+
+    def greet(self, vlan: LocalVlan, now: float) -> None:
+        """New ways to members: say Hello there."""
+        macs = vlan.introductions.macs()
+        says_hello = False
+        for names in vlan.names:
+            edges = self._compiler.group_edges(names)
+            says_hello |= bool(edges - names.group_edges)
+            names.group_edges = edges
+            reachable = {mac for mac in macs if self._compiler.hop(names.key_of(mac)) is not None}
+            fresh, names.reachable = reachable - names.reachable, reachable
+            for mac in fresh:
+                vlan.introductions.ask_now(mac, now)
+                self._reached(vlan, mac)
+        if says_hello:
+            self._send(vlan, vlan.introductions.edge_up(now))
+
+    def forget_gone(self, now: float) -> None:
+        """Members that nobody announced for long."""
+        for vlan in self._state.vlans.values():
+            for peer in list(vlan.introductions.peers.values()):
+                key = (vlan.index, peer.member)
+                if any(self._state.routes.selected(names.key_of(peer.mac)) is not None for names in vlan.names):
+                    self.gone_since.pop(key, None)
+                elif self.gone_since.setdefault(key, now) + MEMBER_GONE_S < now:
+                    del self.gone_since[key]
+                    vlan.introductions.forget(peer.member)
+
+    def _reached(self, vlan: LocalVlan, mac: Mac) -> None:
+        for peer in vlan.introductions.peers.values():
+            if peer.mac == mac and peer.pair_send is not None:
+                self._barrier.defer(Met(vlan.index, peer.member))
+
+    def _send(self, vlan: LocalVlan, intros: Sequence[introductions.SendIntro]) -> None:
+        for intro in intros:
+            if intro.mac is None:
+                hops = self._compiler.group_hops(vlan, intro.token)
+            else:
+                hop = self._compiler.hop((vlan.towards(intro.mac).vtag, intro.token))
+                hops = () if hop is None else (hop,)
+            if not hops:
+                continue
+            action = SendIntro(hops, intro.nonce, intro.sealed)
+            if intro.after_applied:
+                self._barrier.defer(action)
+            else:
+                self._say(action)

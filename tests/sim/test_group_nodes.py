@@ -1,0 +1,336 @@
+"""VLANs with a group among whole nodes: invites, doors, letters, epochs, removals, restarts, partitions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from peertap._core import AES_256_GCM
+from peertap.errors import ConfigError
+from peertap.node.commands import Approve, Create, JoinBy, Kick, LeaveVlan, MakeInvite, Promote, Revoke, Rotate
+from peertap.node.group_vlan import GroupVlan
+from peertap.observe.groups import state
+from peertap.vlan.record import Port
+from peertap.wire.invite import Invite
+from tests.support.identities import identity
+from tests.support.mesh import SimMesh, SimNode
+
+CLASSICAL = 1
+PORT = Port("ptap0")
+
+
+class Club(SimMesh):
+    """Nodes around a switch of trunks, one of which made the VLAN "club"."""
+
+    def __init__(self, *names: str, seed: int = 1) -> None:
+        super().__init__(seed)
+        self.labels = "club"
+        for name in names:
+            self.add(name)
+        for at, name in enumerate(names):
+            for other in names[at + 1 :]:
+                self.link(name, other)
+        self.run(1)
+        self.nodes[names[0]].command(Create("club", CLASSICAL, AES_256_GCM, PORT))
+
+    def invite(self, by: str, **fields: Any) -> Invite:
+        wanted = MakeInvite("club", uses=1, lifetime_s=3600, approve=False, addresses=("/ip4/1.2.3.4/tcp/1",))
+        found: Invite = self.nodes[by].command(replace(wanted, **fields))["invite"]
+        return found
+
+    def join(self, name: str, by: str, seconds: float = 3.0) -> None:
+        self.nodes[name].command(JoinBy(self.invite(by), PORT))
+        self.run(seconds)
+        assert self.state(name) == "member", self.at(name).joining
+
+    def at(self, name: str) -> GroupVlan:
+        return self.nodes[name].node.groups.vlans["club"]
+
+    def state(self, name: str) -> str:
+        return state(self.at(name)) if "club" in self.nodes[name].node.groups.vlans else "gone"
+
+    def agree(self, *names: str) -> None:
+        """These are the members, all in one epoch, and a frame of each reaches each other."""
+        wanted = {identity(name).public_key for name in names}
+        positions = set()
+        for name in names:
+            group = self.at(name).group
+            assert group is not None
+            assert group.members == wanted, name
+            positions.add(group.position)
+        assert len(positions) == 1, positions
+        for name in names:
+            self.frames(name, *(other for other in names if other != name))
+
+    def frames(self, source: str, *others: str) -> None:
+        """A broadcast of `source` and a frame to each reach these."""
+        for other in others:
+            self.nodes[other].delivered.clear()
+        self.nodes[source].broadcast("club", f"hello of {source}")
+        for other in others:
+            mac = self.nodes[other].vlan("club").mac  # type: ignore[attr-defined]
+            assert self.nodes[source].unicast("club", mac, f"for {other}"), (source, other)
+        self.run(0.5)
+        for other in others:
+            got = [content for _, content in self.nodes[other].delivered]
+            assert sorted(got) == sorted([f"hello of {source}", f"for {other}"]), (source, other, got)
+
+
+@pytest.fixture
+def club() -> Club:
+    club = Club("ada", "bob", "cyd", "dan")
+    for name in ("bob", "cyd", "dan"):
+        club.join(name, "ada")
+    club.run(3)
+    return club
+
+
+def test_three_come_in_one_after_the_other_and_all_hear_each_other(club: Club) -> None:
+    club.agree("ada", "bob", "cyd", "dan")
+
+
+def test_a_newcomer_is_in_and_heard_within_half_a_second_and_hears_everything_two_seconds_later() -> None:
+    club = Club("ada", "bob")
+    club.nodes["bob"].command(JoinBy(club.invite("ada"), PORT))
+    club.run(0.5)
+    club.frames("bob", "ada")
+    assert club.nodes["ada"].unicast("club", club.nodes["bob"].vlan("club").mac, "at once")  # type: ignore[attr-defined]
+    club.run(2)
+    club.agree("ada", "bob")
+
+
+def test_who_was_kicked_hears_nothing_a_second_later_and_does_not_come_back(club: Club) -> None:
+    dan = club.nodes["dan"]
+    club.nodes["ada"].command(Kick("club", identity("dan").public_key))
+    club.run(1.0)
+    assert "club" not in dan.disk
+    assert club.state("dan") == "gone"
+    club.run(3)
+    club.agree("ada", "bob", "cyd")
+    club.run(200)  # the routing secret is new, too
+    numbers = {club.at(name).source.secrets.number for name in ("ada", "bob", "cyd")}  # type: ignore[union-attr]
+    assert numbers == {1}
+    club.agree("ada", "bob", "cyd")
+
+
+def test_who_leaves_is_gone_once_an_admin_has_taken_note(club: Club) -> None:
+    club.nodes["bob"].command(LeaveVlan("club"))
+    club.run(15)
+    assert club.state("bob") == "gone"
+    club.run(5)
+    club.agree("ada", "cyd", "dan")
+
+
+def test_new_keys_lose_no_frame(club: Club) -> None:
+    for _ in range(5):
+        before = club.at("bob").group.epoch  # type: ignore[union-attr]
+        club.nodes["ada"].command(Rotate("club"))
+        for _ in range(30):
+            club.run(0.2)
+            club.frames("bob", "ada", "cyd", "dan")
+            club.frames("ada", "bob", "cyd", "dan")
+        assert club.at("bob").group.epoch == before + 1  # type: ignore[union-attr]
+
+
+def test_an_invite_is_good_once_then_used_up_and_its_next_user_is_told(club: Club) -> None:
+    invite = club.invite("ada")
+    for name in ("eve", "fay"):
+        club.add(name)
+        club.link(name, "ada")
+    club.nodes["eve"].command(JoinBy(invite, PORT))
+    club.run(3)
+    assert club.state("eve") == "member"
+    club.nodes["fay"].command(JoinBy(invite, PORT))
+    club.run(5)
+    answer = club.at("fay").joining.answer  # type: ignore[union-attr]
+    assert answer is not None
+    assert "used up" in answer.reason
+    assert "club" not in club.nodes["fay"].disk
+
+
+def test_a_revoked_invite_is_refused(club: Club) -> None:
+    invite = club.invite("ada")
+    club.nodes["ada"].command(Revoke("club", invite.id[:4]))
+    club.add("eve")
+    club.link("eve", "ada")
+    club.nodes["eve"].command(JoinBy(invite, PORT))
+    club.run(5)
+    assert club.state("eve") == "refused"
+
+
+def test_an_old_invite_is_refused_before_anything_is_sent(club: Club) -> None:
+    invite = club.invite("ada", lifetime_s=10)
+    club.run(11)
+    club.add("eve")
+    with pytest.raises(ConfigError, match="expired"):
+        club.nodes["eve"].command(JoinBy(invite, PORT))
+
+
+def test_another_secret_under_the_invites_name_finds_no_door(club: Club) -> None:
+    """Whoever saw all of an invite but its secret, and guesses: there is nobody to ask."""
+    invite = club.invite("ada")
+    guessed = replace(invite, secret=bytes(16))
+    club.add("eve")
+    club.link("eve", "ada")
+    club.nodes["eve"].command(JoinBy(guessed, PORT))
+    club.run(10)
+    assert club.state("eve") == "joining"
+    assert len(club.at("ada").group.members) == 4  # type: ignore[union-attr]
+
+
+def test_a_newcomer_waits_for_approval_and_then_comes_in(club: Club) -> None:
+    invite = club.invite("ada", approve=True)
+    club.add("eve")
+    club.link("eve", "ada")
+    club.nodes["eve"].command(JoinBy(invite, PORT))
+    club.run(3)
+    assert club.state("eve") == "waiting"
+    club.nodes["ada"].command(Approve("club", identity("eve").public_key, is_welcome=True))
+    club.run(5)
+    club.agree("ada", "bob", "cyd", "dan", "eve")
+
+
+def test_a_newcomer_whose_inviter_is_away_comes_in_when_it_is_back(club: Club) -> None:
+    invite = club.invite("ada")
+    club.add("eve")
+    club.nodes["eve"].command(JoinBy(invite, PORT))
+    club.run(60)
+    assert club.state("eve") == "joining"
+    club.link("eve", "ada")
+    club.run(3)
+    assert club.state("eve") == "member"
+
+
+def test_a_newcomer_comes_in_through_a_relay_that_is_no_member() -> None:
+    from peertap.mesh.policy import Mode
+
+    club = Club("ada")
+    club.add("relay", mode=Mode.OPEN)
+    club.add("bob")
+    club.link("ada", "relay")
+    club.link("bob", "relay")
+    club.join("bob", "ada")
+    club.run(2)
+    club.agree("ada", "bob")
+
+
+def test_a_new_admin_invites_and_removes(club: Club) -> None:
+    club.nodes["ada"].command(Promote("club", identity("bob").public_key))
+    club.run(1)
+    club.add("eve")
+    club.link("eve", "bob")
+    club.join("eve", "bob")
+    club.nodes["bob"].command(Kick("club", identity("cyd").public_key))
+    club.run(5)
+    club.agree("ada", "bob", "dan", "eve")
+
+
+def test_a_member_that_was_off_for_many_epochs_is_back_within_three_seconds(club: Club) -> None:
+    neighbours = [link.other(club.nodes["dan"]).name for link in club.nodes["dan"].trunks.values()]
+    for link in list(club.nodes["dan"].trunks.values()):
+        link.close("away")
+    for _ in range(30):
+        club.nodes["ada"].command(Rotate("club"))
+        club.run(1)
+    for name in neighbours:
+        club.link("dan", name)
+    club.run(3)
+    assert club.at("dan").group.position == club.at("ada").group.position  # type: ignore[union-attr]
+    club.run(3)
+    club.agree("ada", "bob", "cyd", "dan")
+
+
+def test_a_member_that_was_off_for_longer_than_the_log_comes_back_by_itself(club: Club) -> None:
+    neighbours = [link.other(club.nodes["dan"]).name for link in club.nodes["dan"].trunks.values()]
+    for link in list(club.nodes["dan"].trunks.values()):
+        link.close("away")
+    for _ in range(63):
+        club.nodes["ada"].command(Rotate("club"))
+        club.run(0.3)
+    for name in neighbours:
+        club.link("dan", name)
+    club.run(10)
+    club.agree("ada", "bob", "cyd", "dan")
+
+
+def test_a_member_that_restarts_goes_on_from_its_disk(club: Club) -> None:
+    for name in ("bob", "ada"):
+        for other in club.restart(name):
+            club.link(name, other)
+        club.run(4)
+    club.agree("ada", "bob", "cyd", "dan")
+
+
+def test_two_sides_of_a_partition_end_in_one_epoch_and_who_was_kicked_on_either_stays_out(club: Club) -> None:
+    club.nodes["ada"].command(Promote("club", identity("cyd").public_key))
+    club.run(3)
+    for name in ("ada", "bob"):
+        for link in list(club.nodes[name].trunks.values()):
+            if link.other(club.nodes[name]).name in ("cyd", "dan"):
+                link.close("cut")
+    club.nodes["ada"].command(Kick("club", identity("dan").public_key))
+    club.nodes["cyd"].command(Rotate("club"))
+    club.run(10)
+    for one in ("ada", "bob"):
+        for other in ("cyd", "dan"):
+            club.link(one, other)
+    club.run(20)
+    club.agree("ada", "bob", "cyd")
+
+
+@pytest.mark.parametrize("loss", [0.05, 0.3])
+def test_all_of_it_under_packet_loss(loss: float) -> None:
+    club = Club("ada", "bob", "cyd")
+    club.packet_loss = loss
+    club.join("bob", "ada", 60)
+    club.join("cyd", "ada", 60)
+    club.nodes["ada"].command(Kick("club", identity("bob").public_key))
+    club.run(30)
+    club.packet_loss = 0.0
+    club.run(70)
+    club.agree("ada", "cyd")
+
+
+def crash_and_restart(club: Club, node: SimNode) -> None:
+    for link in list(node.trunks.values()):
+        link.close("killed")
+    node.crash_at_save = 0
+    node.boot()
+    for other in club.nodes.values():
+        if other is not node:
+            club.link(node.name, other.name)
+
+
+@pytest.mark.parametrize("who", ["ada", "bob", "cyd"])
+@pytest.mark.parametrize("at", range(1, 8))
+def test_a_process_that_ends_before_any_of_its_records_is_written_goes_on_afterwards(who: str, at: int) -> None:
+    """What follows the record in the same event is lost with the process, too."""
+    club = Club("ada", "bob", "cyd")
+    club.nodes[who].crash_at_save = at + (who == "ada")  # its creation is another story: nothing is there yet
+
+    def run(seconds: float) -> None:
+        for _ in range(round(10 * seconds)):
+            club.run(0.1)
+            if club.crashed:
+                crash_and_restart(club, club.nodes[club.crashed.pop()])
+
+    def bring_in(name: str) -> None:
+        if club.state(name) == "gone":
+            invite = club.invite("ada")
+            if club.crashed:  # the command failed
+                run(3)
+                invite = club.invite("ada")
+            club.nodes[name].command(JoinBy(invite, PORT))
+        run(4)
+
+    bring_in("bob")
+    bring_in("cyd")
+    for _ in range(3):
+        club.nodes["ada"].command(Rotate("club"))
+        run(6)
+    bring_in("bob")
+    bring_in("cyd")
+    run(70)
+    club.agree("ada", "bob", "cyd")
