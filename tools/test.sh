@@ -18,7 +18,13 @@ trap 'rm -f "$OUTPUT"' EXIT
 FOREGROUND=()
 [ -t 0 ] && FOREGROUND=(--foreground)
 
-done_well=() done_badly=() passed=0 failed=0 skipped=0
+done_well=() done_badly=() passed=0 failed=0 skipped=0 why=
+
+# reasons: the lines of $OUTPUT that say what went wrong, a few; the end of a run repeats them, since a log is long.
+reasons() {
+    grep -aE -A3 '^  ✘|^[a-z-]+( without [a-z, ]+)?: DOES NOT HOLD|^FAILED |^E  |^failed: |panicked at|^error' "$OUTPUT" |
+        cut -c1-300 | tail -n 16 | sed 's/^/    /'
+}
 
 # check NAME LIMIT_S COMMAND...: runs one step and notes how it ended; its output stays in $OUTPUT.
 check() {
@@ -32,6 +38,7 @@ check() {
         printf '== %s: ok, %d s\n' "$name" $((SECONDS - started))
     else
         done_badly+=("$name")
+        why+="$name:"$'\n'"$(reasons)"$'\n'
         [ "$status" = 124 ] && printf '== %s: stopped at its limit of %d s\n' "$name" "$limit"
         printf '== %s: FAILED (exit status %d)\n' "$name" "$status"
     fi
@@ -53,6 +60,7 @@ tests() {
     skipped=$((skipped + $(count skipped) + $(count ignored)))
 }
 finish() {
+    [ -z "$why" ] || printf '\nwhat went wrong\n%s' "$why"
     printf '\npassed: %s\n' "${done_well[*]:+$(printf '%s, ' "${done_well[@]}" | sed 's/, $//')}"
     if ((${#done_badly[@]})); then
         printf 'FAILED: %s\n' "$(printf '%s, ' "${done_badly[@]}" | sed 's/, $//')"

@@ -54,7 +54,8 @@ def run(lab: Lab, short: bool) -> Figures:
         inner_lab = Lab("inner", Report(quiet_stdout=True))
         machine = inner_lab.namespace("inner")
         machine.run("sh", "-c", "trap '' TERM; setsid sleep 1000 </dev/null >/dev/null 2>&1 &")
-        require(any("sleep 1000" in command for command in descendants().values()), "the program did not start")
+        sleeps = "sleep 1000"
+        wait_for(lambda: any(sleeps in command for command in descendants().values()), 10, "the program runs")
         inner_lab.close()  # raises where something is left
     return figures
 
