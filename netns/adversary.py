@@ -18,21 +18,25 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from netns.errors import LabError
 from netns.namespace import Namespace
+from peertap import _core
 from peertap._core import StaticSecret
 from peertap.errors import DecodeError
-from peertap.identity.node import parse_peer_id
+from peertap.identity.node import NodeIdentity, format_peer_id, parse_peer_id
 from peertap.mesh.policy import Mode, RelayPolicy
 from peertap.node.actions import Action, Apply, Send, SendIntro
 from peertap.node.events import Event, IntroReceived, MessageReceived, TablesApplied, TimePassed
 from peertap.node.node import Node
 from peertap.node.tables import Hop
 from peertap.node.vlan import LocalVlan, VlanSettings
-from peertap.shell.host import TRUNK_PROTOCOL, running_host
+from peertap.shell.host import TRUNK_PROTOCOL, Host, running_host
 from peertap.shell.link import Link, shake_hands
 from peertap.shell.store import Store, load_vlan_secret_file
 from peertap.trunk.handshake import TrunkSecrets
 from peertap.types import PeerId, TrunkId, VlanIndex
+from peertap.vlan import introductions
 from peertap.vlan.membership import StaticMembership
+from peertap.vlan.record import VlanRecord
+from peertap.vlan.saved import SavedGroup
 from peertap.wire import packet
 from peertap.wire.codec import lp
 from peertap.wire.control import Endpoints, Indexes
@@ -42,22 +46,42 @@ AHEAD: Final = 60_000  # a window that moved before the signature was checked wo
 FRAMES: Final = 20  # forged in a row, each further ahead
 WITHIN_S: Final = 20.0
 VLAN: Final = VlanIndex(1)
+ROOT_AT: Final = 4 + 2 + 16 + 104  # SPEC 9.5: in the record of the group
 TRUNK: Final = TrunkId(1)
 
 
-class Adversary:
-    """A member's node with a data plane in Python; all its packets go over the frame stream."""
+Noted = tuple[bytes, bytes, bytes, int]  # secret, info, sealed hash, AEAD
 
-    def __init__(self, secret: bytes, membership: StaticMembership, node: Node) -> None:
+
+def note_pair_secrets() -> list[tuple[object, Noted]]:
+    """From now on each pair secret that this process makes or opens is noted, with its handle."""
+    notes: list[tuple[object, Noted]] = []
+    genuine = _core.PairSecret
+
+    def noted(secret: bytes, info: bytes, sealed_hash: bytes, aead: int) -> object:
+        made = genuine(secret, info, sealed_hash, aead)
+        notes.append((made, (secret, info, sealed_hash, aead)))
+        return made
+
+    vars(introductions)["PairSecret"] = noted
+    return notes
+
+
+def root_of(record: VlanRecord) -> bytes:
+    """The epoch's root in a VLAN's record (SPEC 9.5)."""
+    return SavedGroup.parse(record.group).record[ROOT_AT : ROOT_AT + 32]
+
+
+class Puppet:
+    """A member's node with a data plane in Python; all its packets go over the frame stream of one trunk."""
+
+    def __init__(self, node: Node) -> None:
         self.node = node
         self.agreed: TrunkSecrets | None = None
-        self._secret = secret
-        self._membership = membership
         self._link: Link | None = None
         self._send_index: int | None = None
         self._counter = 0
         self._batches: list[bytes] = []
-        self._key = Ed25519PrivateKey.generate()  # not the victim's
 
     # The data plane, as peertap.shell.link.FrameCarrier wants it
 
@@ -75,8 +99,16 @@ class Adversary:
             except DecodeError:
                 continue
             labels = {entry.label: entry for entry in self.node.tables.labels}
-            if got.flags & FLAG_INTRO and got.label in labels:
-                self.post(IntroReceived(VLAN, labels[got.label].token, got.nonce, got.inner_tag + got.body))
+            label = labels.get(got.label)
+            if label is None or label.deliver is None:
+                continue
+            if got.flags & FLAG_INTRO:
+                self.post(IntroReceived(label.deliver, label.token, got.nonce, got.inner_tag + got.body))
+            else:
+                self.frame(got, label.token)
+
+    def frame(self, got: FramePacket, token: bytes) -> None:
+        """A sealed frame for a VLAN of ours."""
 
     def send_packet(self, hop: Hop, flags: int, nonce: bytes, inner_tag: bytes, body: bytes) -> None:
         assert self._link is not None
@@ -109,7 +141,15 @@ class Adversary:
                     for hop in hops:
                         self.send_packet(hop, FLAG_INTRO, nonce, sealed[:16], sealed[16:])
 
-    # The attack
+
+class Adversary(Puppet):
+    """A member of a static VLAN that speaks in another's name."""
+
+    def __init__(self, secret: bytes, membership: StaticMembership, node: Node) -> None:
+        super().__init__(node)
+        self._secret = secret
+        self._membership = membership
+        self._key = Ed25519PrivateKey.generate()  # not the victim's
 
     @property
     def vlan(self) -> LocalVlan:
@@ -135,6 +175,18 @@ class Adversary:
         return FRAMES * len(hops)
 
 
+async def connect(
+    puppet: Puppet, identity: NodeIdentity, host: Host, address: str, peer: PeerId, nursery: trio.Nursery
+) -> None:
+    """Gives the puppet its trunk."""
+    connection = await host.dial(f"/ip4/{address}/tcp/4511/p2p/{format_peer_id(peer)}", peer)
+    stream = await host.open(connection, TRUNK_PROTOCOL)
+    agreed = await shake_hands(stream, identity, connection, dialled=True)
+    link = Link(TRUNK, connection, stream, agreed, identity, puppet.post, puppet, dialled=True, report=print)
+    puppet.attach(link, agreed)
+    nursery.start_soon(link.run, host)
+
+
 async def _attack(order: dict[str, Any]) -> int:
     identity = Store(Path(order["state_directory"])).load_identity()
     secret = load_vlan_secret_file(Path(order["secret_file"]))
@@ -147,12 +199,7 @@ async def _attack(order: dict[str, Any]) -> int:
     adversary = Adversary(secret.secret, membership, node)
     sent = 0
     async with running_host(identity, []) as host, trio.open_nursery() as nursery:
-        connection = await host.dial(f"/ip4/{order['relay_address']}/tcp/4511/p2p/{order['relay_peer_id']}", relay)
-        stream = await host.open(connection, TRUNK_PROTOCOL)
-        agreed = await shake_hands(stream, identity, connection, dialled=True)
-        link = Link(TRUNK, connection, stream, agreed, identity, adversary.post, adversary, dialled=True, report=print)
-        adversary.attach(link, agreed)
-        nursery.start_soon(link.run, host)
+        await connect(adversary, identity, host, order["relay_address"], relay, nursery)
         with trio.move_on_after(WITHIN_S):
             while victim not in adversary.vlan.introductions.peers or not node.group_hops(VLAN):
                 await trio.sleep(0.05)

@@ -13,6 +13,7 @@ from netns.errors import ScenarioFailed, require
 from netns.lab import Lab
 from netns.node import Node, start_all
 from netns.waiting import wait_for
+from peertap.shell import admin_client
 
 LABEL: Final = "club"
 TAP: Final = "ptap0"
@@ -52,6 +53,12 @@ def vlan(node: Node, *words: str, timeout_s: float = 40.0) -> dict[str, Any]:
     """`peertap vlan WORDS --json`."""
     found: dict[str, Any] = json.loads(node.command("vlan", *words, "--json", timeout_s=timeout_s))
     return found
+
+
+def ask(node: Node, command: str, **fields: object) -> list[dict[str, Any]]:
+    """By the admin socket itself: where starting a program would take longer, or more, than what is measured."""
+    with admin_client.connect(node.directory / "admin.sock", node=node.name) as connection:
+        return list(admin_client.ask(connection, {"command": command, **fields}, node=node.name))
 
 
 def create(node: Node, *options: str) -> None:

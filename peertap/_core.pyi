@@ -24,6 +24,7 @@ __all__ = [
     "MlsMember",
     "MlsProposal",
     "MlsSigner",
+    "PairSecret",
     "ReceiveKey",
     "SendKey",
     "StaticSecret",
@@ -157,7 +158,10 @@ class Trunk:
 
 @final
 class Member:
-    """Another member of a VLAN. `hop` is (trunk id, label) of its unicast token, None while there is no route."""
+    """Another member of a VLAN; other MACs may be behind it with `bridge`.
+
+    `hop` is (trunk id, label) of its unicast token, None while there is no route.
+    """
     def __new__(
         cls,
         id: int,
@@ -169,6 +173,7 @@ class Member:
         pair_send: SendKey | None,
         pair_receive: list[ReceiveKey],
         group_receive: list[ReceiveKey],
+        bridge: bool = False,
     ) -> Member: ...
 
 @final
@@ -214,6 +219,7 @@ class Tables:
 #   ("intro", vlan id, trunk id, token 16, nonce 12, sealed)      for a local VLAN; at most 256 wait, 192 by a trunk
 #   ("unknown_kid", vlan id, kid 4, trunk id)                     a frame under a key that nobody introduced
 #   ("forged", vlan id, kid 4, trunk id)                          a group frame with a right tag and a wrong signature
+#   ("spoofed", vlan id, member id, "mac" | "address")            a member said that it is another one
 #   ("control", vlan id, member id, message)                      member control, reassembled; at most 64 wait
 #   ("generation", vlan id, kid 4)                                a send key reached 2^30
 #   ("path", trunk id, (host, port), rtt seconds)                 a probe of ours came back: the address is valid

@@ -210,6 +210,20 @@ def demote(
     _show(_one("demote", config, node, label=label, member=member), as_json, "no admin any more")
 
 
+@app.command("bridge", cls=QuickCommand)
+def bridge(
+    label: LabelArgument,
+    member: MemberArgument,
+    off: Annotated[bool, typer.Option("--off", help="It may not any more.")] = False,
+    config: ConfigOption = None,
+    node: NodeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let other MACs be behind a member: its interface may then be a port of a bridge (--bridge when it came in)."""
+    found = _one("bridge", config, node, label=label, member=member, allowed=not off)
+    _show(found, as_json, "may not bridge" if off else "may bridge")
+
+
 def duration_s(text: str) -> int:
     """Reads "30m", "12h", "1d", "90s".
 

@@ -79,6 +79,15 @@ class Demote:
 
 
 @dataclass(frozen=True, slots=True)
+class Bridge:
+    """Other MACs may be behind a member, or may not."""
+
+    label: str
+    identity: bytes
+    is_allowed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Rotate:
     """New keys."""
 
@@ -93,4 +102,4 @@ class LeaveVlan:
     at_once: bool = False
 
 
-Command = Create | MakeInvite | Revoke | JoinBy | Approve | Kick | Promote | Demote | Rotate | LeaveVlan
+Command = Create | MakeInvite | Revoke | JoinBy | Approve | Kick | Promote | Demote | Bridge | Rotate | LeaveVlan

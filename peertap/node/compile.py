@@ -152,6 +152,7 @@ class Compiler:
                     pair_send=peer.pair_send,
                     pair_receive=tuple(one.key for one in peer.pair_receive),
                     group_receive=tuple(peer.group_receive.values()),
+                    bridge=vlan.may_bridge(peer.member),
                 )
             )
         return VlanTable(
@@ -160,7 +161,7 @@ class Compiler:
             mac=vlan.mac,
             token=vlan.newest.token,
             group_token=vlan.for_group().group_token,
-            bridge=vlan.bridge,
+            bridge=vlan.bridge and vlan.may_bridge(vlan.introductions.me),
             group_send=intro.group_send,
             group_edges=self.group_hops(vlan),
             members=tuple(members),

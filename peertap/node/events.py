@@ -94,6 +94,24 @@ class UnknownKidSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class SpoofSeen:
+    """A member said that it is another one; `what`: "mac", or "address" in ARP or neighbour discovery."""
+
+    vlan: VlanIndex
+    member: int
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForgerySeen:
+    """A group frame under a member's key that this member did not sign."""
+
+    vlan: VlanIndex
+    kid: bytes
+    trunk: TrunkId
+
+
+@dataclass(frozen=True, slots=True)
 class KeySpent:
     """A sending key reached its number of packets."""
 
@@ -162,6 +180,6 @@ class StopAsked:
 
 Event = (
     TrunkOpened | TrunkClosed | TrunkRekeyed | MessageReceived | TablesApplied | IntroReceived | UnknownKidSeen
-    | KeySpent | PathFound | PathLost | SourceSeen | ControlReceived | PingAsked | PolicyChanged | TimePassed
-    | StopAsked
+    | KeySpent | SpoofSeen | ForgerySeen | PathFound | PathLost | SourceSeen | ControlReceived | PingAsked
+    | PolicyChanged | TimePassed | StopAsked
 )  # fmt: skip

@@ -20,7 +20,19 @@ from peertap.node.vlan import LocalVlan, VlanSettings
 from peertap.types import PeerId, VlanIndex
 from peertap.vlan import group_actions, letters
 from peertap.vlan.group import Group
-from peertap.vlan.group_actions import AskAdmins, EpochBegan, Give, GiveInfo, Gone, Remind, Save, Show, Tell, ToAll
+from peertap.vlan.group_actions import (
+    AskAdmins,
+    Dismiss,
+    EpochBegan,
+    Give,
+    GiveInfo,
+    Gone,
+    Remind,
+    Save,
+    Show,
+    Tell,
+    ToAll,
+)
 from peertap.vlan.introductions import Identity
 from peertap.vlan.invites import End, Invites, proof
 from peertap.vlan.letters import Answer, Join, Letter, Secrets, Verdict, WelcomeIn
@@ -324,6 +336,8 @@ class GroupVlan:
                 self._do(group.rejoin_untrusted(letter, sender, now, unix), now)
             case Remind(_, secrets):
                 self._do(group.reminded_untrusted(secrets, sender), now)
+            case Dismiss(_, removal):
+                self._do(group.dismissed_untrusted(removal), now)
             case Secrets(secrets):
                 self._told_secrets(secrets, now)
             case _:
@@ -460,8 +474,8 @@ class GroupVlan:
                         self._post(peer_id_of(identity), action, now)
                 case group_actions.Welcome(identity, message):
                     self._post(peer_id_of(identity), WelcomeIn(message, self._source().secrets), now)
-                case Give(identity) | Tell(identity) | Show(identity) | GiveInfo(identity) | Remind(identity):
-                    self._post(peer_id_of(identity), action, now)
+                case Give(who) | Tell(who) | Show(who) | GiveInfo(who) | Remind(who) | Dismiss(who):
+                    self._post(peer_id_of(who), action, now)
                 case AskAdmins():
                     for identity in self._group().charter.admins:
                         self._post(peer_id_of(identity), action, now)

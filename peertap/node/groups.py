@@ -11,6 +11,7 @@ from peertap.errors import ConfigError
 from peertap.node.actions import Met
 from peertap.node.commands import (
     Approve,
+    Bridge,
     Command,
     Create,
     Demote,
@@ -118,6 +119,8 @@ class Groups:
                 vlan.act(self._group(vlan).promote(identity, unix), now)
             case Demote(_, identity):
                 vlan.act(self._group(vlan).demote(identity, unix), now)
+            case Bridge(_, identity, is_allowed):
+                vlan.act(self._group(vlan).allow_bridging(identity, unix, is_allowed=is_allowed), now)
             case Rotate():
                 vlan.act(self._group(vlan).rotate(unix), now)
             case LeaveVlan(_, at_once):

@@ -14,6 +14,7 @@ from peertap.errors import PeerError
 from peertap.mesh.policy import RelayPolicy
 from peertap.mesh.routes import Key, RouteTable
 from peertap.mesh.tree import Outgoing, Trees
+from peertap.node.accusations import Accusations
 from peertap.node.actions import (
     Action,
     Apply,
@@ -30,6 +31,7 @@ from peertap.node.compile import Compiler
 from peertap.node.events import (
     ControlReceived,
     Event,
+    ForgerySeen,
     IntroReceived,
     KeySpent,
     MessageReceived,
@@ -38,6 +40,7 @@ from peertap.node.events import (
     PingAsked,
     PolicyChanged,
     SourceSeen,
+    SpoofSeen,
     StopAsked,
     TablesApplied,
     TimePassed,
@@ -133,6 +136,7 @@ class Node:
         self._out: list[Action] = []
         self._barrier: Final = Barrier()
         self.meetings: Final = Meetings(self, self._compiler, self._barrier, self.say)
+        self._accusations: Final = Accusations(self, self.say)
         self._relaying: Final = Relaying(self, policy, self.say)
         self.groups: Final = Groups(self, Ourselves(identity, random), name)
         self._pings: Final = Pings(self, random, self.say)
@@ -171,6 +175,10 @@ class Node:
                 self.meetings.unknown_kid(event, now)
             case KeySpent():
                 self.meetings.key_spent(event, now)
+            case SpoofSeen():
+                self._accusations.spoofed(event, now)
+            case ForgerySeen():
+                self._accusations.forged(event, now)
             case PathFound():
                 self._path_found(event.trunk, event.address, event.rtt_s, now)
             case PathLost():

@@ -34,6 +34,7 @@ class MemberTable:
     pair_send: SendKey | None
     pair_receive: tuple[ReceiveKey, ...]
     group_receive: tuple[ReceiveKey, ...]
+    bridge: bool
 
 
 @dataclass(frozen=True, slots=True)

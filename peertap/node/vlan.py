@@ -130,5 +130,9 @@ class LocalVlan:
         some = (one for one in self.names if one.group_edges)
         return next(ready, None) or next(some, None) or self.newest
 
+    def may_bridge(self, member: PeerId) -> bool:
+        """Whether other MACs may be behind a member."""
+        return self.source.may_bridge(member, default=self.bridge)
+
     def member_macs(self) -> dict[Mac, PeerId]:
         return {peer.mac: peer.member for peer in self.introductions.peers.values()}

@@ -77,6 +77,7 @@ def _member(node: Node, vlan: GroupVlan, identity: bytes) -> dict[str, Any]:
     return {
         "peer_id": format_peer_id(peer_id),
         "role": "admin" if identity in admins else "member",
+        "bridge": group is not None and identity in group.charter.bridges,
         "rank": admins.index(identity) if identity in admins else None,
         "is_us": is_us,
         "reachable": is_us or near,

@@ -135,6 +135,8 @@ def _vlan(node: Node, vlan: LocalVlan, tap: TapStatus | None, counters: Mapping[
                 "known": True,
                 "pair": peer.pair_send is not None,
                 "pair_from": bool(peer.pair_receive),
+                "bridge": vlan.may_bridge(peer.member),
+                "spoofed": counters.get("members", {}).get(peer.id, {}).get("spoofed", 0),
                 "next_hop": _next_hop(node, vlan, peer.mac),
             }
             for peer in vlan.introductions.peers.values()

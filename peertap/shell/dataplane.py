@@ -13,11 +13,13 @@ from peertap.errors import StateError
 from peertap.node.events import (
     ControlReceived,
     Event,
+    ForgerySeen,
     IntroReceived,
     KeySpent,
     PathFound,
     PathLost,
     SourceSeen,
+    SpoofSeen,
     TablesApplied,
     UnknownKidSeen,
 )
@@ -54,6 +56,8 @@ class DataPlane:
             "intro": lambda vlan, _trunk, token, nonce, sealed: IntroReceived(VlanIndex(vlan), token, nonce, sealed),
             "unknown_kid": lambda vlan, kid, _trunk: UnknownKidSeen(VlanIndex(vlan), kid),
             "control": lambda vlan, member, message: ControlReceived(VlanIndex(vlan), member, message),
+            "spoofed": lambda vlan, member, what: SpoofSeen(VlanIndex(vlan), member, what),
+            "forged": lambda vlan, kid, trunk: ForgerySeen(VlanIndex(vlan), kid, TrunkId(trunk)),
             "generation": lambda vlan, kid: KeySpent(VlanIndex(vlan), kid),
             "path": lambda trunk, address, rtt_s: PathFound(TrunkId(trunk), address, rtt_s),
             "source": lambda trunk, address: SourceSeen(TrunkId(trunk), address),
@@ -156,6 +160,7 @@ def _core_tables(tables: TableSet, ports: dict[VlanIndex, list[int]]) -> _core.T
                     pair_send=member.pair_send,
                     pair_receive=list(member.pair_receive),
                     group_receive=list(member.group_receive),
+                    bridge=member.bridge,
                 )
                 for member in one.members
             ],

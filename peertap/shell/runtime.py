@@ -275,8 +275,10 @@ class Runtime:
         """Hands the node an event and carries out what it wants.
 
         What comes from others must not end the node, even where it finds a bug of ours: that trunk ends, or the packet
-        is dropped, and the log says so.
+        is dropped, and the log says so. Once something could not be kept on disk nothing happens any more.
         """
+        if self._fatal is not None:
+            return
         try:
             self._carry_out(self.node.handle(event, time.monotonic()))
         except Exception as error:
@@ -346,6 +348,8 @@ class Runtime:
 
     def command(self, command: Command) -> dict[str, Any]:
         """Does what the operator wants of a VLAN with a group. Raises PeerTapError."""
+        if self._fatal is not None:
+            raise self._fatal
         actions, answer = self.node.command(command, time.monotonic())
         self._carry_out(actions)
         self._follow_peers(self.config)

@@ -18,6 +18,7 @@ from peertap.identity.node import format_peer_id, peer_id_from_public
 from peertap.identity.secret import LABEL_HINT, is_label
 from peertap.node.commands import (
     Approve,
+    Bridge,
     Command,
     Create,
     Demote,
@@ -91,7 +92,7 @@ class VlanAdmin:
                 yield self._members(request)
             case "invites":
                 yield self._invites(request)
-            case "approve" | "refuse" | "kick" | "promote" | "demote":
+            case "approve" | "refuse" | "kick" | "promote" | "demote" | "bridge":
                 yield self._person(name, request)
             case "rotate":
                 yield self._runtime.command(Rotate(_label(request)))
@@ -198,6 +199,7 @@ class VlanAdmin:
             "kick": lambda: Kick(vlan.label, identity),
             "promote": lambda: Promote(vlan.label, identity),
             "demote": lambda: Demote(vlan.label, identity),
+            "bridge": lambda: Bridge(vlan.label, identity, is_allowed=bool(request.get("allowed", True))),
         }
         return self._runtime.command(commands[name]())
 

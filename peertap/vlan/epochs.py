@@ -19,7 +19,7 @@ SEND_AFTER_S: Final = 2.0  # PROTOCOL 2
 SEND_AFTER_REMOVAL_S: Final = 0.3  # PROTOCOL 2
 GRACE_S: Final = 5.0  # PROTOCOL 2
 GRACE_AFTER_REMOVAL_S: Final = 1.0  # PROTOCOL 2
-MAX_EPOCHS: Final = 16  # ours: more commits than that within the grace are not to be had at one in 10 s
+MAX_EPOCHS: Final = 64  # ours: of a burst of more than that some epochs pass unused
 
 
 @dataclass(slots=True)
@@ -47,13 +47,21 @@ class Epochs:
     def newest(self) -> Epoch:
         return self.live[0]
 
-    def begin(self, keys: VlanKeys, now: float, *, removal: bool) -> Epoch:
-        """An epoch began here. Returns it."""
+    def begin(self, keys: VlanKeys, now: float, *, removal: bool, at_once: bool = False) -> Epoch:
+        """An epoch began here. Returns it.
+
+        Args:
+            removal: somebody is no member any more.
+            at_once: nobody hears us under the former ones.
+        """
         grace_s = GRACE_AFTER_REMOVAL_S if removal else GRACE_S
         for epoch in self.live:
             epoch.receive_until = min(epoch.receive_until, now + grace_s)
-        began = Epoch(keys, now + (SEND_AFTER_REMOVAL_S if removal else SEND_AFTER_S))
-        self.live = [began, *self.live][:MAX_EPOCHS]
+        send_after_s = 0.0 if at_once else SEND_AFTER_REMOVAL_S if removal else SEND_AFTER_S
+        began = Epoch(keys, now + send_after_s)
+        if len(self.live) >= MAX_EPOCHS:
+            self.live.pop(0)  # the one that others have hardly begun to use; the oldest are still under way
+        self.live.insert(0, began)
         return began
 
     def next_deadline(self) -> float:

@@ -25,13 +25,14 @@ from peertap._core import (
     MlsProposal,
     mls_group_info_position,
     mls_message_epoch,
-)
+)  # fmt: skip
 from peertap.errors import ConfigError, DecodeError, PeerError
 from peertap.types import VlanId
 from peertap.vlan.commits import CommitLog, Step, charter_vlan_id, fork, is_genuine, refusal, wins
 from peertap.vlan.group_actions import (
     Action,
     AskAdmins,
+    Dismiss,
     EpochBegan,
     Give,
     GiveInfo,
@@ -43,9 +44,11 @@ from peertap.vlan.group_actions import (
     ToAll,
     Us,
     Welcome,
-)
+    at_once,
+)  # fmt: skip
 from peertap.vlan.returns import Returns
 from peertap.vlan.saved import SavedGroup
+from peertap.vlan.wishes import Wishes
 from peertap.wire.charter import MAX_ADMINS, Charter, Removal, SpentInvite
 from peertap.wire.routes import signed_by
 
@@ -58,7 +61,6 @@ LOST_GAP_S: Final = 1.0  # ours: and admins are asked again, at most twice as la
 LOST_S: Final = 60.0  # ours: then we go on where we are, until an admin shows another branch again
 MAX_REASONS: Final = 16
 NONCE_BYTES: Final = 16
-WISHES_EACH: Final = 2  # ours: new keys, and to go
 
 
 class Group:
@@ -74,10 +76,7 @@ class Group:
         self._us = us
         self._charter = Charter.parse_untrusted(mls.context)
         self.log.add((), Step(*self.position, None))
-        self._wishes_since: float | None = None
-        self._wishes: list[bytes] = []
-        self._leavers: dict[bytes, Removal] = {}
-        self._wishers: dict[int, int] = {}  # wishes in this epoch by leaf
+        self._wishes = Wishes()
         self._update_at = now + UPDATE_S * (0.5 + us.jitter() / 2)
         self._told_at: dict[bytes, float] = {}
         self._is_leaving = False
@@ -112,9 +111,7 @@ class Group:
         for step in before:
             group.log.add(None, step)
         group.log.add(saved.messages, last)
-        group._wishes = list(saved.wishes)
-        group._leavers = {one.identity: one for one in saved.leavers}
-        group._wishes_since = now if saved.wishes else None
+        group._wishes = Wishes(saved.wishes, saved.leavers, now if saved.wishes else None)
         return group
 
     @classmethod
@@ -177,16 +174,9 @@ class Group:
             PeerError: a key package is none, or not for this group.
         """
         self._require_admin("admit members")
-        charter = self._charter
         newcomers = {identity for identity, _ in packages}
         lost = [leaf.index for leaf in self._mls.leaves if leaf.identity in newcomers]
-        if newcomers & charter.removed:
-            forgiven = tuple(one for one in charter.removals if one.identity not in newcomers)
-            charter = replace(charter, removals=forgiven)
-        spent = {one.id: one for one in charter.spent if one.expiry > unix}
-        if used is not None:
-            spent[used.id] = used
-        charter = replace(charter, spent=tuple(sorted(spent.values())))
+        charter = self._charter.with_newcomers(newcomers, used, unix)
         return self._commit(unix, adds=packages, removes=lost, charter=charter)
 
     def kick(self, identity: bytes, unix: int) -> list[Action]:
@@ -210,11 +200,9 @@ class Group:
         """
         self._require_admin("promote")
         self._leaf_of(identity)
-        if identity in self._charter.admins:
-            return []
-        if len(self._charter.admins) >= MAX_ADMINS:
+        if identity not in self._charter.admins and len(self._charter.admins) >= MAX_ADMINS:
             raise ConfigError(f"there are {MAX_ADMINS} admins already", hint="peertap vlan demote MEMBER")
-        return self._commit(unix, charter=replace(self._charter, admins=(*self._charter.admins, identity)))
+        return self._agree_on(self._charter.with_admin(identity), unix)
 
     def demote(self, identity: bytes, unix: int) -> list[Action]:
         """Makes an admin a member like others.
@@ -226,8 +214,17 @@ class Group:
         if identity not in self._charter.admins:
             raise ConfigError("this member is no admin")
         self._require_another_admin(identity)
-        admins = tuple(one for one in self._charter.admins if one != identity)
-        return self._commit(unix, charter=replace(self._charter, admins=admins))
+        return self._agree_on(self._charter.without_admin(identity), unix)
+
+    def allow_bridging(self, identity: bytes, unix: int, *, is_allowed: bool) -> list[Action]:
+        """Says whether other MACs may be behind a member.
+
+        Raises:
+            ConfigError: we are no admin, or there is no such member.
+        """
+        self._require_admin("say who may bridge")
+        self._leaf_of(identity)
+        return self._agree_on(self._charter.with_bridge(identity, is_allowed=is_allowed), unix)
 
     def rotate(self, unix: int) -> list[Action]:
         """New keys: by a commit of ours, or by a wish for one where we are no admin."""
@@ -256,7 +253,7 @@ class Group:
     def received_untrusted(self, message: bytes, sender: bytes, now: float, unix: int) -> list[Action]:
         """A commit or wish, from whoever passed it on. What is not right is counted in `refused`."""
         epoch = mls_message_epoch(message)
-        if self.is_gone or epoch is None or epoch < self.epoch or message in self._wishes:
+        if self.is_gone or epoch is None or epoch < self.epoch or message in self._wishes.messages:
             return []  # we had it, or its epoch is over
         if epoch > self.epoch:
             return self._tell(sender, now)
@@ -270,6 +267,9 @@ class Group:
 
     def told_position(self, sender: bytes, epoch: int, transcript_hash: bytes, now: float) -> list[Action]:
         """Where another member is. Who is on another branch is shown ours if we are an admin: others decide nothing."""
+        removal = next((one for one in self._charter.removals if one.identity == sender), None)
+        if removal is not None and not self.is_gone:
+            return [Dismiss(sender, removal)]
         if self.is_gone or sender not in self.members or (epoch, transcript_hash) == self.position:
             return []
         if epoch > self.epoch:
@@ -284,9 +284,8 @@ class Group:
         if sender not in self.members:
             return []
         before, refusals = self.epoch, self.refusals
-        actions: list[Action] = []
-        for message in messages:
-            actions += self.received_untrusted(message, sender, now, unix)
+        each = [self.received_untrusted(message, sender, now, unix) for message in messages]
+        actions = at_once([action for one in each for action in one])
         cannot = self.epoch == before and self.refusals > refusals
         if cannot and not self.is_gone and self.me not in self._charter.admins:
             actions += self._lose(before, now)
@@ -343,8 +342,17 @@ class Group:
         for step in self._winning:
             if step.epoch <= position[0]:
                 self.log.add(None, step)
-        self._mls, self._charter, self._wishes, self._helper = mls, charter, [], admin
+        self._mls, self._charter, self._wishes, self._helper = mls, charter, Wishes(since=self._wishes.since), admin
         return self._stepped(commit, Step(*self.position, None), frozenset(), [ToAll(commit)])
+
+    def dismissed_untrusted(self, removal: Removal) -> list[Action]:
+        """Somebody says that we were removed while we were away; only an admin's word counts."""
+        own = self._leaf_of(self.me)
+        is_ours = (removal.identity, removal.key) == (self.me, own.key) and removal.admin != self.me
+        if self.is_gone or not is_ours or not is_genuine(removal, self._vlan_id, self._charter.admins):
+            return []
+        self.is_gone = True
+        return [Gone()]
 
     def reminded_untrusted(self, secrets: bytes, admin: bytes) -> list[Action]:
         """Rejoin secrets of epochs that we missed, of the admin that helped us."""
@@ -391,11 +399,15 @@ class Group:
         return self._is_leaving and self.me not in self._charter.admins and self._left_in != self.epoch
 
     def _commit_at(self) -> float:
-        if self._wishes_since is None or self.me not in self._charter.admins:
+        since = self._wishes.since
+        if since is None or self.me not in self._charter.admins:
             return float("inf")
-        return self._wishes_since + COMMIT_AFTER_S + min(RANK_STEP_S * self._charter.admins.index(self.me), RANK_MOST_S)
+        return since + COMMIT_AFTER_S + min(RANK_STEP_S * self._charter.admins.index(self.me), RANK_MOST_S)
 
     # Inside
+
+    def _agree_on(self, charter: Charter, unix: int) -> list[Action]:
+        return [] if charter == self._charter else self._commit(unix, charter=charter)
 
     def _commit_wishes(self, now: float, unix: int) -> list[Action]:
         """What members wished for, and the removals of a branch that lost."""
@@ -405,7 +417,7 @@ class Group:
         try:
             return self._commit(unix, removes=[leaf.index for leaf in gone], charter=charter)
         except PeerError as error:
-            self._wishes_since = now  # later again
+            self._wishes.since = now  # later again
             return self._refuse(str(error))
 
     def _commit(
@@ -416,9 +428,9 @@ class Group:
         removes: Sequence[int] = (),
         charter: Charter | None = None,
     ) -> list[Action]:
-        charter = (charter or self._charter).with_removals(list(self._leavers.values()))
+        charter = (charter or self._charter).with_removals(list(self._wishes.leavers.values()))
         before, rank = self.members, self._charter.admins.index(self.me)
-        going = {leaf.index for leaf in self._mls.leaves if leaf.identity in self._leavers}
+        going = {leaf.index for leaf in self._mls.leaves if leaf.identity in self._wishes.leavers}
         removes = [index for index in removes if index not in going]  # their own wish does it
         packages = [package for _, package in adds]
         try:
@@ -427,8 +439,9 @@ class Group:
             reached = Charter.parse_untrusted(self._mls.context)
         except (MlsError, DecodeError) as error:
             self._mls.drop_step()
-            if self._wishes:
-                self._forget_wishes()
+            if self._wishes.messages:
+                self._mls.forget_wishes()
+                self._wishes.clear()
             raise PeerError(f"commit: {error}", hint="try again: wishes of members were forgotten") from None
         added = {identity for identity, _ in adds}
         if reached != charter or self.members - before != added - before or not added <= self.members:
@@ -440,24 +453,12 @@ class Group:
         step = Step(*self.position, rank, removals)
         return self._stepped(message, step, before - self.members, sent)
 
-    def _forget_wishes(self) -> None:
-        self._mls.forget_wishes()
-        self._wishes, self._leavers, self._wishers = [], {}, {}
-
     def _wished(self, proposal: MlsProposal, message: bytes, now: float) -> list[Action]:
         try:
-            removal = self._farewell(proposal) if proposal.wish == "leave" else None
+            self._wishes.take_untrusted(proposal, message, self._mls.leaves, self._vlan_id, now)
         except DecodeError as error:
             self._mls.drop_step()
             return self._refuse(str(error))
-        if self._wishers.get(proposal.sender, 0) >= WISHES_EACH:
-            self._mls.drop_step()
-            return self._refuse("a member has too many wishes in one epoch")
-        self._wishers[proposal.sender] = self._wishers.get(proposal.sender, 0) + 1
-        self._wishes.append(message)
-        self._wishes_since = now if self._wishes_since is None else self._wishes_since
-        if removal is not None:
-            self._leavers[removal.identity] = removal
         return [self._save()]
 
     def _changed(self, change: MlsChange, message: bytes, unix: int) -> list[Action]:
@@ -491,11 +492,11 @@ class Group:
 
     def _stepped(self, message: bytes, step: Step, gone: frozenset[bytes], sent: list[Action]) -> list[Action]:
         """A step counts: its record first, then what it says to others."""
-        self.log.add((*self._wishes, message), step)
+        self.log.add((*self._wishes.messages, message), step)
         self._returns.stepped(self.members)
-        self._wishes, self._leavers, self._wishers = [], {}, {}
+        self._wishes.clear()
         self._found()
-        self._wishes_since = self._wishes_since if self._returns.condemned else None
+        self._wishes.since = self._wishes.since if self._returns.condemned else None
         return [self._save(), *sent, EpochBegan(step.epoch, gone)]
 
     def _save(self) -> Save:
@@ -505,8 +506,8 @@ class Group:
             record=self._mls.keep(),
             steps=self.log.steps(),
             messages=last.messages or (),
-            wishes=tuple(self._wishes),
-            leavers=tuple(self._leavers.values()),
+            wishes=tuple(self._wishes.messages),
+            leavers=tuple(self._wishes.leavers.values()),
         )
         return Save(saved.emit())
 
@@ -518,18 +519,9 @@ class Group:
         self._left_in = self.epoch
         return self._mls.propose_leave(self._removal(self.me).emit())
 
-    def _farewell(self, proposal: MlsProposal) -> Removal:
-        """The word of a member that wishes to go. Raises DecodeError."""
-        removal = Removal.parse_untrusted(proposal.word)
-        sender = {(leaf.identity, leaf.key) for leaf in self._mls.leaves if leaf.index == proposal.sender}
-        is_own = removal.admin == removal.identity and is_genuine(removal, self._vlan_id, ())
-        if (removal.identity, removal.key) not in sender or not is_own:
-            raise DecodeError("removal: it is not its sender's own")
-        return removal
-
     def _wish(self, propose: Callable[[], bytes]) -> list[Action]:
         message = propose()
-        self._wishes.append(message)
+        self._wishes.messages.append(message)
         return [self._save(), ToAll(message)]
 
     def _tell(self, sender: bytes, now: float) -> list[Action]:
@@ -548,7 +540,7 @@ class Group:
         """Who was removed on a branch that lost, by an admin or by itself, goes here too before anybody comes back."""
         leaves = {leaf.identity: leaf.key for leaf in self._mls.leaves if leaf.identity != self.me}
         if self._returns.condemn(theirs, leaves, self._vlan_id, self._charter.admins):
-            self._wishes_since = now - COMMIT_AFTER_S
+            self._wishes.since = now - COMMIT_AFTER_S
 
     def _help(self, now: float) -> list[Action]:
         """A GroupInfo for the next one that is lost, if it is its turn."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from peertap.vlan.commits import Step
+from peertap.wire.charter import Removal
 from peertap.wire.codec import lp
 
 
@@ -110,6 +111,14 @@ class Remind:
 
 
 @dataclass(frozen=True, slots=True)
+class Dismiss:
+    """Tells somebody that it was removed while it was away, by the word of whoever did it."""
+
+    identity: bytes
+    removal: Removal
+
+
+@dataclass(frozen=True, slots=True)
 class EpochBegan:
     """New keys. `removed` are those who are gone with it."""
 
@@ -122,4 +131,13 @@ class Gone:
     """We are no member any more."""
 
 
-Action = Save | ToAll | Welcome | Give | Tell | Show | AskAdmins | GiveInfo | Remind | EpochBegan | Gone
+Action = Save | ToAll | Welcome | Give | Tell | Show | AskAdmins | GiveInfo | Remind | Dismiss | EpochBegan | Gone
+
+
+def at_once(actions: list[Action]) -> list[Action]:
+    """Several steps as one: the last state is kept, the last epoch begins, nobody meets those between."""
+    saves = [one for one in actions if isinstance(one, Save)]
+    began = [one for one in actions if isinstance(one, EpochBegan)]
+    rest = [one for one in actions if not isinstance(one, Save | EpochBegan)]
+    removed = frozenset(who for one in began for who in one.removed)
+    return [*saves[-1:], *rest, *(EpochBegan(one.epoch, removed) for one in began[-1:])]

@@ -131,7 +131,7 @@ class Introductions:
         self._setups = 0
         self._candidates: OrderedDict[Sid, Candidate] = OrderedDict()
         self._challenges: deque[tuple[bytes, float]] = deque(maxlen=3)
-        self._answered: OrderedDict[PeerId, float] = OrderedDict()
+        self._answered: OrderedDict[tuple[PeerId, bytes], float] = OrderedDict()
         self._verified: deque[float] = deque(maxlen=VERIFICATIONS_PER_S)
         self._reassembler: Reassembler[Sid] = Reassembler()
         self._serial = 0
@@ -207,7 +207,7 @@ class Introductions:
                 del self._departed[sid]
             for sid in [sid for sid, one in self._candidates.items() if one.hello.member == member]:
                 del self._candidates[sid]
-        epoch = self.epochs.begin(keys, now, removal=bool(removed))
+        epoch = self.epochs.begin(keys, now, removal=bool(removed), at_once=not self.peers)
         for peer in (*self.peers.values(), *self._departed.values()):
             peer.group_receive |= self._group_receivers(peer.hello, epoch, floor=0)
             if peer.pair_in is not None:
@@ -288,6 +288,8 @@ class Introductions:
         out: list[SendIntro] = []
         if switched:
             self.group_send = self._group_sender()
+            if not self.peers:  # who was away knows nobody, and nobody heard it in an epoch that is over
+                out += self.edge_up(now)
             for peer in (*self.peers.values(), *self._departed.values()):
                 self._follow_pair(peer)
             for peer in self.peers.values():
@@ -366,7 +368,7 @@ class Introductions:
             self._remember_candidate(hello, epoch, now)
         lost_ours = peer is not None and peer.pair_send is not None and hello.asked_kid == peer.pair_send.kid
         asks = not known or lost_ours or hello.asked_kid == self.group_send.kid
-        if asks and now >= self._answered.get(hello.member, float("-inf")) + ANSWER_GAP_S:
+        if asks and now >= self._answered.get((hello.member, epoch.id), float("-inf")) + ANSWER_GAP_S:
             out += self._answer(hello, epoch, now)
         if peer is not None and peer.pending is None and (peer.pair_send is None or lost_ours or was_pending):
             out += self._start_setup(peer, now)
@@ -512,8 +514,8 @@ class Introductions:
 
     def _answer(self, hello: Hello, epoch: Epoch, now: float) -> list[SendIntro]:
         """Our own Hello to its sender, echoing it; asks for an answer while its sender is not known."""
-        self._answered[hello.member] = now
-        self._answered.move_to_end(hello.member)
+        self._answered[hello.member, epoch.id] = now
+        self._answered.move_to_end((hello.member, epoch.id))
         while len(self._answered) > MAX_MEMBERS:
             self._answered.popitem(last=False)
         epoch = epoch if epoch in self.epochs.live else self.epochs.sending

@@ -9,8 +9,9 @@ from typing import Final
 
 from peertap.errors import DecodeError
 from peertap.vlan.commits import MAX_COMMITS, Step
-from peertap.vlan.group_actions import AskAdmins, Give, GiveInfo, Remind, Show, Tell, ToAll
+from peertap.vlan.group_actions import AskAdmins, Dismiss, Give, GiveInfo, Remind, Show, Tell, ToAll
 from peertap.vlan.secrets import VlanSecrets
+from peertap.wire.charter import Removal
 from peertap.wire.codec import Reader, lp, lp32
 from peertap.wire.invite import ID_BYTES
 from peertap.wire.parcel import MAX_BODY_BYTES
@@ -37,6 +38,7 @@ class Kind(IntEnum):
     JOIN = 9
     WELCOME = 10
     ANSWER = 11
+    DISMISSAL = 12
 
 
 class Verdict(IntEnum):
@@ -84,7 +86,7 @@ class Answer:
     reason: str
 
 
-Letter = ToAll | Give | Tell | Show | AskAdmins | GiveInfo | Remind | Secrets | Join | WelcomeIn | Answer
+Letter = ToAll | Give | Tell | Show | AskAdmins | GiveInfo | Remind | Dismiss | Secrets | Join | WelcomeIn | Answer
 
 
 def emit(letter: Letter) -> bytes:
@@ -104,6 +106,8 @@ def emit(letter: Letter) -> bytes:
             return _kind(Kind.INFO) + lp32(group_info) + signature
         case Remind(_, secrets):
             return _kind(Kind.REMINDER) + secrets
+        case Dismiss(_, removal):
+            return _kind(Kind.DISMISSAL) + removal.emit()
         case Secrets(secrets):
             return _kind(Kind.SECRETS) + secrets.emit()
         case Join(invite, name, proof, package):
@@ -148,6 +152,8 @@ def _read(kind: Kind, reader: Reader, me: bytes) -> Letter:
             return GiveInfo(me, reader.lp32("GroupInfo", MAX_BODY_BYTES), reader.take(64, "signature"))
         case Kind.REMINDER:
             return Remind(me, reader.rest())
+        case Kind.DISMISSAL:
+            return Dismiss(me, Removal.read(reader))
         case Kind.SECRETS:
             return Secrets(VlanSecrets.read(reader))
         case Kind.JOIN:

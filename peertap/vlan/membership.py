@@ -37,6 +37,9 @@ class KeySource(Protocol):
     def is_member(self, member: PeerId) -> bool:
         """Whether somebody may introduce itself."""
 
+    def may_bridge(self, member: PeerId, *, default: bool) -> bool:
+        """Whether other MACs may be behind a member; `default` is what this node is configured to believe."""
+
     @property
     def warning(self) -> str | None:
         """What `status` says about this kind of membership."""
@@ -63,6 +66,10 @@ class StaticMembership:
     def is_member(self, member: PeerId) -> bool:
         """Whoever has the secret is one."""
         return True
+
+    def may_bridge(self, member: PeerId, *, default: bool) -> bool:
+        """Nobody says who may: what holds here holds for all."""
+        return default
 
     def grant(self, now_unix: float) -> Grant | None:
         expiry = int(now_unix) + GRANT_LIFETIME_S
@@ -105,6 +112,10 @@ class GroupMembership:
         """Whoever is in the group now."""
         return member[IDENTITY_AT:] in self.group.members
 
+    def may_bridge(self, member: PeerId, *, default: bool) -> bool:
+        """Whom the admins let."""
+        return member[IDENTITY_AT:] in self.group.charter.bridges
+
     def grant(self, now_unix: float) -> Grant | None:
         """Signed by the creator once; a key that all members have signs the rest."""
         return _grant(self.group, self.secrets, self.keys, now_unix)
@@ -124,8 +135,12 @@ class LobbyMembership:
         self.keys: Final = StaticSecret(charter.lobby).keys(member.vlan_id)
 
     def is_member(self, member: PeerId) -> bool:
-        """Members; others may know the secret from former days."""
-        return self._member.is_member(member)
+        """Members, and those who were removed: they may be told so. Others may know the secret from former days."""
+        return self._member.is_member(member) or member[IDENTITY_AT:] in self._member.group.charter.removed
+
+    def may_bridge(self, member: PeerId, *, default: bool) -> bool:
+        """There are no frames here."""
+        return False
 
     def grant(self, now_unix: float) -> Grant | None:
         return _grant(self._member.group, self._member.secrets, self.keys, now_unix)
@@ -151,6 +166,10 @@ class DoorMembership:
     def is_member(self, member: PeerId) -> bool:
         """A newcomer hears the inviter alone."""
         return self._inside is not None or member[IDENTITY_AT:] == self._inviter
+
+    def may_bridge(self, member: PeerId, *, default: bool) -> bool:
+        """There are no frames here."""
+        return False
 
     def grant(self, now_unix: float) -> Grant | None:
         """The inviter's, which lets both ends pass a relay that wants one; a newcomer cannot make one."""

@@ -10,7 +10,7 @@ in that of their time, the rest is sorted, so that equal charters are equal byte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -120,6 +120,26 @@ class Charter:
             bridges=self.bridges - gone,
             removals=(*kept, *removals)[-MAX_REMOVED:],
         )
+
+    def with_newcomers(self, newcomers: Set[bytes], used: SpentInvite | None, unix: float) -> Charter:
+        """The charter once these are admitted: a removal of theirs is forgiven, the invite that they used is spent."""
+        spent = {one.id: one for one in self.spent if one.expiry > unix}
+        if used is not None:
+            spent[used.id] = used
+        forgiven = tuple(one for one in self.removals if one.identity not in newcomers)
+        return replace(self, removals=forgiven, spent=tuple(sorted(spent.values())))
+
+    def with_admin(self, identity: bytes) -> Charter:
+        """The charter once this member is an admin, of the lowest rank if it was none."""
+        return self if identity in self.admins else replace(self, admins=(*self.admins, identity))
+
+    def without_admin(self, identity: bytes) -> Charter:
+        """The charter once this member is no admin."""
+        return replace(self, admins=tuple(one for one in self.admins if one != identity))
+
+    def with_bridge(self, identity: bytes, *, is_allowed: bool) -> Charter:
+        """The charter once other MACs may, or may not, be behind this member."""
+        return replace(self, bridges=self.bridges | {identity} if is_allowed else self.bridges - {identity})
 
     def emit(self) -> bytes:
         """Returns the bytes of the group context extension.

@@ -112,7 +112,7 @@ def test_frames_pass_between_two_engines(pair: tuple[Node, Node]) -> None:
             a.tap.send(frame)
             assert b.tap.recv(65536) == frame
     snapshot = b.engine.snapshot()
-    assert snapshot["vlans"][7]["members"] == {1: {"rx_frames": 4, "tx_frames": 0}}  # type: ignore[index]
+    assert snapshot["vlans"][7]["members"] == {1: {"rx_frames": 4, "tx_frames": 0, "spoofed": 0}}  # type: ignore[index]
     assert not any(snapshot["drops"].values())  # type: ignore[attr-defined]
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from peertap.errors import ConfigError, PeerError
 from peertap.vlan.commits import MAX_COMMITS
 from peertap.vlan.group import COMMIT_AFTER_S, RANK_STEP_S, UPDATE_S, Group
-from peertap.wire.charter import SpentInvite
+from peertap.vlan.saved import SavedGroup
+from peertap.wire.charter import Removal, SpentInvite
+from tests.support.identities import identity
 from tests.support.town import HYBRID, Town, Us, key_of, member
 
 
@@ -131,12 +134,26 @@ def test_who_was_removed_while_away_stays_out() -> None:
     town = Town("b", "c")
     town.citizens["c"].is_away = True
     town.do("mayor", town["mayor"].kick(key_of("c"), town.unix))
+    stubborn = SavedGroup.parse(town.citizens["c"].state)
     town.come_back("c")
+    assert town["c"].is_gone, "whom it meets tells it, with the admin's word"
+    town.citizens["c"].group = Group.restore(stubborn, Us("c"), town.now)  # it will not hear of it
     town.do("c", town["c"]._lose(town["c"].epoch, town.now))
     town.pass_time(30)
-    assert town["b"].told_position(key_of("c"), *town["c"].position, town.now) == []
-    del town.citizens["c"]  # nobody tells it anything any more, not even that it is gone
+    del town.citizens["c"]
     town.agree("mayor", "b")
+
+
+def test_nobody_is_dismissed_but_by_the_word_of_an_admin() -> None:
+    town = Town("b", "c")
+    unsigned = Removal(key_of("c"), town["c"]._leaf_of(key_of("c")).key, key_of("b"))
+    by_a_member = replace(unsigned, signature=identity("b").sign(unsigned.signed(town.vlan_id)))
+    by_itself = replace(unsigned, admin=key_of("c"), signature=identity("c").sign(unsigned.signed(town.vlan_id)))
+    of_another_leaf = replace(unsigned, key=bytes(32), admin=key_of("mayor"))
+    of_another_leaf = replace(of_another_leaf, signature=identity("mayor").sign(of_another_leaf.signed(town.vlan_id)))
+    for word in (by_a_member, by_itself, of_another_leaf, replace(by_a_member, admin=key_of("mayor"))):
+        assert town["c"].dismissed_untrusted(word) == []
+        assert not town["c"].is_gone
 
 
 def test_a_restarted_member_goes_on_from_its_record() -> None:

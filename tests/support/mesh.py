@@ -92,6 +92,7 @@ class SimNode:
 
     def boot(self) -> None:
         """Starts, or starts again: new sids, nothing remembered."""
+        self.is_dead = False
         self.tables = TableSet((), (), ())
         self.life = next(self.mesh.numbers)
         settings = [VlanSettings(self.mesh.membership(label)) for label in self.labels]
@@ -104,7 +105,8 @@ class SimNode:
         self.carry_out(self.node.start())
 
     def post(self, event: Event) -> None:
-        self.carry_out(self.node.handle(event, self.mesh.now))
+        if not self.is_dead:
+            self.carry_out(self.node.handle(event, self.mesh.now))
 
     def command(self, command: Command) -> dict[str, Any]:
         """What the operator types."""
@@ -117,6 +119,7 @@ class SimNode:
             if isinstance(action, SaveRecord):
                 self.saves += 1
                 if self.saves == self.crash_at_save:
+                    self.is_dead = True
                     self.mesh.crashed.append(self.name)
                     return
             match action:
@@ -285,7 +288,8 @@ class SimMesh:
         """Lets so much simulated time pass."""
         end = self.now + seconds
         while True:
-            due, node = min(((one.node.next_deadline(), one.name) for one in self.nodes.values()), default=(end, ""))
+            alive = [one for one in self.nodes.values() if not one.is_dead]
+            due, node = min(((one.node.next_deadline(), one.name) for one in alive), default=(end, ""))
             if self._queue and self._queue[0][0] <= min(due, end):
                 self.now, _, what = heapq.heappop(self._queue)
                 what()

@@ -15,6 +15,7 @@ from peertap.vlan.group import Group
 from peertap.vlan.group_actions import (
     Action,
     AskAdmins,
+    Dismiss,
     EpochBegan,
     Give,
     GiveInfo,
@@ -182,6 +183,8 @@ class Town:
                     self._reach(me, other, lambda group: group.asked_by_lost(key_of(me.name), action, self.now))
             case GiveInfo(who):
                 self._reach(me, who, lambda group: group.rejoin_untrusted(action, key_of(me.name), *self.times))
+            case Dismiss(who, removal):
+                self._reach(me, who, lambda group: group.dismissed_untrusted(removal))
             case Remind(who, secrets):
                 self._reach(me, who, lambda group: group.reminded_untrusted(secrets, key_of(me.name)))
             case EpochBegan(epoch, _):

@@ -119,6 +119,7 @@ fn to_tuple<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, PyAny>> 
         }
         Event::UnknownKid { vlan, kid, trunk } => ("unknown_kid", vlan, raw(kid), trunk).into_pyobject(py)?,
         Event::Forged { vlan, kid, trunk } => ("forged", vlan, raw(kid), trunk).into_pyobject(py)?,
+        Event::Spoofed { vlan, member, what } => ("spoofed", vlan, member, what).into_pyobject(py)?,
         Event::Control { vlan, member, message } => ("control", vlan, member, raw(message)).into_pyobject(py)?,
         Event::Generation { vlan, kid } => ("generation", vlan, raw(kid)).into_pyobject(py)?,
         Event::Path { trunk, address, rtt_s } => ("path", trunk, pair(address), rtt_s).into_pyobject(py)?,
@@ -166,10 +167,11 @@ fn to_dict<'py>(py: Python<'py>, snapshot: &Snapshot) -> PyResult<Bound<'py, PyD
         }
         item.set_item("forged", forged)?;
         let members = PyDict::new(py);
-        for (id, rx_frames, tx_frames) in &vlan.members {
+        for (id, rx_frames, tx_frames, spoofed) in &vlan.members {
             let member = PyDict::new(py);
             member.set_item("rx_frames", rx_frames)?;
             member.set_item("tx_frames", tx_frames)?;
+            member.set_item("spoofed", spoofed)?;
             members.set_item(id, member)?;
         }
         item.set_item("members", members)?;

@@ -201,20 +201,12 @@ impl VlanKeys {
         Ok(ReceiveKey(Arc::new(key.map_err(to_python)?)))
     }
 
-    fn pair_sender<'py>(
-        &self,
-        py: Python<'py>,
-        pair: &PairSecret,
-    ) -> PyResult<(SendKey, Bound<'py, PyBytes>)> {
+    fn pair_sender<'py>(&self, py: Python<'py>, pair: &PairSecret) -> PyResult<(SendKey, Bound<'py, PyBytes>)> {
         let (key, confirm) = self.0.pair_sender(&pair.0).map_err(to_python)?;
         Ok((SendKey(Arc::new(key)), PyBytes::new(py, &confirm)))
     }
 
-    fn pair_receiver<'py>(
-        &self,
-        py: Python<'py>,
-        pair: &PairSecret,
-    ) -> PyResult<(ReceiveKey, Bound<'py, PyBytes>)> {
+    fn pair_receiver<'py>(&self, py: Python<'py>, pair: &PairSecret) -> PyResult<(ReceiveKey, Bound<'py, PyBytes>)> {
         let (key, confirm) = self.0.pair_receiver(&pair.0).map_err(to_python)?;
         Ok((ReceiveKey(Arc::new(key)), PyBytes::new(py, &confirm)))
     }

@@ -57,7 +57,7 @@ pub struct Member(Arc<tables::Member>);
 #[pymethods]
 impl Member {
     #[new]
-    #[pyo3(signature = (id, *, mac, token, hop, max_payload, pair_send, pair_receive, group_receive))]
+    #[pyo3(signature = (id, *, mac, token, hop, max_payload, pair_send, pair_receive, group_receive, bridge = false))]
     #[allow(clippy::too_many_arguments)] // as in the contract
     fn new(
         id: Int<u32>,
@@ -68,6 +68,7 @@ impl Member {
         pair_send: Option<&Bound<'_, SendKey>>,
         pair_receive: Vec<Py<ReceiveKey>>,
         group_receive: Vec<Py<ReceiveKey>>,
+        bridge: bool,
     ) -> PyResult<Self> {
         let keys = |keys: &[Py<ReceiveKey>]| keys.iter().map(|key| Arc::clone(&key.get().0)).collect();
         Ok(Self(Arc::new(tables::Member {
@@ -79,6 +80,7 @@ impl Member {
             pair_send: pair_send.map(|key| Arc::clone(&key.get().0)),
             pair_receive: keys(&pair_receive),
             group_receive: keys(&group_receive),
+            bridge,
         })))
     }
 }

@@ -120,6 +120,8 @@ drop_reasons! {
     FragmentEvicted => "fragment_evicted",
     /// A member sent a frame with a source MAC that is not its own.
     SpoofedMac => "spoofed_mac",
+    /// A member's ARP or neighbour discovery names another MAC, or claims an address that another member has.
+    SpoofedAddress => "spoofed_address",
     /// A unicast frame for a MAC that is not here.
     NotForUs => "not_for_us",
     /// A source MAC was not learned because the table or the member's share is full; the frame was delivered.

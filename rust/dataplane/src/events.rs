@@ -21,6 +21,8 @@ pub enum Event {
     UnknownKid { vlan: VlanId, kid: [u8; 4], trunk: TrunkId },
     /// A group frame with a right tag and a wrong signature.
     Forged { vlan: VlanId, kid: [u8; 4], trunk: TrunkId },
+    /// A member said that it is another one: "mac", or "address" in ARP or neighbour discovery.
+    Spoofed { vlan: VlanId, member: MemberId, what: &'static str },
     /// Member control, reassembled.
     Control { vlan: VlanId, member: MemberId, message: Vec<u8> },
     /// A send key reached 2^30.
@@ -49,6 +51,7 @@ enum Subject {
     Applied,
     UnknownKid(VlanId, [u8; 4]),
     Forged(VlanId, [u8; 4], TrunkId),
+    Spoofed(VlanId, MemberId, &'static str),
     Generation(VlanId, [u8; 4]),
     Path(TrunkId, Address),
     Source(TrunkId),
@@ -68,7 +71,7 @@ impl Event {
     fn kind(&self) -> usize {
         match self {
             Self::Intro { .. } => 1,
-            Self::UnknownKid { .. } | Self::Forged { .. } => 2,
+            Self::UnknownKid { .. } | Self::Forged { .. } | Self::Spoofed { .. } => 2,
             Self::Control { .. } => 3,
             Self::Trace { .. } => 4,
             _ => 0,
@@ -80,6 +83,7 @@ impl Event {
             Self::Applied(_) => Subject::Applied,
             Self::UnknownKid { vlan, kid, .. } => Subject::UnknownKid(vlan, kid),
             Self::Forged { vlan, kid, trunk } => Subject::Forged(vlan, kid, trunk),
+            Self::Spoofed { vlan, member, what } => Subject::Spoofed(vlan, member, what),
             Self::Generation { vlan, kid } => Subject::Generation(vlan, kid),
             Self::Path { trunk, address, .. } => Subject::Path(trunk, address),
             Self::Source { trunk, .. } => Subject::Source(trunk),

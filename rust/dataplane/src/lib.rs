@@ -7,6 +7,7 @@
 //! Sections cited as "SPEC 2.1" are those of SPEC.md.
 
 pub mod aead;
+pub mod claims;
 pub mod drops;
 pub mod engine;
 pub mod error;

@@ -1,7 +1,7 @@
 //! What lives longer than one set of tables: counters, learned addresses, queues and health of trunks and VLANs.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::liveness::Traffic;
@@ -111,6 +111,10 @@ pub struct MemberCounters {
     pub rx_frames: AtomicU64,
     /// Unicast frames sealed for it.
     pub tx_frames: AtomicU64,
+    /// Frames in which it said that it is another one.
+    pub spoofed: AtomicU64,
+    /// Second in which a frame of it came last, of the engine's clock.
+    pub heard_at_s: AtomicU32,
 }
 
 /// One VLAN.

@@ -89,6 +89,8 @@ pub struct Member {
     pub pair_receive: Vec<Arc<ReceiveKey>>,
     /// Its group keys.
     pub group_receive: Vec<Arc<ReceiveKey>>,
+    /// Whether MACs behind it are allowed.
+    pub bridge: bool,
 }
 
 /// What makes a VLAN.
@@ -103,7 +105,7 @@ pub struct VlanSpec {
     pub group_token: Token,
     /// Local ports.
     pub ports: Vec<PortId>,
-    /// Whether MACs behind ports are allowed.
+    /// Whether MACs behind our ports are allowed.
     pub bridge: bool,
     /// Our group key.
     pub group_send: Option<Arc<SendKey>>,
@@ -120,6 +122,8 @@ type Candidates = HashMap<[u8; 4], Vec<(usize, Arc<ReceiveKey>)>>;
 pub struct Vlan {
     /// What it was made of.
     pub spec: VlanSpec,
+    /// Whether there may be MACs behind somebody: frames to unknown ones go to all.
+    pub floods: bool,
     by_mac: HashMap<Mac, usize>,
     by_id: FastMap<MemberId, usize>,
     pair: Candidates,
@@ -159,7 +163,8 @@ impl Vlan {
         }
         let by_mac = members().map(|(at, m)| (m.mac, at)).collect();
         let by_id = members().map(|(at, m)| (m.id, at)).collect();
-        Ok(Self { spec, by_mac, by_id, pair, group })
+        let floods = spec.bridge || spec.members.iter().any(|m| m.bridge);
+        Ok(Self { spec, floods, by_mac, by_id, pair, group })
     }
 
     /// The member with this virtual MAC.

@@ -146,7 +146,7 @@ impl World {
             let via = if relayed { 2 } else { other };
             let trunks = vec![trunk(me, via, Carrier::Udp, Some(at_relay.unwrap_or(remote)), 1432)];
             let edges = vec![(u32::from(via), GROUP_LABEL)];
-            let vlan = vlan(me, vec![port], false, vec![member(me, other, via, 1432)], edges);
+            let vlan = vlan(me, vec![port], false, vec![bridging(&member(me, other, via, 1432))], edges);
             node.apply(trunks, vec![vlan], vec![label(via, me, true, &[]), group_label(via, true, &[])]);
         }
         if let Some(relay) = &mut relay {

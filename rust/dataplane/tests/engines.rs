@@ -23,7 +23,7 @@ fn pair_frames_pass_both_ways_byte_for_byte() {
     }
     let snapshot = two.b.engine.snapshot();
     assert_eq!((snapshot.vlans[0].1.rx_frames, snapshot.vlans[0].1.tx_frames), (4, 4));
-    assert_eq!(snapshot.vlans[0].1.members, [(1, 4, 4)]);
+    assert_eq!(snapshot.vlans[0].1.members, [(1, 4, 4, 0)]);
     assert_eq!(two.a.all_drops() + two.b.all_drops(), 0);
 }
 
@@ -89,7 +89,7 @@ fn bridges_learn_addresses_and_flood_unknown_ones() {
     two.tap_b.send(&answer);
     two.tap_a.expect(&answer);
     let members = two.b.engine.snapshot().vlans[0].1.members.clone();
-    assert_eq!(members, [(1, 1, 1)], "the answer went as a pair frame");
+    assert_eq!(members, [(1, 1, 1, 0)], "the answer went as a pair frame");
     // A member's virtual MAC is never believed elsewhere.
     two.tap_a.send(&frame(far_b, mac(2), 60));
     two.a.wait_for(|a| a.drops("foreign_mac") == 1);

@@ -10,8 +10,8 @@ use mls_rs_core::psk::{ExternalPskId, PreSharedKey};
 use peertap_dataplane::kdf::{Secret, expand};
 use zeroize::Zeroizing;
 
-/// Epochs whose rejoin secret is kept (PROTOCOL 10).
-pub const REJOIN_EPOCHS: usize = 64;
+/// Epochs whose rejoin secret is kept (ours, docs/decisions/0017: four times the log of commits).
+pub const REJOIN_EPOCHS: usize = 256;
 /// Epochs before the current one whose messages can still be opened (ours: we send none under MLS).
 const OLD_EPOCHS: usize = 1;
 /// epoch 8 ‖ secret 32.

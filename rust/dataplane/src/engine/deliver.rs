@@ -9,6 +9,7 @@ use super::live::Live;
 use super::overlay::GROUP_PAYLOAD_BYTES;
 use super::shared::Shared;
 use super::{FRAME_BYTES, hex, name_of};
+use crate::claims::{Claim, Claims, claim_untrusted};
 use crate::drops::DropReason;
 use crate::events::Event;
 use crate::fragment::{Fragment, MessageKey, Reassembler};
@@ -56,6 +57,7 @@ pub(super) struct Delivery {
     roots: Roots,
     hold: Hold<VlanId, Held>,
     reassembly: HashMap<VlanId, Reassembler>,
+    claims: HashMap<VlanId, Claims>,
     /// What was opened in this turn; frames stay until they are written.
     arena: Box<[u8]>,
     used: usize,
@@ -71,6 +73,7 @@ impl Delivery {
             roots: Roots::default(),
             hold: Hold::default(),
             reassembly: HashMap::new(),
+            claims: HashMap::new(),
             arena: vec![0; ARENA_BYTES].into_boxed_slice(),
             used: 0,
             writes: FastMap::default(),
@@ -125,6 +128,7 @@ impl Delivery {
             reassembler.retain(|member| live.tables.vlans[at].member_by_id(member).is_some());
             true
         });
+        self.claims.retain(|&vlan, _| live.tables.vlan(vlan).is_some());
         for (_, expires_at, held) in self.hold.take() {
             let result = match live.tables.label((held.trunk, held.fields.label)) {
                 Some(label) => self.open(live, &held.packet, &held.fields, label, held.trunk, expires_at, now),
@@ -354,21 +358,24 @@ impl Delivery {
         let (src, dst, vid, now_s) = (frame.src(), frame.dst(), frame.vid(), (now / 1_000_000_000) as u32);
         let to_group = is_group(&dst);
         let mut port = None;
-        if spec.bridge {
-            if is_group(&src) {
-                return Err(DropReason::BadSource);
+        if member.bridge && is_group(&src) {
+            return Err(DropReason::BadSource);
+        }
+        state.members[content.member_at].heard_at_s.store(now_s, Ordering::Relaxed);
+        if src != member.mac {
+            if !member.bridge || src == spec.mac || vlan.member_by_mac(&src).is_some() {
+                return Err(self.spoofed(state, vlan, content.member_at, "mac", DropReason::SpoofedMac));
             }
-            if src != member.mac {
-                if src == spec.mac || vlan.member_by_mac(&src).is_some() {
-                    return Err(DropReason::SpoofedMac);
-                }
-                self.learn(state, vlan, content.member_at, &frame, now_s);
-            }
-            if !to_group {
-                port = state.state.local_macs.lookup(&dst, vid, now_s).filter(|p| spec.ports.contains(p));
-            }
-        } else if src != member.mac {
-            return Err(DropReason::SpoofedMac);
+            self.learn(state, vlan, content.member_at, &frame, now_s);
+        }
+        if !member.bridge
+            && let Some(claim) = claim_untrusted(&self.arena[place.clone()])
+            && !self.may_claim(state, vlan, content.member_at, &claim, vid, now_s)
+        {
+            return Err(self.spoofed(state, vlan, content.member_at, "address", DropReason::SpoofedAddress));
+        }
+        if !to_group && spec.bridge {
+            port = state.state.local_macs.lookup(&dst, vid, now_s).filter(|p| spec.ports.contains(p));
         } else if !to_group && dst != spec.mac {
             return Err(DropReason::NotForUs);
         }
@@ -394,6 +401,37 @@ impl Delivery {
         }
         self.used = place.end;
         Ok(())
+    }
+
+    /// Whether what a member's ARP or neighbour discovery says can be right.
+    fn may_claim(
+        &mut self,
+        state: &super::live::LiveVlan,
+        vlan: &Vlan,
+        member_at: usize,
+        claim: &Claim,
+        vid: Option<u16>,
+        now_s: u32,
+    ) -> bool {
+        let member = &vlan.spec.members[member_at];
+        let Some(address) = claim.address else { return claim.mac == member.mac };
+        let heard_at_s = |id| vlan.member_by_id(id).map(|at| state.members[at].heard_at_s.load(Ordering::Relaxed));
+        let claims = self.claims.entry(vlan.spec.id).or_default();
+        claim.mac == member.mac && claims.allows(member.id, vid, address, now_s, heard_at_s)
+    }
+
+    /// Notes who said that it is another one.
+    fn spoofed(
+        &self,
+        state: &super::live::LiveVlan,
+        vlan: &Vlan,
+        member_at: usize,
+        what: &'static str,
+        reason: DropReason,
+    ) -> DropReason {
+        state.members[member_at].spoofed.fetch_add(1, Ordering::Relaxed);
+        self.shared.tell(Event::Spoofed { vlan: vlan.spec.id, member: vlan.spec.members[member_at].id, what });
+        reason
     }
 
     /// Completes a partial checksum unless the frame goes to one port that takes it; whether it is partial still.

@@ -270,7 +270,7 @@ impl Outbound {
             vlan.member_by_id(id)
         };
         let member_at = match vlan.member_by_mac(&dst) {
-            None if vlan.spec.bridge && !is_group(&dst) => learned(),
+            None if vlan.floods && !is_group(&dst) => learned(),
             known => known,
         };
         let turn = Turn { shared: &self.shared, live, now };
@@ -281,7 +281,7 @@ impl Outbound {
                 return overlay.send_pair(at, member_at, bytes, plan);
             }
             Some(member_at) => Destination::Member(vlan.spec.members[member_at].id),
-            None if !is_group(&dst) && (!vlan.spec.bridge || dst == vlan.spec.mac) => {
+            None if !is_group(&dst) && (!vlan.floods || dst == vlan.spec.mac) => {
                 return Err(DropReason::UnknownMac);
             }
             None if overlay::reaches_group(live, vlan) => {

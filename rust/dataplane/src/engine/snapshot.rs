@@ -45,8 +45,8 @@ pub struct VlanSnapshot {
     pub tx_bytes: u64,
     /// Forged group frames per trunk.
     pub forged: Vec<(TrunkId, u64)>,
-    /// Per member: frames delivered from it and sealed for it.
-    pub members: Vec<(MemberId, u64, u64)>,
+    /// Per member: frames delivered from it, sealed for it, and those in which it said that it is another one.
+    pub members: Vec<(MemberId, u64, u64, u64)>,
     /// Learned MACs behind members with their age in seconds.
     pub macs: Vec<(Mac, MemberId, u32)>,
 }
@@ -130,7 +130,10 @@ pub(super) fn take(shared: &Shared) -> Snapshot {
             tx_frames: get(&state.tx_frames),
             tx_bytes: get(&state.tx_bytes),
             forged: state.forged().into_iter().collect(),
-            members: members.iter().map(|(id, m)| (*id, get(&m.rx_frames), get(&m.tx_frames))).collect(),
+            members: members
+                .iter()
+                .map(|(id, m)| (*id, get(&m.rx_frames), get(&m.tx_frames), get(&m.spoofed)))
+                .collect(),
             macs: state.remote_macs.entries((now / 1_000_000_000) as u32),
         };
         (vlan.spec.id, snapshot)

@@ -133,6 +133,18 @@ pub fn member(me: u8, other: u8, via: u8, max_payload: usize) -> Arc<Member> {
         pair_send: Some(pair_send(me, other)),
         pair_receive: vec![pair_receive(other, me)],
         group_receive: vec![group_receive(other)],
+        bridge: false,
+    })
+}
+
+/// The same member, with leave to have other MACs behind it.
+pub fn bridging(member: &Arc<Member>) -> Arc<Member> {
+    Arc::new(Member {
+        pair_send: member.pair_send.clone(),
+        pair_receive: member.pair_receive.clone(),
+        group_receive: member.group_receive.clone(),
+        bridge: true,
+        ..**member
     })
 }
 
@@ -157,7 +169,7 @@ pub fn vlan_signed_by(
         bridge,
         group_send: Some(group_send(me, signer)),
         group_edges,
-        members,
+        members: if bridge { members.iter().map(bridging).collect() } else { members },
     };
     Arc::new(Vlan::new(spec).unwrap())
 }

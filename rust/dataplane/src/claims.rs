@@ -1,0 +1,246 @@
+//! Who says that an IP address is its own: ARP (RFC 826) and neighbour discovery (RFC 4861), and whether it may (SPEC 5.5).
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::MemberId;
+use crate::frame::{HEADER_BYTES, Mac};
+
+const ARP: u16 = 0x0806;
+const IPV6: u16 = 0x86dd;
+const TAGS: [u16; 2] = [0x8100, 0x88a8];
+const ICMPV6: u8 = 58;
+const SOURCE_LINK_ADDRESS: u8 = 1; // RFC 4861, 4.6.1
+const TARGET_LINK_ADDRESS: u8 = 2;
+
+/// Addresses of a VLAN that are watched (ours).
+pub const MAX_ADDRESSES: usize = 4096;
+/// Of one member, so that one who invents addresses leaves room for others (ours).
+pub const MAX_ADDRESSES_EACH: usize = 64;
+/// A claim is good for so long after it was made last (ours: hosts repeat it well within, while somebody speaks to them).
+pub const CLAIM_S: u32 = 30;
+/// Who said nothing at all for so long loses its addresses to whoever takes them over, as a router's backup does (ours).
+pub const SILENCE_S: u32 = 3;
+
+/// What a frame says about its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The MAC that it names as the address's.
+    pub mac: Mac,
+    /// The address; None where it only asks who has one.
+    pub address: Option<IpAddr>,
+}
+
+/// The claim in a frame; None where there is none, or nothing that a host would take for one.
+pub fn claim_untrusted(frame: &[u8]) -> Option<Claim> {
+    let mut at = HEADER_BYTES - 2;
+    let mut kind = u16::from_be_bytes(take(frame, at)?);
+    for _ in 0..2 {
+        if TAGS.contains(&kind) {
+            at += 4;
+            kind = u16::from_be_bytes(take(frame, at)?);
+        }
+    }
+    let payload = frame.get(at + 2..)?;
+    match kind {
+        ARP => arp(payload),
+        IPV6 => neighbour(payload, take(frame, 6)?),
+        _ => None,
+    }
+}
+
+/// Hardware type 1, protocol IPv4, sizes 6 and 4, operation; then the sender's MAC and address.
+fn arp(payload: &[u8]) -> Option<Claim> {
+    if take(payload, 0)? != [0, 1, 8, 0, 6, 4] {
+        return None;
+    }
+    let address = Ipv4Addr::from(take::<4>(payload, 14)?);
+    Some(Claim { mac: take(payload, 8)?, address: (!address.is_unspecified()).then_some(IpAddr::V4(address)) })
+}
+
+/// Solicitations (133, 135) and a router's advertisement (134) speak for their source, an advertisement (136) for its target.
+fn neighbour(payload: &[u8], src: Mac) -> Option<Claim> {
+    if payload.get(6) != Some(&ICMPV6) {
+        return None;
+    }
+    let message = payload.get(40..)?;
+    let source = Ipv6Addr::from(take::<16>(payload, 8)?);
+    let (address, options_at, option) = match message.first()? {
+        133 => (source, 8, SOURCE_LINK_ADDRESS),
+        134 => (source, 16, SOURCE_LINK_ADDRESS),
+        135 => (source, 24, SOURCE_LINK_ADDRESS),
+        136 => (Ipv6Addr::from(take::<16>(message, 8)?), 24, TARGET_LINK_ADDRESS),
+        _ => return None,
+    };
+    let mac = link_address(message.get(options_at..)?, option).unwrap_or(src);
+    Some(Claim { mac, address: (!address.is_unspecified()).then_some(IpAddr::V6(address)) })
+}
+
+/// The first option of this kind (type 1, length in units of 8 bytes).
+fn link_address(mut options: &[u8], wanted: u8) -> Option<Mac> {
+    while let [kind, units, ..] = *options {
+        if kind == wanted {
+            return take(options, 2);
+        }
+        options = options.get(usize::from(units.max(1)) * 8..)?;
+    }
+    None
+}
+
+fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at.checked_add(N)?)?.try_into().ok()
+}
+
+struct Holder {
+    member: MemberId,
+    claimed_at_s: u32,
+}
+
+/// The addresses of one VLAN, each with the member that claims it.
+#[derive(Default)]
+pub struct Claims {
+    holders: HashMap<(Option<u16>, IpAddr), Holder>,
+    counts: HashMap<MemberId, usize>,
+}
+
+impl Claims {
+    /// Whether a member may claim an address. `heard_at_s` says when another one was heard last.
+    pub fn allows(
+        &mut self,
+        member: MemberId,
+        vid: Option<u16>,
+        address: IpAddr,
+        now_s: u32,
+        heard_at_s: impl Fn(MemberId) -> Option<u32>,
+    ) -> bool {
+        let name = (vid, address);
+        if let Some(holder) = self.holders.get_mut(&name) {
+            let is_stale = now_s.saturating_sub(holder.claimed_at_s) > CLAIM_S;
+            let is_silent = heard_at_s(holder.member).is_none_or(|at| now_s.saturating_sub(at) > SILENCE_S);
+            if holder.member == member {
+                holder.claimed_at_s = now_s;
+                return true;
+            }
+            if !is_stale && !is_silent {
+                return false;
+            }
+            self.release(&name);
+        }
+        if self.counts.get(&member).is_some_and(|&count| count >= MAX_ADDRESSES_EACH) {
+            self.forget_stale(now_s);
+        }
+        let count = self.counts.entry(member).or_default();
+        if *count < MAX_ADDRESSES_EACH && self.holders.len() < MAX_ADDRESSES {
+            *count += 1;
+            self.holders.insert(name, Holder { member, claimed_at_s: now_s });
+        }
+        true
+    }
+
+    fn release(&mut self, name: &(Option<u16>, IpAddr)) {
+        if let Some(holder) = self.holders.remove(name)
+            && let Some(count) = self.counts.get_mut(&holder.member)
+        {
+            *count -= 1;
+        }
+    }
+
+    fn forget_stale(&mut self, now_s: u32) {
+        let is_stale = |holder: &Holder| now_s.saturating_sub(holder.claimed_at_s) > CLAIM_S;
+        let stale: Vec<_> = self.holders.iter().filter(|(_, one)| is_stale(one)).map(|(name, _)| *name).collect();
+        for name in stale {
+            self.release(&name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: Mac = [2, 0, 0, 0, 0, 1];
+    const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7));
+
+    fn arp_frame(tags: &[u8], sha: Mac, spa: [u8; 4]) -> Vec<u8> {
+        let mut frame = [[0xff; 6], ME].concat();
+        frame.extend_from_slice(tags);
+        frame.extend_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
+        frame.extend_from_slice(&sha);
+        frame.extend_from_slice(&spa);
+        frame.extend_from_slice(&[0; 10]);
+        frame
+    }
+
+    #[test]
+    fn an_arp_frame_claims_its_senders_address_behind_any_tags() {
+        for tags in [&[][..], &[0x81, 0, 0, 5], &[0x88, 0xa8, 0, 5, 0x81, 0, 0, 6]] {
+            let claim = claim_untrusted(&arp_frame(tags, [9; 6], [10, 0, 0, 7]));
+            assert_eq!(claim, Some(Claim { mac: [9; 6], address: Some(HOST) }));
+        }
+        assert_eq!(claim_untrusted(&arp_frame(&[], ME, [0; 4])), Some(Claim { mac: ME, address: None }));
+    }
+
+    fn neighbour_frame(kind: u8, option: u8, mac: Mac) -> Vec<u8> {
+        let mut frame = [[0x33; 6], ME].concat();
+        frame.extend_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0, 0, 32, ICMPV6, 255]);
+        frame.extend_from_slice(&[0xfe; 16]); // source
+        frame.extend_from_slice(&[0xff; 16]);
+        frame.extend_from_slice(&[kind, 0, 0, 0, 0, 0, 0, 0]);
+        frame.extend_from_slice(&[0xfd; 16]); // target
+        frame.extend_from_slice(&[14, 1, 0, 0, 0, 0, 0, 0, option, 1]); // a nonce option first (RFC 3971)
+        frame.extend_from_slice(&mac);
+        frame
+    }
+
+    #[test]
+    fn an_advertisement_claims_its_target_and_a_solicitation_its_source() {
+        let target = claim_untrusted(&neighbour_frame(136, TARGET_LINK_ADDRESS, [9; 6])).unwrap();
+        assert_eq!(target, Claim { mac: [9; 6], address: Some(IpAddr::V6(Ipv6Addr::from([0xfd; 16]))) });
+        let source = claim_untrusted(&neighbour_frame(135, SOURCE_LINK_ADDRESS, [9; 6])).unwrap();
+        assert_eq!(source, Claim { mac: [9; 6], address: Some(IpAddr::V6(Ipv6Addr::from([0xfe; 16]))) });
+        let without = claim_untrusted(&neighbour_frame(136, SOURCE_LINK_ADDRESS, [9; 6])).unwrap();
+        assert_eq!(without.mac, ME);
+    }
+
+    #[test]
+    fn nonsense_claims_nothing() {
+        let frames = [arp_frame(&[], ME, [10, 0, 0, 7]), neighbour_frame(136, TARGET_LINK_ADDRESS, ME)];
+        for frame in frames {
+            for end in 0..frame.len() {
+                let _ = claim_untrusted(&frame[..end]);
+            }
+            for at in 12..frame.len() {
+                let mut changed = frame.clone();
+                changed[at] ^= 0xff;
+                let _ = claim_untrusted(&changed);
+            }
+        }
+        assert_eq!(claim_untrusted(&[]), None);
+    }
+
+    #[test]
+    fn an_address_stays_with_who_has_it_while_it_speaks() {
+        let mut claims = Claims::default();
+        let heard = |at: u32| move |_| Some(at);
+        assert!(claims.allows(1, None, HOST, 100, heard(100)));
+        assert!(!claims.allows(2, None, HOST, 101, heard(100)), "it is the first one's");
+        assert!(claims.allows(2, Some(5), HOST, 101, heard(100)), "another 802.1Q network has its own addresses");
+        assert!(claims.allows(1, None, HOST, 125, heard(125)));
+        assert!(!claims.allows(2, None, HOST, 140, heard(140)));
+        assert!(claims.allows(2, None, HOST, 140, heard(136)), "the first one has gone silent: a backup takes over");
+        assert!(claims.allows(1, None, HOST, 171, heard(171)), "the second one no longer says so");
+    }
+
+    #[test]
+    fn who_invents_addresses_leaves_room_for_others() {
+        let mut claims = Claims::default();
+        for n in 0..10_000u32 {
+            assert!(claims.allows(1, None, IpAddr::V4(Ipv4Addr::from(n)), 0, |_| Some(0)));
+        }
+        assert_eq!(claims.holders.len(), MAX_ADDRESSES_EACH);
+        assert!(claims.allows(2, None, IpAddr::V4(Ipv4Addr::from(7_000_000)), 0, |_| Some(0)));
+        assert!(!claims.allows(1, None, IpAddr::V4(Ipv4Addr::from(7_000_000)), 0, |_| Some(0)));
+        assert!(claims.allows(1, None, HOST, CLAIM_S + 1, |_| Some(CLAIM_S + 1)));
+        assert_eq!(claims.counts[&1], 1, "stale ones make room");
+    }
+}
