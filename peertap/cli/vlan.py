@@ -178,6 +178,32 @@ def leave(
     _show(found, as_json, f"{found['state']}{': ' + found['next'] if 'next' in found else ''}")
 
 
+@app.command("backup", cls=QuickCommand)
+def backup(
+    label: LabelArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Is made, for its owner only.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+    config: ConfigOption = None,
+    node: NodeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write what brings this node back into the VLAN after its disk was lost. Keep identity.key, too."""
+    found = _one("backup", config, node, label=label, file=str(file.absolute()), force=force)
+    _show(found, as_json, f"{found['file']}: a secret; with it and identity.key, `peertap vlan restore` comes back")
+
+
+@app.command("restore", cls=QuickCommand)
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `backup` wrote.")],
+    config: ConfigOption = None,
+    node: NodeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Come back from a backup: an admin that is reached lets this node in anew, as the member that it was."""
+    found = _one("restore", config, node, file=str(file.absolute()))
+    _show(found, as_json, f"VLAN {found['vlan']}: it comes back once an admin is reached; see `peertap vlan members`")
+
+
 @app.command("rotate", cls=QuickCommand)
 def rotate(
     label: LabelArgument, config: ConfigOption = None, node: NodeOption = None, as_json: JsonOption = False

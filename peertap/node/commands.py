@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from peertap.vlan.record import Port
+from peertap.vlan.record import Port, VlanRecord
 from peertap.wire.invite import Invite
 
 
@@ -102,4 +102,13 @@ class LeaveVlan:
     at_once: bool = False
 
 
-Command = Create | MakeInvite | Revoke | JoinBy | Approve | Kick | Promote | Demote | Bridge | Rotate | LeaveVlan
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """A VLAN comes back from a backup of this node's."""
+
+    record: VlanRecord
+
+
+Command = (
+    Create | MakeInvite | Revoke | JoinBy | Approve | Kick | Promote | Demote | Bridge | Rotate | LeaveVlan | Restore
+)

@@ -184,8 +184,12 @@ class GroupVlan:
             return
         group = Group.restore(SavedGroup.parse(self.record.group), self._us, now)
         self._take(group, self.record.secrets)
-        self._open_inside()
-        self._tend_doors(now)
+        if self.record.is_restored:
+            group.come_back(now)
+            self._open_lobby()
+        else:
+            self._open_inside()
+            self._tend_doors(now)
 
     def begin(self, group: Group, actions: Sequence[group_actions.Action], secrets: VlanSecrets, now: float) -> None:
         """A group that we just made."""
@@ -213,7 +217,11 @@ class GroupVlan:
         source = self._source()
         settings = VlanSettings(source, bridge=self.record.port.bridge, port=self.record.port)
         self.main = self._host.open_vlan(replace(settings, mac_nonce=self.record.mac_nonce))
-        self._lobby = self._host.open_vlan(VlanSettings(LobbyMembership(source), is_inside=False))
+        if self._lobby is None:
+            self._open_lobby()
+
+    def _open_lobby(self) -> None:
+        self._lobby = self._host.open_vlan(VlanSettings(LobbyMembership(self._source()), is_inside=False))
 
     # What happens
 
@@ -271,6 +279,19 @@ class GroupVlan:
         if self._rotate_at <= now:
             self._rotate_at = float("inf")
             self._rotate(now)
+
+    def keep(self) -> None:
+        """Has the record written."""
+        self._save()
+
+    def backup(self) -> VlanRecord:
+        """The record as it may be kept elsewhere: it never resumes.
+
+        Raises:
+            ConfigError: we are not in.
+        """
+        self._group()
+        return replace(self.record, invites=(), is_restored=True)
 
     def give_up(self) -> None:
         """Leaves without asking."""
@@ -467,7 +488,7 @@ class GroupVlan:
         for action in actions:
             match action:
                 case Save(state):
-                    self.record = replace(self.record, group=state)
+                    self.record = replace(self.record, group=state, is_restored=self._group().is_returning)
                     self._save()
                 case ToAll():
                     for identity in sorted(self._known):
@@ -477,7 +498,7 @@ class GroupVlan:
                 case Give(who) | Tell(who) | Show(who) | GiveInfo(who) | Remind(who) | Dismiss(who):
                     self._post(peer_id_of(who), action, now)
                 case AskAdmins():
-                    for identity in self._group().charter.admins:
+                    for identity in sorted(self._group().helpers):
                         self._post(peer_id_of(identity), action, now)
                 case EpochBegan(epoch, removed):
                     self._epoch_began(epoch, removed, now)

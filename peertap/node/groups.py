@@ -20,6 +20,7 @@ from peertap.node.commands import (
     LeaveVlan,
     MakeInvite,
     Promote,
+    Restore,
     Revoke,
     Rotate,
 )
@@ -30,6 +31,7 @@ from peertap.vlan.grants import grant_message
 from peertap.vlan.group import Group
 from peertap.vlan.invites import MAX_OPEN
 from peertap.vlan.record import VlanRecord
+from peertap.vlan.saved import SavedGroup
 from peertap.vlan.secrets import VlanSecrets
 from peertap.wire.charter import Charter
 from peertap.wire.invite import Invite
@@ -102,6 +104,8 @@ class Groups:
                 return self._create(command, now, unix)
             case JoinBy(invite):
                 return self._join(command, invite, now, unix)
+            case Restore(record):
+                return self._restore(record, now)
         vlan = self._vlan(command.label)
         match command:
             case MakeInvite():
@@ -161,6 +165,18 @@ class Groups:
         vlan.begin_joining(invite, now)
         self.vlans[invite.label] = vlan
         return {"vlan": invite.label}
+
+    def _restore(self, record: VlanRecord, now: float) -> dict[str, Any]:
+        group = Group.restore(SavedGroup.parse(record.group), self._us, now)
+        label = group.charter.label
+        if self._us.public_key not in group.members:
+            raise ConfigError("this backup is another node's", hint="restore that node's identity.key first")
+        self._require_free(label)
+        vlan = GroupVlan(self._host, self._us, self._name, replace(record, is_restored=True), now)
+        vlan.restore(now)
+        vlan.keep()
+        self.vlans[label] = vlan
+        return {"vlan": label}
 
     def _invite(self, vlan: GroupVlan, command: MakeInvite, now: float, unix: int) -> dict[str, Any]:
         group = self._group(vlan)

@@ -54,12 +54,14 @@ def invites(vlan: GroupVlan, now_unix: float) -> list[dict[str, Any]]:
 
 
 def state(vlan: GroupVlan) -> str:
-    """joining, waiting, refused, member, leaving, or gone."""
+    """joining, waiting, refused, returning, member, leaving, or gone."""
     if vlan.joining is not None:
         answer = vlan.joining.answer
         return "joining" if answer is None else "refused" if vlan.joining.is_refused else "waiting"
     if vlan.is_over or vlan.group is None:
         return "gone"
+    if vlan.group.is_returning:
+        return "returning"
     return "leaving" if vlan.group.is_leaving else "member"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import trio
@@ -27,13 +28,15 @@ from peertap.node.commands import (
     LeaveVlan,
     MakeInvite,
     Promote,
+    Restore,
     Revoke,
     Rotate,
 )
 from peertap.node.group_vlan import GroupVlan
 from peertap.node.node import Node
 from peertap.observe.groups import SUITES, group_status, invites, state
-from peertap.vlan.record import Port
+from peertap.shell.store import MAX_RECORD_FILE_BYTES, read_private, write_file
+from peertap.vlan.record import Port, VlanRecord
 
 JOIN_S: Final = 30.0  # ours: `join` says how it stands after that, and the node goes on trying
 LEAVE_S: Final = 10.0  # ours
@@ -94,6 +97,10 @@ class VlanAdmin:
                 yield self._invites(request)
             case "approve" | "refuse" | "kick" | "promote" | "demote" | "bridge":
                 yield self._person(name, request)
+            case "backup":
+                yield self._backup(request)
+            case "restore":
+                yield self._restore(request)
             case "rotate":
                 yield self._runtime.command(Rotate(_label(request)))
             case _:
@@ -190,6 +197,21 @@ class VlanAdmin:
             self._runtime.command(Revoke(vlan.label, prefix))
         return {"vlan": vlan.label, "invites": invites(vlan, self._runtime.node.now_unix)}
 
+    def _backup(self, request: dict[str, Any]) -> dict[str, Any]:
+        vlan, path = self._vlan(request), _path(request)
+        write_file(path, vlan.backup().emit(), replace=bool(request.get("force")))
+        return {"vlan": vlan.label, "file": str(path)}
+
+    def _restore(self, request: dict[str, Any]) -> dict[str, Any]:
+        path = _path(request)
+        try:
+            record = VlanRecord.parse(read_private(path, limit=MAX_RECORD_FILE_BYTES))
+            if not record.group:
+                raise DecodeError("VLAN record: this node was not in yet", hint="ask for a new invite")
+            return self._runtime.command(Restore(record))
+        except DecodeError as error:
+            raise ConfigError(error.what, file=path, hint=error.hint or "is it what `vlan backup` wrote?") from None
+
     def _person(self, name: str, request: dict[str, Any]) -> dict[str, Any]:
         vlan = self._vlan(request)
         identity = self._identity(vlan, str(request.get("member", "")), waiting=name in ("approve", "refuse"))
@@ -244,6 +266,13 @@ class VlanAdmin:
 def node_name(configured: str) -> str:
     """What this node calls itself before those who approve it."""
     return f"{socket.gethostname()}/{configured}"[:32]
+
+
+def _path(request: dict[str, Any]) -> Path:
+    path = Path(str(request.get("file", "")))
+    if not path.is_absolute():
+        raise ConfigError("not an absolute path", key="FILE")
+    return path
 
 
 def _label(request: dict[str, Any]) -> str:

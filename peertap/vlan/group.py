@@ -46,6 +46,7 @@ from peertap.vlan.group_actions import (
     Welcome,
     at_once,
 )  # fmt: skip
+from peertap.vlan.lost import Lost
 from peertap.vlan.returns import Returns
 from peertap.vlan.saved import SavedGroup
 from peertap.vlan.wishes import Wishes
@@ -57,10 +58,7 @@ RANK_STEP_S: Final = 10.0  # ours: each lower admin waits so much longer, so tha
 RANK_MOST_S: Final = 50.0  # PROTOCOL 10: within 60 s
 UPDATE_S: Final = 24 * 3600.0  # PROTOCOL 10: new keys of our own every day
 TELL_GAP_S: Final = 1.0  # ours: our position is told once in so long
-LOST_GAP_S: Final = 1.0  # ours: and admins are asked again, at most twice as late
-LOST_S: Final = 60.0  # ours: then we go on where we are, until an admin shows another branch again
 MAX_REASONS: Final = 16
-NONCE_BYTES: Final = 16
 
 
 class Group:
@@ -79,14 +77,10 @@ class Group:
         self._wishes = Wishes()
         self._update_at = now + UPDATE_S * (0.5 + us.jitter() / 2)
         self._told_at: dict[bytes, float] = {}
-        self._is_leaving = False
+        self.is_leaving = False  # we wish to go
         self._left_in: int | None = None  # the epoch in which we last wished to go
-        self._lost_at: int | None = None  # the last epoch that we share with the branch that won; None: not lost
-        self._ask_at = float("inf")
-        self._give_up_at = float("inf")
-        self._nonce = b""
+        self._lost = Lost()
         self._helper: bytes | None = None  # the admin by whose GroupInfo we came back
-        self._winning: tuple[Step, ...] = ()  # what that branch has after it
         self._returns: Final = Returns()
 
     @classmethod
@@ -132,7 +126,19 @@ class Group:
             raise PeerError("welcome: the charter is another VLAN's")
         return group, [group._save(), EpochBegan(mls.epoch)]
 
-    # What is so
+    def come_back(self, now: float) -> None:
+        """Our state comes from a backup: it serves to return, by an admin, and for nothing else."""
+        self._lost.begin(self.epoch, now, never_resumes=True)
+
+    @property
+    def helpers(self) -> frozenset[bytes]:
+        """Who can let us come back."""
+        return frozenset(one for one in self.members if one != self.me and self._may_help(one, self.me))
+
+    @property
+    def is_returning(self) -> bool:
+        """Whether our state may not be used before we have come back."""
+        return self._lost.never_resumes
 
     @property
     def epoch(self) -> int:
@@ -142,11 +148,6 @@ class Group:
     def mls(self) -> MlsGroup:
         """For the keys of the epoch."""
         return self._mls
-
-    @property
-    def is_leaving(self) -> bool:
-        """Whether we wish to go."""
-        return self._is_leaving
 
     @property
     def charter(self) -> Charter:
@@ -242,10 +243,10 @@ class Group:
             self.is_gone = True
             return [Gone()]
         if self.me not in self._charter.admins:
-            self._is_leaving = True
+            self.is_leaving = True
             return self._wish(self._propose_leave)
         self._require_another_admin(self.me)
-        self._is_leaving = True
+        self.is_leaving = True
         return [*self.demote(self.me, unix), *self._wish(self._propose_leave)]
 
     # What others send
@@ -253,7 +254,9 @@ class Group:
     def received_untrusted(self, message: bytes, sender: bytes, now: float, unix: int) -> list[Action]:
         """A commit or wish, from whoever passed it on. What is not right is counted in `refused`."""
         epoch = mls_message_epoch(message)
-        if self.is_gone or epoch is None or epoch < self.epoch or message in self._wishes.messages:
+        if self.is_gone or self._lost.never_resumes or epoch is None:
+            return []
+        if epoch < self.epoch or message in self._wishes.messages:
             return []  # we had it, or its epoch is over
         if epoch > self.epoch:
             return self._tell(sender, now)
@@ -268,9 +271,11 @@ class Group:
     def told_position(self, sender: bytes, epoch: int, transcript_hash: bytes, now: float) -> list[Action]:
         """Where another member is. Who is on another branch is shown ours if we are an admin: others decide nothing."""
         removal = next((one for one in self._charter.removals if one.identity == sender), None)
-        if removal is not None and not self.is_gone:
+        if self.is_gone or self._lost.never_resumes:
+            return []
+        if removal is not None:
             return [Dismiss(sender, removal)]
-        if self.is_gone or sender not in self.members or (epoch, transcript_hash) == self.position:
+        if sender not in self.members or (epoch, transcript_hash) == self.position:
             return []
         if epoch > self.epoch:
             return self._tell(sender, now)
@@ -294,7 +299,7 @@ class Group:
     def shown_untrusted(self, shown: Show, admin: bytes, now: float) -> list[Action]:
         """An admin's branch. If it wins we are lost, else the admin is; removals of both count."""
         is_theirs = admin in self._charter.admins and signed_by(admin, shown.signature, shown.signed(self._vlan_id))
-        if self.is_gone or shown.identity != self.me or not is_theirs:
+        if self.is_gone or self._lost.never_resumes or shown.identity != self.me or not is_theirs:
             return []
         parts = fork(self.log.steps(), shown.steps)
         if parts is None:
@@ -304,42 +309,44 @@ class Group:
         if not theirs:
             return []
         if not wins(ours, theirs):
-            self._winning = tuple(theirs)
+            self._lost.winning = tuple(theirs)
             return self._lose(shared, now)
         self._condemn(theirs, now)
         return [self._show(admin)] if self.me in self._charter.admins else []
 
     def asked_by_lost(self, sender: bytes, ask: AskAdmins, now: float) -> list[Action]:
         """A member is lost. Admins help one at a time: not two can come back at one point."""
-        if sender not in self.members or self.is_gone or self.me not in self._charter.admins:
+        if sender not in self.members or self.is_gone or not self._may_help(self.me, sender):
             return []
         self._condemn(ask.steps, now)
-        if sender in self._returns.condemned or self._lost_at is not None:
+        if sender in self._returns.condemned or self._lost.at is not None:
             return []
         self._returns.ask(sender, ask.nonce)
         return self._help(now)
 
     def rejoin_untrusted(self, info: GiveInfo, admin: bytes, now: float, unix: int) -> list[Action]:
         """Comes back into a group that went on without us, where an admin says it is."""
-        if self._lost_at is None or self.is_gone or info.identity != self.me or not self._nonce:
+        lost = self._lost
+        if lost.at is None or self.is_gone or info.identity != self.me or not lost.nonce:
             return []
-        signed = info.signed(self._vlan_id, self._nonce)
+        signed = info.signed(self._vlan_id, lost.nonce)
         position = mls_group_info_position(info.group_info)
-        if admin not in self._charter.admins or not signed_by(admin, info.signature, signed) or position is None:
+        is_signed = self._may_help(admin, self.me) and signed_by(admin, info.signature, signed)
+        if not is_signed or position is None:
             return self._refuse("a GroupInfo that no admin signed for us")
-        self._nonce = b""
-        if position == self.position:
-            self._found()
+        lost.nonce = b""
+        if position == self.position and not lost.never_resumes:
+            lost.end()
             return []
         try:
-            mls, commit = self._mls.rejoin(info.group_info, self._lost_at, unix)
+            mls, commit = self._mls.rejoin(info.group_info, lost.at, unix)
             charter = Charter.parse_untrusted(mls.context)
         except (MlsError, DecodeError) as error:
             return self._refuse(str(error))
         if charter_vlan_id(charter) != self._vlan_id or self.me in charter.removed:
             return self._refuse("a GroupInfo of another VLAN, or of one that we were removed from")
-        self.log.cut(self._lost_at)
-        for step in self._winning:
+        self.log.cut(lost.at)
+        for step in lost.winning:
             if step.epoch <= position[0]:
                 self.log.add(None, step)
         self._mls, self._charter, self._wishes, self._helper = mls, charter, Wishes(since=self._wishes.since), admin
@@ -373,16 +380,16 @@ class Group:
             return None
         again = float("-inf") if self._must_wish_again() else float("inf")
         wait = self._returns.next_at()
-        return min(self._update_at, self._commit_at(), self._ask_at, self._give_up_at, again, wait)
+        return min(self._update_at, self._commit_at(), self._lost.next_at(), again, wait)
 
     def tick(self, now: float, unix: int) -> list[Action]:
         """Commits what was wished for, and gives ourselves new keys every day."""
         if self.is_gone:
             return []
-        if self._give_up_at <= now:
-            self._found()  # as far as we know; an admin's branch may say otherwise again
-        if self._ask_at <= now:
+        if self._lost.is_due(now):
             return self._ask_admins(now)
+        if self._lost.never_resumes:
+            return []
         if self._returns.next_at() <= now:
             return self._help(now)
         if self._commit_at() <= now:
@@ -396,7 +403,7 @@ class Group:
 
     def _must_wish_again(self) -> bool:
         """A commit did not take up our wish to go."""
-        return self._is_leaving and self.me not in self._charter.admins and self._left_in != self.epoch
+        return self.is_leaving and self.me not in self._charter.admins and self._left_in != self.epoch
 
     def _commit_at(self) -> float:
         since = self._wishes.since
@@ -495,7 +502,7 @@ class Group:
         self.log.add((*self._wishes.messages, message), step)
         self._returns.stepped(self.members)
         self._wishes.clear()
-        self._found()
+        self._lost.end()
         self._wishes.since = self._wishes.since if self._returns.condemned else None
         return [self._save(), *sent, EpochBegan(step.epoch, gone)]
 
@@ -552,19 +559,17 @@ class Group:
 
     def _lose(self, shared: int, now: float) -> list[Action]:
         """Another branch won, or went on too far."""
-        if self._lost_at is not None:
+        if self._lost.at is not None:
             return []
-        self._lost_at, self._give_up_at = shared, now + LOST_S
+        self._lost.begin(shared, now)
         return self._ask_admins(now)
 
     def _ask_admins(self, now: float) -> list[Action]:
-        self._ask_at = now + LOST_GAP_S * (1 + self._us.jitter())
-        self._nonce = self._nonce or self._us.random(NONCE_BYTES)  # an answer to an earlier question will do
-        return [AskAdmins(self.log.steps(), self._nonce)]
+        return [AskAdmins(self.log.steps(), self._lost.question(now, self._us.random, self._us.jitter()))]
 
-    def _found(self) -> None:
-        self._lost_at, self._ask_at, self._give_up_at = None, float("inf"), float("inf")
-        self._winning, self._nonce = (), b""
+    def _may_help(self, helper: bytes, lost: bytes) -> bool:
+        """An admin may let somebody come back; the only admin itself is helped by any member."""
+        return helper in self._charter.admins or (set(self._charter.admins) == {lost} and helper in self.members)
 
     def _refuse(self, reason: str) -> list[Action]:
         self.refused.append(reason)
@@ -582,6 +587,8 @@ class Group:
         raise ConfigError("there is no such member", hint="peertap vlan members")
 
     def _require_admin(self, what: str) -> None:
+        if self._lost.never_resumes:
+            raise ConfigError("this node's state is a backup: it waits until an admin lets it come back")
         if self.me not in self._charter.admins:
             raise ConfigError(f"only admins {what}, and this node is none", hint="ask an admin to promote it")
 

@@ -9,7 +9,7 @@ import pytest
 
 from peertap._core import AES_256_GCM
 from peertap.errors import ConfigError
-from peertap.node.commands import Approve, Create, JoinBy, Kick, LeaveVlan, MakeInvite, Promote, Revoke, Rotate
+from peertap.node.commands import Approve, Create, JoinBy, Kick, LeaveVlan, MakeInvite, Promote, Restore, Revoke, Rotate
 from peertap.node.group_vlan import GroupVlan
 from peertap.observe.groups import state
 from peertap.vlan.record import Port
@@ -278,6 +278,51 @@ def test_two_sides_of_a_partition_end_in_one_epoch_and_who_was_kicked_on_either_
             club.link(one, other)
     club.run(20)
     club.agree("ada", "bob", "cyd")
+
+
+def test_a_restored_backup_never_resumes_and_comes_back_by_an_admin(club: Club) -> None:
+    backup = club.at("dan").backup()
+    kid = club.nodes["dan"].vlan("club").introductions.group_send.kid  # type: ignore[attr-defined]
+    for link in list(club.nodes["dan"].trunks.values()):
+        link.close("the disk was lost")
+    club.nodes["dan"].disk.clear()
+    club.nodes["dan"].boot()
+    club.nodes["dan"].command(Restore(backup))
+    club.run(5)
+    assert club.state("dan") == "returning"
+    assert not [one for one in club.nodes["dan"].node.vlans.values() if one.is_inside], "it used what it had"
+    with pytest.raises(ConfigError, match="backup"):
+        club.nodes["dan"].command(Kick("club", identity("bob").public_key))
+    for other in ("ada", "bob"):
+        club.link("dan", other)
+    club.run(5)
+    assert club.state("dan") == "member"
+    assert club.nodes["dan"].vlan("club").introductions.group_send.kid != kid  # type: ignore[attr-defined]
+    club.run(3)
+    club.agree("ada", "bob", "cyd", "dan")
+
+
+def test_the_only_admin_comes_back_from_its_backup_by_any_member(club: Club) -> None:
+    backup = club.at("ada").backup()
+    for link in list(club.nodes["ada"].trunks.values()):
+        link.close("the disk was lost")
+    club.nodes["ada"].disk.clear()
+    club.nodes["ada"].boot()
+    club.nodes["ada"].command(Restore(backup))
+    for other in ("bob", "cyd", "dan"):
+        club.link("ada", other)
+    club.run(10)
+    club.agree("ada", "bob", "cyd", "dan")
+    club.nodes["ada"].command(Rotate("club"))
+    club.run(4)
+    club.agree("ada", "bob", "cyd", "dan")
+
+
+def test_a_backup_of_another_node_is_refused(club: Club) -> None:
+    backup = club.at("dan").backup()
+    club.add("eve")
+    with pytest.raises(ConfigError, match="another node"):
+        club.nodes["eve"].command(Restore(backup))
 
 
 @pytest.mark.parametrize("loss", [0.05, 0.3])
