@@ -189,6 +189,9 @@ class GroupVlan:
             self._open_lobby()
         else:
             self._open_inside()
+            for name, one in self.invites.open.items():
+                if not one.revoked and one.invite.expiry > self._host.now_unix:
+                    self._open_door(name, one.invite)  # who was let in may not have heard of it
             self._tend_doors(now)
 
     def begin(self, group: Group, actions: Sequence[group_actions.Action], secrets: VlanSecrets, now: float) -> None:
@@ -467,11 +470,14 @@ class GroupVlan:
         for name, invite in wanted.items():
             self._shut_at.pop(name, None)
             if name not in self._doors:
-                settings = VlanSettings(DoorMembership(invite, self._source()), is_inside=False)
-                self._doors[name] = self._host.open_vlan(settings)
+                self._open_door(name, invite)
         for name in self._doors:
             if name not in wanted:
                 self._shut_at.setdefault(name, now + DOOR_STAYS_S)
+
+    def _open_door(self, name: bytes, invite: Invite) -> None:
+        settings = VlanSettings(DoorMembership(invite, self._source()), is_inside=False)
+        self._doors[name] = self._host.open_vlan(settings)
 
     def _tidy(self, now: float) -> None:
         unix = self._host.now_unix

@@ -78,7 +78,6 @@ class Group:
         self._update_at = now + UPDATE_S * (0.5 + us.jitter() / 2)
         self._told_at: dict[bytes, float] = {}
         self.is_leaving = False  # we wish to go
-        self._left_in: int | None = None  # the epoch in which we last wished to go
         self._lost = Lost()
         self._helper: bytes | None = None  # the admin by whose GroupInfo we came back
         self._returns: Final = Returns()
@@ -106,6 +105,7 @@ class Group:
             group.log.add(None, step)
         group.log.add(saved.messages, last)
         group._wishes = Wishes(saved.wishes, saved.leavers, now if saved.wishes else None)
+        group.is_leaving = group.me in group._wishes.leavers
         return group
 
     @classmethod
@@ -160,7 +160,7 @@ class Group:
 
     @property
     def position(self) -> tuple[int, bytes]:
-        """Epoch and transcript hash, as others are told."""
+        """Epoch and transcript hash."""
         return self._mls.epoch, self._mls.transcript_hash
 
     # Commands
@@ -234,14 +234,12 @@ class Group:
         return self._wish(self._mls.propose_update)
 
     def leave(self, unix: int) -> list[Action]:
-        """A wish to go; `Gone` comes when an admin has committed it.
-
-        Raises:
-            ConfigError: we are the last admin and others are left.
-        """
+        """A wish to go; `Gone` comes when an admin has committed it. Raises ConfigError: others need us as an admin."""
         if self.members == {self.me}:
             self.is_gone = True
             return [Gone()]
+        if self.is_leaving:
+            return []
         if self.me not in self._charter.admins:
             self.is_leaving = True
             return self._wish(self._propose_leave)
@@ -353,10 +351,10 @@ class Group:
         return self._stepped(commit, Step(*self.position, None), frozenset(), [ToAll(commit)])
 
     def dismissed_untrusted(self, removal: Removal) -> list[Action]:
-        """Somebody says that we were removed while we were away; only an admin's word counts."""
-        own = self._leaf_of(self.me)
-        is_ours = (removal.identity, removal.key) == (self.me, own.key) and removal.admin != self.me
-        if self.is_gone or not is_ours or not is_genuine(removal, self._vlan_id, self._charter.admins):
+        """Somebody says that we were removed: an admin's word counts, and our own if we wish to go."""
+        is_ours = (removal.identity, removal.key) == (self.me, self._leaf_of(self.me).key)
+        counts = is_ours and (removal.admin != self.me or self.is_leaving)
+        if self.is_gone or not counts or not is_genuine(removal, self._vlan_id, self._charter.admins):
             return []
         self.is_gone = True
         return [Gone()]
@@ -403,7 +401,7 @@ class Group:
 
     def _must_wish_again(self) -> bool:
         """A commit did not take up our wish to go."""
-        return self.is_leaving and self.me not in self._charter.admins and self._left_in != self.epoch
+        return self.is_leaving and self.me not in {*self._charter.admins, *self._wishes.leavers}
 
     def _commit_at(self) -> float:
         since = self._wishes.since
@@ -523,11 +521,16 @@ class Group:
         return replace(unsigned, signature=self._us.sign(unsigned.signed(self._vlan_id)))
 
     def _propose_leave(self) -> bytes:
-        self._left_in = self.epoch
-        return self._mls.propose_leave(self._removal(self.me).emit())
+        removal = self._removal(self.me)
+        message = self._mls.propose_leave(removal.emit())
+        self._wishes.leavers[self.me] = removal  # so that the next process knows
+        return message
 
     def _wish(self, propose: Callable[[], bytes]) -> list[Action]:
-        message = propose()
+        try:
+            message = propose()
+        except MlsError as error:
+            raise PeerError(f"wish: {error}", hint="it was made already; an admin takes note of it") from None
         self._wishes.messages.append(message)
         return [self._save(), ToAll(message)]
 

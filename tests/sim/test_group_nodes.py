@@ -3,79 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from peertap._core import AES_256_GCM
 from peertap.errors import ConfigError
-from peertap.node.commands import Approve, Create, JoinBy, Kick, LeaveVlan, MakeInvite, Promote, Restore, Revoke, Rotate
-from peertap.node.group_vlan import GroupVlan
-from peertap.observe.groups import state
-from peertap.vlan.record import Port
-from peertap.wire.invite import Invite
+from peertap.node.commands import Approve, JoinBy, Kick, LeaveVlan, Promote, Restore, Revoke, Rotate
+from tests.support.club import PORT, Club
 from tests.support.identities import identity
-from tests.support.mesh import SimMesh, SimNode
-
-CLASSICAL = 1
-PORT = Port("ptap0")
-
-
-class Club(SimMesh):
-    """Nodes around a switch of trunks, one of which made the VLAN "club"."""
-
-    def __init__(self, *names: str, seed: int = 1) -> None:
-        super().__init__(seed)
-        self.labels = "club"
-        for name in names:
-            self.add(name)
-        for at, name in enumerate(names):
-            for other in names[at + 1 :]:
-                self.link(name, other)
-        self.run(1)
-        self.nodes[names[0]].command(Create("club", CLASSICAL, AES_256_GCM, PORT))
-
-    def invite(self, by: str, **fields: Any) -> Invite:
-        wanted = MakeInvite("club", uses=1, lifetime_s=3600, approve=False, addresses=("/ip4/1.2.3.4/tcp/1",))
-        found: Invite = self.nodes[by].command(replace(wanted, **fields))["invite"]
-        return found
-
-    def join(self, name: str, by: str, seconds: float = 3.0) -> None:
-        self.nodes[name].command(JoinBy(self.invite(by), PORT))
-        self.run(seconds)
-        assert self.state(name) == "member", self.at(name).joining
-
-    def at(self, name: str) -> GroupVlan:
-        return self.nodes[name].node.groups.vlans["club"]
-
-    def state(self, name: str) -> str:
-        return state(self.at(name)) if "club" in self.nodes[name].node.groups.vlans else "gone"
-
-    def agree(self, *names: str) -> None:
-        """These are the members, all in one epoch, and a frame of each reaches each other."""
-        wanted = {identity(name).public_key for name in names}
-        positions = set()
-        for name in names:
-            group = self.at(name).group
-            assert group is not None
-            assert group.members == wanted, name
-            positions.add(group.position)
-        assert len(positions) == 1, positions
-        for name in names:
-            self.frames(name, *(other for other in names if other != name))
-
-    def frames(self, source: str, *others: str) -> None:
-        """A broadcast of `source` and a frame to each reach these."""
-        for other in others:
-            self.nodes[other].delivered.clear()
-        self.nodes[source].broadcast("club", f"hello of {source}")
-        for other in others:
-            mac = self.nodes[other].vlan("club").mac  # type: ignore[attr-defined]
-            assert self.nodes[source].unicast("club", mac, f"for {other}"), (source, other)
-        self.run(0.5)
-        for other in others:
-            got = [content for _, content in self.nodes[other].delivered]
-            assert sorted(got) == sorted([f"hello of {source}", f"for {other}"]), (source, other, got)
 
 
 @pytest.fixture
@@ -336,46 +270,3 @@ def test_all_of_it_under_packet_loss(loss: float) -> None:
     club.packet_loss = 0.0
     club.run(70)
     club.agree("ada", "cyd")
-
-
-def crash_and_restart(club: Club, node: SimNode) -> None:
-    for link in list(node.trunks.values()):
-        link.close("killed")
-    node.crash_at_save = 0
-    node.boot()
-    for other in club.nodes.values():
-        if other is not node:
-            club.link(node.name, other.name)
-
-
-@pytest.mark.parametrize("who", ["ada", "bob", "cyd"])
-@pytest.mark.parametrize("at", range(1, 8))
-def test_a_process_that_ends_before_any_of_its_records_is_written_goes_on_afterwards(who: str, at: int) -> None:
-    """What follows the record in the same event is lost with the process, too."""
-    club = Club("ada", "bob", "cyd")
-    club.nodes[who].crash_at_save = at + (who == "ada")  # its creation is another story: nothing is there yet
-
-    def run(seconds: float) -> None:
-        for _ in range(round(10 * seconds)):
-            club.run(0.1)
-            if club.crashed:
-                crash_and_restart(club, club.nodes[club.crashed.pop()])
-
-    def bring_in(name: str) -> None:
-        if club.state(name) == "gone":
-            invite = club.invite("ada")
-            if club.crashed:  # the command failed
-                run(3)
-                invite = club.invite("ada")
-            club.nodes[name].command(JoinBy(invite, PORT))
-        run(4)
-
-    bring_in("bob")
-    bring_in("cyd")
-    for _ in range(3):
-        club.nodes["ada"].command(Rotate("club"))
-        run(6)
-    bring_in("bob")
-    bring_in("cyd")
-    run(70)
-    club.agree("ada", "bob", "cyd")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from peertap._core import AES_256_GCM, HopReceiveKey, HopSendKey, StaticSecret
+from peertap._core import AES_256_GCM, HopReceiveKey, HopSendKey, SendKey, StaticSecret
 from peertap.identity.node import NodeIdentity
 from peertap.mesh.policy import Mode, RelayPolicy
 from peertap.node.actions import (
@@ -88,6 +88,7 @@ class SimNode:
         self.disk: dict[str, bytes] = {}  # records of VLANs with a group, by label
         self.saves = 0
         self.crash_at_save = 0  # the process ends there, before the record is on disk
+        self.crash_after_writing = False  # or just after
         self.boot()
 
     def boot(self) -> None:
@@ -119,6 +120,8 @@ class SimNode:
             if isinstance(action, SaveRecord):
                 self.saves += 1
                 if self.saves == self.crash_at_save:
+                    if self.crash_after_writing:
+                        self.disk[action.label] = action.record
                     self.is_dead = True
                     self.mesh.crashed.append(self.name)
                     return
@@ -130,8 +133,10 @@ class SimNode:
                     if trunk in self.trunks:
                         self.trunks[trunk].close(reason)
                 case Apply(version, tables):
+                    self.mesh.watch_keys(tables)
                     self.mesh.later(APPLY_S, lambda v=version, t=tables, life=self.life: self._applied(v, t, life))  # type: ignore[misc]
                 case SendIntro(hops, nonce, sealed):
+                    self.mesh.watch_nonce(sealed[16:32], nonce)
                     self.send(hops, Packet((nonce, sealed)))
                 case SendControl(vlan, member, message):
                     target = next(one for one in self._vlan(vlan).members if one.id == member)
@@ -259,8 +264,22 @@ class SimMesh:
         self.nodes: dict[str, SimNode] = {}
         self.packet_loss = 0.0
         self.udp_allowed = False
+        self.send_keys: dict[bytes, SendKey] = {}
+        self.intro_nonces: set[tuple[bytes, bytes]] = set()
         self.crashed: list[str] = []  # nodes whose process ended in the midst of an event
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
+
+    def watch_keys(self, tables: TableSet) -> None:
+        """One key has one counter for ever: no second handle may exist of it, in this process or a later one."""
+        for vlan in tables.vlans:
+            for key in (vlan.group_send, *(member.pair_send for member in vlan.members)):
+                if key is not None:
+                    assert self.send_keys.setdefault(key.kid, key) is key, "a counter began anew"
+
+    def watch_nonce(self, sid: bytes, nonce: bytes) -> None:
+        """An introduction's key follows from epoch and sid: no nonce comes twice under a sid, whatever the epoch."""
+        assert (sid, nonce) not in self.intro_nonces, "an introduction's nonce came twice"
+        self.intro_nonces.add((sid, nonce))
 
     def membership(self, label: str) -> StaticMembership:
         return StaticMembership(label, StaticSecret(label.encode().ljust(32, b".")))
