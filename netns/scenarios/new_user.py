@@ -7,6 +7,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+from netns import links
 from netns.errors import LabError, require
 from netns.lab import Lab
 from netns.namespace import Namespace
@@ -68,7 +69,7 @@ def run(lab: Lab, short: bool) -> Figures:
     machines = [FreshMachine(lab, namespace) for namespace in pair_links(lab)]
     first, second = machines
     require(README.exists(), f"{README} does not exist")
-    init, up = readme_commands(README.read_text())
+    init, up = (readme_command(README.read_text(), verb) for verb in (r"init", r"up"))
     with lab.report.step("first machine: the README's init"):
         printed = first.run(init)
     with lab.report.step("second machine: the line that init printed"):
@@ -87,10 +88,42 @@ def run(lab: Lab, short: bool) -> Figures:
         )
         count = sum(len(machine.commands) for machine in machines)
         require(count <= MAX_COMMANDS, f"{count} commands were needed")
+    _stop(processes)
+    typed = [command for machine in machines for command in machine.commands]
+    return {"commands": count, "typed": typed, **by_invite(lab)}
+
+
+def by_invite(lab: Lab) -> Figures:
+    """The README's other way: a VLAN whose members come by invite."""
+    one, other = (FreshMachine(lab, lab.namespace(name)) for name in ("c", "d"))
+    links.veth(one.namespace, "ua", "10.87.0.1/24", other.namespace, "ub", "10.87.0.2/24")
+    readme = README.read_text()
+    words = (r"init --bare", r"up", r"vlan create \S+", r"vlan invite \S+", r"vlan join")
+    init, up, create, invite, join = (readme_command(readme, word) for word in words)
+    with lab.report.step("both: a bare node, and up"):
+        for machine in (one, other):
+            machine.run(init)
+        processes = [machine.start(up) for machine in (one, other)]
+        for process in processes:
+            wait_for(lambda process=process: said_ready(process), READY_WITHIN_S, f"{process.name} is ready")  # type: ignore[misc]
+    with lab.report.step("create, invite, join"):
+        one.run(create)
+        line = one.run(invite).strip()
+        require(line.startswith("ptjoin1-"), f"`invite` printed {line[:40]!r}")
+        other.run(join, answer=f"{line}\n")
+        target = wait_for(lambda: overlay_address(one.namespace), 5, "the first machine has a TAP with an address")
+        device = tap(other.namespace)
+        wait_for(
+            lambda: other.namespace.try_run("ping", "-nqc1", "-W1", "-I", device, target)[0] == 0, 20, f"ping {target}"
+        )
+    _stop(processes)
+    return {"by_invite": [*one.commands, *other.commands]}
+
+
+def _stop(processes: list[Process]) -> None:
     for process in processes:
         process.signal(signal.SIGINT)
         require(process.wait(5) == 0, f"{process.name}: exit status {process.exit_status} after Ctrl-C")
-    return {"commands": count, "typed": [command for machine in machines for command in machine.commands]}
 
 
 def said_ready(process: Process) -> bool:
@@ -99,16 +132,13 @@ def said_ready(process: Process) -> bool:
     return is_ready(process.text())
 
 
-def readme_commands(readme: str) -> tuple[str, str]:
-    """The README's first `peertap init` and first `peertap up`, word for word but for sudo and prompt."""
+def readme_command(readme: str, words: str) -> str:
+    """The README's first `peertap WORDS` in a code block, word for word but for sudo and prompt."""
     lines = [re.sub(r"^\s*[$#]?\s*(sudo\s+)?", "", line) for block in re.findall(r"```.*?\n(.*?)```", readme, re.S)
              for line in block.splitlines()]  # fmt: skip
-    found = []
-    for verb in ("init", "up"):
-        commands = [re.sub(r"\s+#.*", "", line) for line in lines if re.match(rf"peertap {verb}\b", line)]
-        require(bool(commands), f"README.md shows no `peertap {verb}` in a code block")
-        found.append(commands[0])
-    return found[0], found[1]
+    commands = [re.sub(r"\s+#.*", "", line) for line in lines if re.fullmatch(rf"peertap {words}\s*(#.*)?", line)]
+    require(bool(commands), f"README.md shows no `peertap {words}` in a code block")
+    return commands[0]
 
 
 def join_line(printed: str) -> str:
@@ -140,7 +170,7 @@ def overlay_address(namespace: Namespace) -> str:
 
 SCENARIO = Scenario(
     name="new-user",
-    summary="the README word for word on two fresh machines: a network of two by init and up, in at most 5 commands",
+    summary="the README word for word on fresh machines: a network of two by init and up, another one by an invite",
     run=run,
     bound_s=120,
     short_bound_s=90,

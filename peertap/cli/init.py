@@ -51,6 +51,7 @@ def init(
     secret_file: Annotated[
         Path | None, typer.Option("--secret-file", metavar="FILE", help="Take the VLAN's secret from FILE.")
     ] = None,
+    bare: Annotated[bool, typer.Option("--bare", help="No VLAN yet: they come by `peertap vlan`.")] = False,
     relay: Annotated[bool, typer.Option("--relay", help="Pass on every VLAN's frames; member of --vlan only.")] = False,
     address: Annotated[
         list[str] | None,
@@ -79,6 +80,7 @@ def init(
         join=tuple(join or ()),
         new=new,
         secret_file=secret_file,
+        bare=bare,
         relay=relay,
         addresses=tuple(address or ()),
         node=node,
@@ -99,6 +101,7 @@ class Request:
     join: tuple[str, ...]
     new: bool
     secret_file: Path | None
+    bare: bool
     relay: bool
     addresses: tuple[str, ...]
     node: str | None
@@ -109,11 +112,13 @@ class Request:
     @property
     def joins(self) -> bool:
         """The secret comes from elsewhere."""
-        return self.secret_file is not None or (bool(self.join) and not self.new)
+        return not self.bare and (self.secret_file is not None or (bool(self.join) and not self.new))
 
     @property
     def wants_vlan(self) -> bool:
-        """The node becomes a member of a VLAN: always, but for a pure relay."""
+        """The node becomes a member of a static VLAN: always, but for a bare node or a pure relay."""
+        if self.bare:
+            return False
         return not self.relay or self.label is not None or self.new or self.secret_file is not None
 
 
@@ -186,6 +191,8 @@ class Plan:
         if shares or self.request.relay:
             self._tell_the_others(mine, commands, shares)
         say(f"{'then, on each' if shares else 'next'}: {self._up()}")
+        if self.request.bare:
+            say("then: peertap vlan create LABEL, or peertap vlan join")
 
     def _tell_the_others(self, mine: list[LocalAddress], commands: list[str], shares: bool) -> None:
         say("")
@@ -263,6 +270,8 @@ def decide(request: Request) -> Plan:
     node = DEFAULT_NODE if request.node is None else str(_option("--node", parse_node_name, request.node))
     if request.label is not None and not is_label(request.label):
         raise ConfigError("not a label", key="--vlan", hint=LABEL_HINT)
+    if request.bare and (request.label or request.new or request.secret_file):
+        raise ConfigError("not together with --vlan, --new or --secret-file", key="--bare", hint="use one of them")
     if request.new and request.secret_file is not None:
         raise ConfigError("not together with --secret-file", key="--new", hint="use one of them")
     if request.addresses and not request.wants_vlan:

@@ -55,6 +55,7 @@ def as_json(first: FirstConfig) -> str:
     data["peers"] = [addresses[0] if len(addresses) == 1 else list(addresses) for addresses in first.peers]
     if first.relay:
         data["relay"] = {"mode": "open"}
+    data["vlans"] = []
     if first.label is not None:
         tap = {"name": first.tap, "address": list(first.addresses)}
         data["vlans"] = [
@@ -110,6 +111,12 @@ def as_yaml(first: FirstConfig, path: Path) -> str:
                 "      # as long as all members share the network; [] leaves the addresses to DHCP or to you.",
             ]
         lines += [f"      address: {_list(first.addresses)}", "      mtu: auto", ""]
+    elif not first.relay:
+        lines += [
+            "# Static VLANs. Those with a group come by `peertap vlan` and are kept in state_dir.",
+            "vlans: []",
+            "",
+        ]
     lines += ["log:", "  level: info                     # debug, info, warning, error", ""]
     return "\n".join(lines)
 

@@ -6,7 +6,7 @@ from netns.cli import main, parser
 from netns.emulator import Impairment
 from netns.errors import ScenarioFailed
 from netns.scenario import NAMES, load
-from netns.scenarios.new_user import join_line, readme_commands
+from netns.scenarios.new_user import join_line, readme_command
 from netns.waiting import wait_for
 
 README = """
@@ -50,12 +50,13 @@ def test_impairments_are_written_as_the_emulator_reads_them() -> None:
 
 
 def test_the_readme_yields_its_first_init_and_up() -> None:
-    assert readme_commands(README) == ("peertap init --vlan home", "peertap up")
+    assert readme_command(README, r"init --vlan \S+") == "peertap init --vlan home"
+    assert readme_command(README, "up") == "peertap up"
 
 
 def test_a_readme_without_init_fails_the_scenario() -> None:
     with pytest.raises(ScenarioFailed, match="peertap init"):
-        readme_commands("```\npeertap up\n```")
+        readme_command("```\npeertap up\n```", "init")
 
 
 def test_the_line_for_the_other_machine_is_found_in_what_init_prints() -> None:
