@@ -9,14 +9,14 @@ A letter goes by whichever of them has a pair key with its addressee and a way t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
 
-from peertap._core import MlsMember, MlsSigner, mls_credential_message
 from peertap.errors import ConfigError, DecodeError, PeerError
-from peertap.node.actions import Action, DropRecord, Log, SaveRecord, SendControl
-from peertap.node.vlan import LocalVlan, VlanSettings
+from peertap.node.actions import DropRecord, Log, SaveRecord, SendControl
+from peertap.node.group_host import Host, Joining, Us, new_member, peer_id_of
+from peertap.node.vlan import VlanSettings
 from peertap.types import PeerId, VlanIndex
 from peertap.vlan import group_actions, letters
 from peertap.vlan.group import Group
@@ -33,7 +33,6 @@ from peertap.vlan.group_actions import (
     Tell,
     ToAll,
 )
-from peertap.vlan.introductions import Identity
 from peertap.vlan.invites import End, Invites, proof
 from peertap.vlan.letters import Answer, Join, Letter, Secrets, Verdict, WelcomeIn
 from peertap.vlan.membership import IDENTITY_AT, DoorMembership, GroupMembership, LobbyMembership
@@ -44,92 +43,14 @@ from peertap.vlan.secrets import VlanSecrets
 from peertap.wire import parcel
 from peertap.wire.invite import Invite
 
-PEER_ID_HEAD: Final = bytes.fromhex("002408011220")  # SPEC 1
-CREDENTIAL_S: Final = 10 * 365 * 86_400  # ours: the identity behind it lives as long as the node
 DOOR_STAYS_S: Final = 300.0  # ours: a door that lets nobody else in, for who came in and lost it by a crash
 LAST_ANSWER_S: Final = 20.0  # ours: the door by which we came in, until our answer is there
 TELL_S: Final = 60.0  # ours: where we are is told to somebody so often, in case a meeting was missed
 ROTATE_AFTER_S: Final = 60.0  # PROTOCOL 4: a new routing secret after removals, together
 ROTATE_RANK_S: Final = 10.0  # ours: the lower an admin's rank, the later, so that one of them does it
 NAMES_WITHIN_S: Final = 5.0  # ours: new tokens are announced at a time of each member's own (PROTOCOL 4)
+SHOW_AGAIN_S: Final = 15.0  # ours: an invite is shown again while nothing final is said
 TIDY_S: Final = 30.0  # ours: how often invites are looked through for expired ones
-
-
-class Us(group_actions.Us, Protocol):
-    """This node, as far as its VLANs need it."""
-
-    @property
-    def peer_id(self) -> PeerId: ...
-
-
-class Ourselves:
-    """The node's identity and chance, as groups want them."""
-
-    def __init__(self, identity: Identity, random: Callable[[int], bytes]) -> None:
-        self.peer_id: Final = identity.peer_id
-        self.public_key: Final = identity.peer_id[IDENTITY_AT:]
-        self.sign: Final = identity.sign
-        self.random: Final = random
-
-    def jitter(self) -> float:
-        """From 0 to 1."""
-        return int.from_bytes(self.random(4), "big") / 0xFFFFFFFF
-
-
-class Host(Protocol):
-    """The node, as its VLANs with groups see it."""
-
-    @property
-    def vlans(self) -> dict[VlanIndex, LocalVlan]: ...
-
-    @property
-    def now_unix(self) -> float: ...
-
-    def open_vlan(self, settings: VlanSettings) -> VlanIndex:
-        """Takes part in a VLAN from now on."""
-
-    def close_vlan(self, index: VlanIndex) -> None:
-        """Takes part no longer."""
-
-    def use_names(self, index: VlanIndex) -> None:
-        """The VLAN has another routing secret."""
-
-    def reaches(self, index: VlanIndex, member: PeerId) -> bool:
-        """Whether a sealed letter can go to a member now."""
-
-    def say(self, action: Action) -> None:
-        """One more thing to do."""
-
-    def random(self, size: int) -> bytes: ...
-
-
-@dataclass(slots=True)
-class Joining:
-    """We came with an invite, and wait to be let in."""
-
-    invite: Invite
-    name: str
-    member: MlsMember
-    package: bytes
-    answer: Answer | None = None
-    shown_to: bytes = b""  # the inviter's run that has our proof
-
-    @property
-    def is_refused(self) -> bool:
-        return self.answer is not None and self.answer.verdict is Verdict.REFUSED
-
-
-def peer_id_of(identity: bytes) -> PeerId:
-    """The peer ID of an identity key."""
-    return PeerId(PEER_ID_HEAD + identity)
-
-
-def new_member(us: Us, vlan_id: bytes, suite: int, unix: int) -> MlsMember:
-    """Us in a VLAN, with a new MLS key and a credential for it (SPEC 9.2)."""
-    signer = MlsSigner(suite)
-    not_after = unix + CREDENTIAL_S
-    signature = us.sign(mls_credential_message(vlan_id, us.public_key, suite, not_after, signer.public))
-    return MlsMember(signer, vlan_id, us.public_key + not_after.to_bytes(8, "big") + signature)
 
 
 class GroupVlan:
@@ -157,9 +78,11 @@ class GroupVlan:
         self._tidy_at = now + TIDY_S
         self._rotate_at = float("inf")
         self._use_at = float("inf")  # new tokens
-        for invite, revoked in record.invites:
-            self.invites.add(invite)
+        for invite, revoked, forgives in record.invites:
+            self.invites.add(invite, forgives)
             self.invites.open[invite.id].revoked = revoked
+        self._expected: dict[bytes, bytes] = {}  # who was let in and not met inside yet, by which invite
+        self._welcomes: dict[bytes, tuple[bytes, WelcomeIn]] = {}  # what they were sent, for which key package
 
     @property
     def label(self) -> str:
@@ -189,6 +112,8 @@ class GroupVlan:
             self._open_lobby()
         else:
             self._open_inside()
+            if self.record.is_rotation_due:
+                self._rotation_due(now)
             for name, one in self.invites.open.items():
                 if not one.revoked and one.invite.expiry > self._host.now_unix:
                     self._open_door(name, one.invite)  # who was let in may not have heard of it
@@ -234,11 +159,11 @@ class GroupVlan:
 
     def received_untrusted(self, index: VlanIndex, member: PeerId, message: bytes, now: float) -> None:
         """A member control message that is no echo."""
-        self._heard_by[member] = index
         try:
             part = parcel.parse_untrusted(message)
-            if part is None:
+            if part is None or self._is_too_long(member, part):
                 return
+            self._heard_by[member] = index
             out, body = self._parcels.received(member, part, now)
             self._send(out)
             if body is not None:
@@ -252,11 +177,15 @@ class GroupVlan:
         if self.joining is not None:
             self._show_invite(index, member, now)
         elif index in (self.main, self._lobby) and member[IDENTITY_AT:] in self._group().members:
+            self._expected.pop(member[IDENTITY_AT:], None)
+            self._welcomes.pop(member[IDENTITY_AT:], None)
             self._tell(member, now)
 
     def next_deadline(self) -> float:
         """When `tick` has something to do."""
         dues: list[float | None] = [self._tidy_at, self._parcels.next_deadline(), *self._shut_at.values()]
+        if self.joining is not None:
+            dues.append(self.joining.again_at)
         if self.group is not None:
             dues += [self.group.next_deadline(), self._tell_at, self._rotate_at, self._use_at]
         return min(due for due in dues if due is not None)
@@ -264,14 +193,21 @@ class GroupVlan:
     def tick(self, now: float) -> None:
         self._send(self._parcels.tick(now))
         for name in [name for name, at in self._shut_at.items() if at <= now]:
+            if name in self._expected.values():
+                self._shut_at[name] = now + DOOR_STAYS_S
+                continue
             del self._shut_at[name]
             self._host.close_vlan(self._doors.pop(name))
         if self._tidy_at <= now:
             self._tidy_at = now + TIDY_S
             self._tidy(now)
         if self.group is None:
+            self._show_again(now)
             return
-        self._do(self.group.tick(now, int(self._host.now_unix)), now)
+        try:
+            self._do(self.group.tick(now, int(self._host.now_unix)), now)
+        except (PeerError, ConfigError) as error:  # what others wished for may be of no use; it is tried again later
+            self._log("warning", "group", reason=str(error))
         if self._tell_at <= now:
             self._tell_at = now + TELL_S * (0.5 + self._us.jitter())
             self._tell_somebody(now)
@@ -310,7 +246,7 @@ class GroupVlan:
 
     def add_invite(self, invite: Invite, now: float) -> None:
         """Gives an invite out."""
-        self.invites.add(invite)
+        self.invites.add(invite, self._group().charter.removed)
         self._save()
         self._tend_doors(now)
 
@@ -333,7 +269,13 @@ class GroupVlan:
             del self.invites.waiting[identity]
             self._post(peer_id_of(identity), Answer(Verdict.REFUSED, "an admin said no"), now)
             return
-        self._admit(identity, waiting.package, self.invites.open[waiting.invite].invite, now)
+        known = self.invites.open[waiting.invite]
+        refusal = self.invites.shut(known, self._group().charter, self._host.now_unix)
+        if refusal is not None:
+            del self.invites.waiting[identity]
+            self._post(peer_id_of(identity), Answer(Verdict.REFUSED, refusal), now)
+            raise ConfigError(refusal)
+        self._admit(identity, waiting.package, known.invite, now)
 
     # Inside: letters
 
@@ -361,7 +303,7 @@ class GroupVlan:
             case Remind(_, secrets):
                 self._do(group.reminded_untrusted(secrets, sender), now)
             case Dismiss(_, removal):
-                self._do(group.dismissed_untrusted(removal), now)
+                self._do(group.dismissed_untrusted(removal, now), now)
             case Secrets(secrets):
                 self._told_secrets(secrets, now)
             case _:
@@ -382,7 +324,13 @@ class GroupVlan:
                 self._host.say(SendControl(index, number, one.message))
 
     def _tell(self, member: PeerId, now: float) -> None:
-        self._post(member, Tell(member[IDENTITY_AT:], *self._group().position), now)
+        group = self._group()
+        if group.is_returning:
+            return
+        self._post(member, Tell(member[IDENTITY_AT:], *group.position), now)
+        if member[IDENTITY_AT:] in group.charter.admins:
+            for wish in group.wishes:  # it may have been away when they were made
+                self._post(member, ToAll(wish), now)
         secrets = self._source().secrets
         if secrets.number > 0:
             self._post(member, Secrets(secrets), now)
@@ -401,13 +349,28 @@ class GroupVlan:
             return
         here = self._host.vlans[index].introductions
         sid = here.peers[member].sid
-        if joining.shown_to == sid:
+        if joining.shown_to == sid and now < joining.again_at:
             return
-        joining.shown_to = sid
+        joining.shown_to, joining.again_at = sid, now + SHOW_AGAIN_S
         invite = joining.invite
         ends = (End(self._us.public_key, here.sid), End(invite.inviter, sid))
         shown = proof(invite.secret, invite.id, invite.vlan_id, joining.package, ends)
         self._post(member, Join(invite.id, joining.name, shown, joining.package), now)
+
+    def _show_again(self, now: float) -> None:
+        """Neither a Welcome nor an answer came for long: it may be lost, or the admin may have forgotten us."""
+        if self.joining is None or now < self.joining.again_at or not self._doors:
+            return
+        inviter, (door, *_) = peer_id_of(self.joining.invite.inviter), self._doors.values()
+        self.joining.again_at = now + SHOW_AGAIN_S
+        if self._host.reaches(door, inviter):
+            self.joining.again_at = now
+            self._show_invite(door, inviter, now)
+
+    def _is_too_long(self, member: PeerId, part: parcel.Message) -> bool:
+        """Whoever is no member says nothing long to one: a Join fits a parcel."""
+        is_long = isinstance(part, parcel.Offer | parcel.Block)
+        return is_long and self.group is not None and member[IDENTITY_AT:] not in self.group.members
 
     def _read_at_the_door(self, sender: bytes, letter: Letter, now: float) -> None:
         joining = self.joining
@@ -424,7 +387,10 @@ class GroupVlan:
     def _welcomed(self, joining: Joining, letter: WelcomeIn, now: float) -> None:
         invite, unix = joining.invite, int(self._host.now_unix)
         group, actions = Group.join(joining.member, self._us, letter.message, invite.vlan_id, now, unix)
-        if not letter.secrets.is_signed(invite.vlan_id) or letter.secrets.admin not in group.charter.admins:
+        charter = group.charter
+        if charter.label != invite.label:
+            raise PeerError("welcome: the VLAN has another label than the invite")
+        if not letter.secrets.is_signed(invite.vlan_id, charter.creators, charter.admins):
             raise PeerError("welcome: its secrets are signed by no admin")
         self.joining = None
         self._take(group, letter.secrets)
@@ -438,6 +404,10 @@ class GroupVlan:
         here, identity = self._host.vlans[index].introductions, member[IDENTITY_AT:]
         ends = (End(identity, here.peers[member].sid), End(self._us.public_key, here.sid))
         is_member = identity in group.members
+        package, welcome = self._welcomes.get(identity, (b"", None))
+        if is_member and welcome is not None and package == join.package:
+            self._post(member, welcome, now)  # it did not arrive
+            return
         refusal = self.invites.refusal(join, ends, group.charter, unix, is_member=is_member)
         if refusal is None and self._us.public_key not in group.charter.admins:
             refusal = "its inviter is no admin any more; ask another one"
@@ -458,7 +428,11 @@ class GroupVlan:
         used = None if identity in group.members else self.invites.spent(invite, group.charter)
         actions = group.admit([(identity, package)], unix, used=used)
         self.invites.waiting.pop(identity, None)
+        self._expected[identity] = invite.id
         self._do(actions, now)
+        for action in actions:
+            if isinstance(action, group_actions.Welcome):
+                self._welcomes[identity] = package, WelcomeIn(action.message, self._source().secrets)
 
     def _tend_doors(self, now: float) -> None:
         """Opens a door for each invite that still lets somebody in, and shuts the others a little later."""
@@ -511,6 +485,7 @@ class GroupVlan:
                 case Gone():
                     self._log("warning" if not self._group().is_leaving else "info", "no member any more")
                     self._gone()
+                    return
 
     def _epoch_began(self, epoch: int, removed: frozenset[bytes], now: float) -> None:
         group, source = self._group(), self._source()
@@ -521,33 +496,49 @@ class GroupVlan:
             gone = {member for member in here.peers if not source.is_member(member)}
             gone |= {peer_id_of(identity) for identity in removed}
             here.epoch_began(source.keys, gone, now)
-        if removed and self._us.public_key in group.charter.admins:
-            rank = group.charter.admins.index(self._us.public_key)
-            self._rotate_at = min(self._rotate_at, now + ROTATE_AFTER_S + ROTATE_RANK_S * rank)
+        if removed:
+            self._rotation_due(now)
+        elif source.secrets.admin not in group.charter.admins and group.charter.admins[0] == self._us.public_key:
+            self._renew(source.secrets.routing, now)  # newcomers take them only from an admin
         self._known = group.members
         self._log("info", "epoch", epoch=epoch, members=len(group.members), removed=len(removed))
         self._tend_doors(now)
 
     def _rotate(self, now: float) -> None:
         """A new routing secret: who was removed knows the old one."""
+        if self._us.public_key in self._group().charter.admins:
+            self._renew(self._host.random(32), now)
+
+    def _rotation_due(self, now: float) -> None:
+        """Who was removed knows the routing secret: it is renewed in a while, also if the process ends before."""
+        if not self.record.is_rotation_due:
+            self.record = replace(self.record, is_rotation_due=True)
+            self._save()
+        admins = self._group().charter.admins
+        if self._us.public_key in admins:
+            wait_s = ROTATE_AFTER_S + ROTATE_RANK_S * admins.index(self._us.public_key)
+            self._rotate_at = min(self._rotate_at, now + wait_s)
+
+    def _renew(self, routing: bytes, now: float) -> None:
+        """The next secrets, signed by us, with this routing secret."""
         source, us = self._source(), self._us
-        if us.public_key not in self._group().charter.admins:
-            return
-        fresh = source.secrets.next(self._host.random(32), us.public_key)
+        fresh = source.secrets.next(routing, us.public_key)
         self._use(replace(fresh, signature=us.sign(fresh.signed(source.vlan_id))), now)
         for identity in sorted(self._known):
             self._post(peer_id_of(identity), Secrets(source.secrets), now)
 
     def _told_secrets(self, secrets: VlanSecrets, now: float) -> None:
-        source = self._source()
-        is_known = secrets.admin in self._group().charter.admins
-        if secrets.wins(source.secrets) and is_known and secrets.is_signed(source.vlan_id):
+        source, charter = self._source(), self._group().charter
+        if secrets.follows(source.secrets) and secrets.is_signed(source.vlan_id, charter.creators, charter.admins):
             self._use(secrets, now)
 
     def _use(self, secrets: VlanSecrets, now: float) -> None:
+        has_new_names = secrets.routing != self._source().secrets.routing
         self._source().secrets = secrets
-        self._rotate_at = float("inf")
-        self._use_at = now + NAMES_WITHIN_S * self._us.jitter()
+        if has_new_names:
+            self._rotate_at = float("inf")
+            self.record = replace(self.record, is_rotation_due=False)
+        self._use_at = now + NAMES_WITHIN_S * self._us.jitter() if has_new_names else self._use_at
         self._save()
 
     def _gone(self) -> None:
@@ -557,7 +548,7 @@ class GroupVlan:
 
     def _save(self) -> None:
         """The record must be on disk before anything that follows is done."""
-        invites = tuple((one.invite, one.revoked) for one in self.invites.open.values())
+        invites = tuple((one.invite, one.revoked, one.forgives) for one in self.invites.open.values())
         joining = self.joining.invite if self.joining is not None else None
         secrets = self.source.secrets if self.source is not None else None
         self.record = replace(self.record, invites=invites, joining=joining, secrets=secrets)

@@ -24,7 +24,8 @@ from peertap.node.commands import (
     Revoke,
     Rotate,
 )
-from peertap.node.group_vlan import GroupVlan, Host, Us, new_member
+from peertap.node.group_host import Host, Us, new_member
+from peertap.node.group_vlan import GroupVlan
 from peertap.types import PeerId, VlanIndex
 from peertap.vlan.commits import charter_vlan_id
 from peertap.vlan.grants import grant_message
@@ -160,6 +161,8 @@ class Groups:
         if invite.inviter == self._us.public_key:
             raise ConfigError("this invite is this node's own", hint="paste it on another machine")
         self._require_free(invite.label)
+        if any(one.source.vlan_id == invite.vlan_id for one in self._host.vlans.values()):
+            raise ConfigError("this node is in that VLAN already, under another label")
         record = VlanRecord(command.port, joining=invite, dial=invite.addresses)
         vlan = GroupVlan(self._host, self._us, self._name, record, now)
         vlan.begin_joining(invite, now)

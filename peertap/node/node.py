@@ -49,7 +49,7 @@ from peertap.node.events import (
     TrunkRekeyed,
     UnknownKidSeen,
 )
-from peertap.node.group_vlan import Ourselves
+from peertap.node.group_host import Ourselves
 from peertap.node.groups import Groups
 from peertap.node.locals import LocalVlans, reaches
 from peertap.node.meetings import Meetings

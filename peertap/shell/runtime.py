@@ -71,7 +71,7 @@ from peertap.shell.tap import UDP_IPV6_BYTES
 from peertap.shell.vlan_admin import node_name
 from peertap.trunk.handshake import HandshakeFailed
 from peertap.types import PeerId, TrunkId, VlanIndex
-from peertap.vlan.membership import StaticMembership
+from peertap.vlan.membership import GroupMembership, StaticMembership
 from peertap.vlan.record import Port, VlanRecord
 from peertap.wire.control import MAX_ENDPOINTS, CloseCode, Endpoints
 
@@ -247,6 +247,7 @@ class Runtime:
     def free_interface(self) -> str:
         """A name that no interface has."""
         taken = {name for _, name in socket.if_nameindex()} | {vlan.tap.name for vlan in self.config.vlans}
+        taken |= {vlan.record.port.interface for vlan in self.node.groups.vlans.values()}
         return next(name for number in range(len(taken) + 1) if (name := f"ptap{number}") not in taken)
 
     def _underlay_addresses(self) -> list[LocalAddress]:
@@ -261,8 +262,8 @@ class Runtime:
         try:
             tap, addresses = self.ports.open(vlan, vlan.port)
         except DeviceError as error:
-            if not self.is_ready:
-                raise
+            if not self.is_ready and not isinstance(vlan.source, GroupMembership):
+                raise  # what a command made must not keep the node from starting
             self._log.error("interface not opened", vlan=vlan.source.label, reason=str(error))
             return
         self.node.overlay.extend(address.network for address in addresses)

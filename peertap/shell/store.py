@@ -19,10 +19,10 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from peertap.errors import ConfigError, DecodeError, DeviceError
+from peertap.errors import ConfigError, DecodeError, DeviceError, StateError
 from peertap.identity.armour import KEY_BYTES
 from peertap.identity.node import NodeIdentity
-from peertap.identity.secret import SECRET_BYTES, VlanSecret
+from peertap.identity.secret import SECRET_BYTES, VlanSecret, is_label
 from peertap.vlan.record import VlanRecord
 
 IDENTITY_FILE: Final = "identity.key"
@@ -255,6 +255,8 @@ class Store:
 
     def record_path(self, label: str) -> Path:
         """Where a VLAN's record lies."""
+        if not is_label(label):
+            raise StateError(f"{label[:40]!r} is no label")
         return self.directory / f"{label}{RECORD_SUFFIX}"
 
 

@@ -232,9 +232,10 @@ class VlanAdmin:
         if waiting:
             people = {one.identity: one.name for one in vlan.invites.waiting.values()}
         texts = {identity: format_peer_id(peer_id_from_public(identity)) for identity in people}
-        found = [one for one in people if texts[one] == text or (waiting and people[one] == text)]
-        if not found and len(text) >= 4:
-            found = [one for one in people if texts[one].endswith(text)]
+        found = [one for one in people if texts[one] == text]
+        if not found:  # a newcomer chooses its own name: it may be another one's
+            is_meant = {one: len(text) >= 4 and texts[one].endswith(text) for one in people}
+            found = [one for one in people if is_meant[one] or (waiting and people[one] == text)]
         if len(found) != 1:
             what = "waits" if waiting else "is a member"
             many = "more than one of that name" if found else f"nobody like {text[:60]!r}"
@@ -255,6 +256,9 @@ class VlanAdmin:
             tap = Tap.model_validate({"name": name, "address": given or [], "mtu": request.get("mtu") or "auto"})
         except ValidationError as error:
             raise ConfigError(str(error.errors()[0]["msg"]), hint="peertap vlan create --help") from None
+        records = self._runtime.node.groups.vlans.values()
+        if any(one.record.port.interface == tap.name for one in records if not one.is_over):
+            raise ConfigError(f"{tap.name} is another VLAN's interface", key="--tap", hint="leave it out")
         addresses = tuple(map(str, tap.address)) if given else None
         mtu = 0 if tap.mtu == "auto" else int(tap.mtu)
         return Port(tap.name, addresses, mtu, bool(request.get("bridge")))

@@ -17,6 +17,9 @@ MAX_COMMITS: Final = 64  # PROTOCOL 10: as many epochs as rejoin secrets; who sl
 NO_RANK: Final = 0xFFFF
 MAX_HASH_BYTES: Final = 64
 CLOCK_SKEW_S: Final = 300.0  # ours: members' clocks may differ by so much
+MAX_GIVE: Final = 512  # ours: messages in one letter
+MAX_GIVE_BYTES: Final = 3 << 20  # ours: below what a letter may have
+MAX_RETURNS: Final = 3  # ours: of one member between changes by admins: for each an old epoch is forgotten
 MAX_LOG_BYTES: Final = 16 << 20  # ours: of a large fresh group a commit has a megabyte
 
 
@@ -157,10 +160,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """A commit with the wishes that were there for it, in order; None: we only know that it was."""
+    """A commit with the wishes that were there for it, in order; None: we only know that it was.
+
+    Args:
+        returned: who came back by it, if that is what it was.
+    """
 
     messages: tuple[bytes, ...] | None
     step: Step
+    returned: bytes | None = None
 
     @property
     def size(self) -> int:
@@ -174,10 +182,11 @@ class CommitLog:
         self._commits: OrderedDict[int, Logged] = OrderedDict()
         self._bytes = 0
 
-    def add(self, messages: Sequence[bytes] | None, step: Step) -> None:
+    def add(self, messages: Sequence[bytes] | None, step: Step, *, returned: bytes | None = None) -> None:
         """The step that was taken last: nothing of a later epoch stays, and the oldest leave."""
         self.cut(step.epoch - 1)
-        self._commits[step.epoch] = Logged(None if messages is None else tuple(messages), step)
+        kept = None if messages is None else tuple(messages)
+        self._commits[step.epoch] = Logged(kept, step, returned)
         self._bytes += self._commits[step.epoch].size
         while len(self._commits) > MAX_COMMITS or (self._bytes > MAX_LOG_BYTES and len(self._commits) > 1):
             _, oldest = self._commits.popitem(last=False)
@@ -196,13 +205,35 @@ class CommitLog:
         """The branch, oldest first."""
         return tuple(one.step for one in self._commits.values())
 
+    def all(self) -> tuple[Logged, ...]:
+        """Everything, oldest first."""
+        return tuple(self._commits.values())
+
+    def returns_of(self, who: bytes) -> int:
+        """How often a member has come back since the last change by an admin."""
+        count = 0
+        for one in reversed(self._commits.values()):
+            if one.step.rank is not None:
+                break
+            count += one.returned == who
+        return count
+
     def since(self, epoch: int, transcript_hash: bytes) -> list[bytes] | None:
         """What a member at this point of our branch lacks, in order; None when the log does not know the point."""
         at = self._commits.get(epoch)
         if at is None or at.step.transcript_hash != transcript_hash:
             return None
         later = [one.messages for number, one in self._commits.items() if number > epoch]
-        return None if None in later else [message for messages in later for message in messages or ()]
+        if None in later:
+            return None
+        out: list[bytes] = []
+        size = 0
+        for messages in later:  # as much as one letter holds; who has it asks for the rest
+            size += sum(len(message) + 4 for message in messages or ())
+            if out and (size > MAX_GIVE_BYTES or len(out) + len(messages or ()) > MAX_GIVE):
+                break
+            out += messages or ()
+        return out
 
 
 def fork(ours: Sequence[Step], theirs: Sequence[Step]) -> tuple[int, list[Step], list[Step]] | None:

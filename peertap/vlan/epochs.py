@@ -24,8 +24,9 @@ MAX_EPOCHS: Final = 64  # ours: of a burst of more than that some epochs pass un
 
 @dataclass(slots=True)
 class Epoch:
-    """The keys of one epoch, from when we send under them, and until when we receive."""
+    """The keys of one epoch, from when we send under them, and until when we receive. `number` rises."""
 
+    number: int
     keys: VlanKeys
     send_from: float
     receive_until: float = float("inf")
@@ -40,7 +41,7 @@ class Epochs:
     """The epochs that are live, newest first. There is always one."""
 
     def __init__(self, keys: VlanKeys) -> None:
-        self.sending = Epoch(keys, float("-inf"))
+        self.sending = Epoch(0, keys, float("-inf"))
         self.live = [self.sending]
 
     @property
@@ -58,24 +59,28 @@ class Epochs:
         for epoch in self.live:
             epoch.receive_until = min(epoch.receive_until, now + grace_s)
         send_after_s = 0.0 if at_once else SEND_AFTER_REMOVAL_S if removal else SEND_AFTER_S
-        began = Epoch(keys, now + send_after_s)
-        if len(self.live) >= MAX_EPOCHS:
-            self.live.pop(0)  # the one that others have hardly begun to use; the oldest are still under way
+        began = Epoch(self.newest.number + 1, keys, now + send_after_s)
+        if len(self.live) >= MAX_EPOCHS:  # of a burst those pass unused that others have hardly begun to use
+            self.live.remove(next(one for one in self.live if one is not self.sending))
         self.live.insert(0, began)
         return began
 
+    def later_than(self, epoch: Epoch) -> list[Epoch]:
+        """Those that began after it, newest first."""
+        return [one for one in self.live if one.number > epoch.number]
+
     def next_deadline(self) -> float:
         """When `tick` has something to do."""
-        switches = [one.send_from for one in self.live[: self._sending_at()]]
+        switches = [one.send_from for one in self.later_than(self.sending)]
         return min([one.receive_until for one in self.live] + switches)
 
     def tick(self, now: float) -> tuple[bool, bool]:
-        """Whether frames are sealed under a later epoch from now on, and whether an epoch is over."""
-        newer = next((one for one in self.live if one.send_from <= now), self.sending)
+        """Whether frames are sealed under a later epoch from now on, and whether an epoch is over.
+
+        It never goes back: a key that is made a second time would count from 0 again.
+        """
+        newer = next((one for one in self.later_than(self.sending) if one.send_from <= now), self.sending)
         switched, self.sending = newer is not self.sending, newer
         live = [one for one in self.live if one.receive_until > now or one is self.newest or one is newer]
         ended, self.live = len(live) < len(self.live), live
         return switched, ended
-
-    def _sending_at(self) -> int:
-        return next((at for at, one in enumerate(self.live) if one is self.sending), len(self.live))

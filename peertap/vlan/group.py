@@ -11,24 +11,20 @@ A step's actions are in order: what follows a Save is done once the record is on
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
 from peertap._core import (
-    MlsChange,
     MlsError,
     MlsGroup,
-    MlsLeaf,
     MlsMember,
     MlsProposal,
     mls_group_info_position,
     mls_message_epoch,
 )  # fmt: skip
 from peertap.errors import ConfigError, DecodeError, PeerError
-from peertap.types import VlanId
-from peertap.vlan.commits import CommitLog, Step, charter_vlan_id, fork, is_genuine, refusal, wins
+from peertap.vlan.commits import Step, charter_vlan_id, fork, is_genuine, wins
 from peertap.vlan.group_actions import (
     Action,
     AskAdmins,
@@ -37,18 +33,14 @@ from peertap.vlan.group_actions import (
     Give,
     GiveInfo,
     Gone,
-    Remind,
-    Save,
     Show,
     Tell,
     ToAll,
     Us,
-    Welcome,
     at_once,
 )  # fmt: skip
-from peertap.vlan.lost import Lost
-from peertap.vlan.returns import Returns
 from peertap.vlan.saved import SavedGroup
+from peertap.vlan.steps import Steps
 from peertap.vlan.wishes import Wishes
 from peertap.wire.charter import MAX_ADMINS, Charter, Removal, SpentInvite
 from peertap.wire.routes import signed_by
@@ -57,30 +49,12 @@ COMMIT_AFTER_S: Final = 10.0  # PROTOCOL 10: commits that can wait are batched, 
 RANK_STEP_S: Final = 10.0  # ours: each lower admin waits so much longer, so that one of them commits
 RANK_MOST_S: Final = 50.0  # PROTOCOL 10: within 60 s
 UPDATE_S: Final = 24 * 3600.0  # PROTOCOL 10: new keys of our own every day
+DISMISSED_S: Final = 10.0  # ours: who was told that it is removed believes it unless somebody gives it a step meanwhile
 TELL_GAP_S: Final = 1.0  # ours: our position is told once in so long
-MAX_REASONS: Final = 16
 
 
-class Group:
+class Group(Steps):
     """A VLAN's group as one member sees it. `now` is monotonic, `unix` the time of day, both in seconds."""
-
-    def __init__(self, mls: MlsGroup, us: Us, now: float) -> None:
-        self.me: Final = us.public_key
-        self.log: Final = CommitLog()
-        self.refused: deque[str] = deque(maxlen=MAX_REASONS)  # the last reasons, for status
-        self.refusals = 0
-        self.is_gone = False
-        self._mls = mls
-        self._us = us
-        self._charter = Charter.parse_untrusted(mls.context)
-        self.log.add((), Step(*self.position, None))
-        self._wishes = Wishes()
-        self._update_at = now + UPDATE_S * (0.5 + us.jitter() / 2)
-        self._told_at: dict[bytes, float] = {}
-        self.is_leaving = False  # we wish to go
-        self._lost = Lost()
-        self._helper: bytes | None = None  # the admin by whose GroupInfo we came back
-        self._returns: Final = Returns()
 
     @classmethod
     def create(cls, member: MlsMember, us: Us, charter: Charter, now: float, unix: int) -> tuple[Group, list[Action]]:
@@ -100,10 +74,10 @@ class Group:
             group = cls(MlsGroup.restore(saved.record), us, now)
         except MlsError as error:
             raise DecodeError(f"group state: {error}") from None
-        *before, last = saved.steps
-        for step in before:
-            group.log.add(None, step)
-        group.log.add(saved.messages, last)
+        *before, (last, returned) = zip(saved.steps, saved.returned, strict=True)
+        for step, who in before:
+            group.log.add(None, step, returned=who)
+        group.log.add(saved.messages, last, returned=returned)
         group._wishes = Wishes(saved.wishes, saved.leavers, now if saved.wishes else None)
         group.is_leaving = group.me in group._wishes.leavers
         return group
@@ -131,6 +105,11 @@ class Group:
         self._lost.begin(self.epoch, now, never_resumes=True)
 
     @property
+    def wishes(self) -> tuple[bytes, ...]:
+        """What members wished for in this epoch, as far as we know."""
+        return tuple(self._wishes.messages)
+
+    @property
     def helpers(self) -> frozenset[bytes]:
         """Who can let us come back."""
         return frozenset(one for one in self.members if one != self.me and self._may_help(one, self.me))
@@ -139,29 +118,6 @@ class Group:
     def is_returning(self) -> bool:
         """Whether our state may not be used before we have come back."""
         return self._lost.never_resumes
-
-    @property
-    def epoch(self) -> int:
-        return self._mls.epoch
-
-    @property
-    def mls(self) -> MlsGroup:
-        """For the keys of the epoch."""
-        return self._mls
-
-    @property
-    def charter(self) -> Charter:
-        return self._charter
-
-    @property
-    def members(self) -> frozenset[bytes]:
-        """Identities."""
-        return frozenset(leaf.identity for leaf in self._mls.leaves)
-
-    @property
-    def position(self) -> tuple[int, bytes]:
-        """Epoch and transcript hash."""
-        return self._mls.epoch, self._mls.transcript_hash
 
     # Commands
 
@@ -231,7 +187,11 @@ class Group:
         """New keys: by a commit of ours, or by a wish for one where we are no admin."""
         if self.me in self._charter.admins:
             return self._commit(unix)
-        return self._wish(self._mls.propose_update)
+        if self._wishes.has_update:
+            return []  # the next commit takes it up
+        actions = self._wish(self._mls.propose_update)
+        self._wishes.has_update = True
+        return actions
 
     def leave(self, unix: int) -> list[Action]:
         """A wish to go; `Gone` comes when an admin has committed it. Raises ConfigError: others need us as an admin."""
@@ -280,7 +240,12 @@ class Group:
         messages = self.log.since(epoch, transcript_hash)
         if messages:
             return [Give(sender, tuple(messages))]
-        return [self._show(sender)] if self.me in self._charter.admins else []
+        return [self._show(sender)] if self._shows else []
+
+    @property
+    def _shows(self) -> bool:
+        """Whether our word on branches counts for others; an admin that leaves is none here, but on other branches."""
+        return self.me in self._charter.admins or self.is_leaving
 
     def given(self, messages: Sequence[bytes], sender: bytes, now: float, unix: int) -> list[Action]:
         """What we lacked, in order. If we cannot follow, admins are asked; an admin follows another's word alone."""
@@ -289,6 +254,8 @@ class Group:
         before, refusals = self.epoch, self.refusals
         each = [self.received_untrusted(message, sender, now, unix) for message in messages]
         actions = at_once([action for one in each for action in one])
+        if self.epoch > before and not self.is_gone:
+            actions.append(Tell(sender, *self.position))  # there may be more than a letter holds
         cannot = self.epoch == before and self.refusals > refusals
         if cannot and not self.is_gone and self.me not in self._charter.admins:
             actions += self._lose(before, now)
@@ -310,7 +277,7 @@ class Group:
             self._lost.winning = tuple(theirs)
             return self._lose(shared, now)
         self._condemn(theirs, now)
-        return [self._show(admin)] if self.me in self._charter.admins else []
+        return [self._show(admin)] if self._shows else []
 
     def asked_by_lost(self, sender: bytes, ask: AskAdmins, now: float) -> list[Action]:
         """A member is lost. Admins help one at a time: not two can come back at one point."""
@@ -348,16 +315,17 @@ class Group:
             if step.epoch <= position[0]:
                 self.log.add(None, step)
         self._mls, self._charter, self._wishes, self._helper = mls, charter, Wishes(since=self._wishes.since), admin
-        return self._stepped(commit, Step(*self.position, None), frozenset(), [ToAll(commit)])
+        return self._stepped(commit, Step(*self.position, None), frozenset(), [ToAll(commit)], returned=self.me)
 
-    def dismissed_untrusted(self, removal: Removal) -> list[Action]:
+    def dismissed_untrusted(self, removal: Removal, now: float) -> list[Action]:
         """Somebody says that we were removed: an admin's word counts, and our own if we wish to go."""
         is_ours = (removal.identity, removal.key) == (self.me, self._leaf_of(self.me).key)
         counts = is_ours and (removal.admin != self.me or self.is_leaving)
         if self.is_gone or not counts or not is_genuine(removal, self._vlan_id, self._charter.admins):
             return []
-        self.is_gone = True
-        return [Gone()]
+        if self._dismissed_at == float("inf"):  # whoever said so may itself be gone: others may give us what we lack
+            self._dismissed_at = now + DISMISSED_S
+        return []
 
     def reminded_untrusted(self, secrets: bytes, admin: bytes) -> list[Action]:
         """Rejoin secrets of epochs that we missed, of the admin that helped us."""
@@ -378,12 +346,15 @@ class Group:
             return None
         again = float("-inf") if self._must_wish_again() else float("inf")
         wait = self._returns.next_at()
-        return min(self._update_at, self._commit_at(), self._lost.next_at(), again, wait)
+        return min(self._update_at, self._commit_at(), self._lost.next_at(), self._dismissed_at, again, wait)
 
     def tick(self, now: float, unix: int) -> list[Action]:
         """Commits what was wished for, and gives ourselves new keys every day."""
         if self.is_gone:
             return []
+        if self._dismissed_at <= now:
+            self.is_gone = True
+            return [Gone()]
         if self._lost.is_due(now):
             return self._ask_admins(now)
         if self._lost.never_resumes:
@@ -393,15 +364,17 @@ class Group:
         if self._commit_at() <= now:
             return self._commit_wishes(now, unix)
         if self._must_wish_again():
-            return self._wish(self._propose_leave)
+            demoted = self.demote(self.me, unix) if self.me in self._charter.admins else []
+            return [*demoted, *self._wish(self._propose_leave)]
         if self._update_at <= now:
             self._update_at = now + UPDATE_S * (0.5 + self._us.jitter() / 2)
             return self.rotate(unix)
         return []
 
     def _must_wish_again(self) -> bool:
-        """A commit did not take up our wish to go."""
-        return self.is_leaving and self.me not in {*self._charter.admins, *self._wishes.leavers}
+        """A commit did not take up our wish to go, or a branch won on which we are an admin still."""
+        is_last = set(self._charter.admins) == {self.me}
+        return self.is_leaving and not is_last and self.me not in self._wishes.leavers
 
     def _commit_at(self) -> float:
         since = self._wishes.since
@@ -410,9 +383,6 @@ class Group:
         return since + COMMIT_AFTER_S + min(RANK_STEP_S * self._charter.admins.index(self.me), RANK_MOST_S)
 
     # Inside
-
-    def _agree_on(self, charter: Charter, unix: int) -> list[Action]:
-        return [] if charter == self._charter else self._commit(unix, charter=charter)
 
     def _commit_wishes(self, now: float, unix: int) -> list[Action]:
         """What members wished for, and the removals of a branch that lost."""
@@ -424,101 +394,6 @@ class Group:
         except PeerError as error:
             self._wishes.since = now  # later again
             return self._refuse(str(error))
-
-    def _commit(
-        self,
-        unix: int,
-        *,
-        adds: Sequence[tuple[bytes, bytes]] = (),
-        removes: Sequence[int] = (),
-        charter: Charter | None = None,
-    ) -> list[Action]:
-        charter = (charter or self._charter).with_removals(list(self._wishes.leavers.values()))
-        before, rank = self.members, self._charter.admins.index(self.me)
-        going = {leaf.index for leaf in self._mls.leaves if leaf.identity in self._wishes.leavers}
-        removes = [index for index in removes if index not in going]  # their own wish does it
-        packages = [package for _, package in adds]
-        try:
-            context = charter.emit() if charter != self._charter else None
-            message, welcome = self._mls.commit(unix, adds=packages, removes=removes, context=context)
-            reached = Charter.parse_untrusted(self._mls.context)
-        except (MlsError, DecodeError) as error:
-            self._mls.drop_step()
-            if self._wishes.messages:
-                self._mls.forget_wishes()
-                self._wishes.clear()
-            raise PeerError(f"commit: {error}", hint="try again: wishes of members were forgotten") from None
-        added = {identity for identity, _ in adds}
-        if reached != charter or self.members - before != added - before or not added <= self.members:
-            self._mls.drop_step()
-            raise PeerError("commit: it would do something else; a key package is another node's")
-        removals = frozenset(charter.removals) - frozenset(self._charter.removals)
-        self._charter = charter
-        sent: list[Action] = [ToAll(message), *(Welcome(identity, welcome) for identity, _ in adds)]
-        step = Step(*self.position, rank, removals)
-        return self._stepped(message, step, before - self.members, sent)
-
-    def _wished(self, proposal: MlsProposal, message: bytes, now: float) -> list[Action]:
-        try:
-            self._wishes.take_untrusted(proposal, message, self._mls.leaves, self._vlan_id, now)
-        except DecodeError as error:
-            self._mls.drop_step()
-            return self._refuse(str(error))
-        return [self._save()]
-
-    def _changed(self, change: MlsChange, message: bytes, unix: int) -> list[Action]:
-        before = self._charter
-        if change.removed_us:
-            return self._removed(change)
-        try:
-            after = Charter.parse_untrusted(self._mls.context)
-            reason = refusal(before, after, change, self.members, unix)
-        except DecodeError as error:
-            reason = str(error)
-        if reason is not None:
-            self._mls.drop_step()
-            return self._refuse(reason)
-        self._charter = after
-        who = change.committer.identity if change.committer is not None else b""
-        rank = None if change.is_external else before.admins.index(who)
-        reminded: list[Action] = []
-        if change.is_external and self._returns.is_back(who):
-            reminded = [Remind(who, self._mls.rejoin_secrets())]
-        step = Step(*self.position, rank, frozenset(after.removals) - frozenset(before.removals))
-        return self._stepped(message, step, frozenset(leaf.identity for leaf in change.removed), reminded)
-
-    def _removed(self, change: MlsChange) -> list[Action]:
-        """Only an admin removes."""
-        if change.committer is None or change.is_external or change.committer.identity not in self._charter.admins:
-            self._mls.drop_step()
-            return self._refuse("its sender is no admin")
-        self.is_gone = True
-        return [Gone()]
-
-    def _stepped(self, message: bytes, step: Step, gone: frozenset[bytes], sent: list[Action]) -> list[Action]:
-        """A step counts: its record first, then what it says to others."""
-        self.log.add((*self._wishes.messages, message), step)
-        self._returns.stepped(self.members)
-        self._wishes.clear()
-        self._lost.end()
-        self._wishes.since = self._wishes.since if self._returns.condemned else None
-        return [self._save(), *sent, EpochBegan(step.epoch, gone)]
-
-    def _save(self) -> Save:
-        """Keeps the step, and makes what must be on disk before anything of it is used."""
-        last = self.log.last()
-        saved = SavedGroup(
-            record=self._mls.keep(),
-            steps=self.log.steps(),
-            messages=last.messages or (),
-            wishes=tuple(self._wishes.messages),
-            leavers=tuple(self._wishes.leavers.values()),
-        )
-        return Save(saved.emit())
-
-    def _removal(self, identity: bytes) -> Removal:
-        unsigned = Removal(identity, self._leaf_of(identity).key, self.me)
-        return replace(unsigned, signature=self._us.sign(unsigned.signed(self._vlan_id)))
 
     def _propose_leave(self) -> bytes:
         removal = self._removal(self.me)
@@ -539,7 +414,7 @@ class Group:
         if sender not in self.members or now < self._told_at.get(sender, float("-inf")) + TELL_GAP_S:
             return []
         self._told_at = {who: at for who, at in self._told_at.items() if who in self.members} | {sender: now}
-        shown = [self._show(sender)] if self.me in self._charter.admins else []
+        shown = [self._show(sender)] if self._shows else []
         return [Tell(sender, *self.position), *shown]
 
     def _show(self, identity: bytes) -> Show:
@@ -573,21 +448,6 @@ class Group:
     def _may_help(self, helper: bytes, lost: bytes) -> bool:
         """An admin may let somebody come back; the only admin itself is helped by any member."""
         return helper in self._charter.admins or (set(self._charter.admins) == {lost} and helper in self.members)
-
-    def _refuse(self, reason: str) -> list[Action]:
-        self.refused.append(reason)
-        self.refusals += 1
-        return []
-
-    @property
-    def _vlan_id(self) -> VlanId:
-        return VlanId(self._mls.vlan_id)
-
-    def _leaf_of(self, identity: bytes) -> MlsLeaf:
-        for leaf in self._mls.leaves:
-            if leaf.identity == identity:
-                return leaf
-        raise ConfigError("there is no such member", hint="peertap vlan members")
 
     def _require_admin(self, what: str) -> None:
         if self._lost.never_resumes:

@@ -16,7 +16,7 @@ import hmac as constant_time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
-from itertools import product, takewhile
+from itertools import product
 from math import inf
 from typing import Final, Protocol
 
@@ -305,15 +305,15 @@ class Introductions:
 
     def _heard_in(self, peer: Peer, epoch: Epoch) -> None:
         """A member has this epoch: what is for it alone can be sealed there at once."""
-        if epoch in self._later_than(peer.epoch):
+        if epoch.number > peer.epoch.number:
             peer.epoch = epoch
             self._follow_pair(peer)
 
     def _follow_pair(self, peer: Peer) -> None:
         """Seals for a member under the latest epoch that is due or that it has. Never twice under one."""
-        ours = self.epochs.sending
-        epoch = peer.epoch if peer.epoch in self._later_than(ours) else ours
-        if peer.pair_out is not None and peer.pair_send_epoch is not epoch:
+        epoch = max(self.epochs.sending, peer.epoch, key=lambda one: one.number)
+        used = peer.pair_send_epoch
+        if peer.pair_out is not None and (used is None or epoch.number > used.number):
             peer.pair_send, peer.pair_send_epoch = epoch.keys.pair_sender(peer.pair_out)[0], epoch
             self.changed = True
 
@@ -396,7 +396,7 @@ class Introductions:
             self._refresh(peer, hello, epoch)
         else:
             receivers = self._group_receivers(hello, epoch, floor=hello.floor)
-            for later in self._later_than(epoch):
+            for later in self.epochs.later_than(epoch):
                 receivers |= self._group_receivers(hello, later, floor=0)  # it seals nothing there yet
             peer = Peer(self._number(hello.member), hello.member, mac, hello, receivers, epoch)
         self.peers[hello.member] = peer
@@ -422,7 +422,7 @@ class Introductions:
         self._heard_in(peer, epoch)
         if hello.generation > peer.hello.generation:
             fresh: dict[tuple[bytes, int], ReceiveKey] = {}
-            for one in (epoch, *self._later_than(epoch)):
+            for one in (epoch, *self.epochs.later_than(epoch)):
                 fresh |= self._group_receivers(hello, one, floor=0)
             known = {name: key for name, key in peer.group_receive.items() if name[1] >= hello.generation - 1}
             peer.group_receive = fresh | known  # a key that we have keeps its window
@@ -439,7 +439,7 @@ class Introductions:
         self._spend_verification(now)
         secret, epoch = self._open_setup(peer, setup)
         key, confirm = epoch.keys.pair_receiver(secret)
-        later = [PairReceive(one.keys.pair_receiver(secret)[0], one.id) for one in self._later_than(epoch)]
+        later = [PairReceive(one.keys.pair_receiver(secret)[0], one.id) for one in self.epochs.later_than(epoch)]
         former = [replace(one, until=min(one.until, now + PREVIOUS_KEY_S)) for one in peer.pair_receive]
         peer.pair_receive = [*later, PairReceive(key, epoch.id), *former]
         peer.pair_in = secret
@@ -528,7 +528,7 @@ class Introductions:
         """The next counter of our group key: none was used in a later epoch, none will be in an earlier one."""
         if epoch is self.epochs.sending:
             return self.group_send.next_counter
-        return 0 if epoch in self._later_than(self.epochs.sending) else MAX_COUNTER
+        return 0 if epoch.number > self.epochs.sending.number else MAX_COUNTER
 
     def _remember_candidate(self, hello: Hello, epoch: Epoch, now: float) -> None:
         known = self._candidates.get(hello.sid)
@@ -568,9 +568,6 @@ class Introductions:
             (epoch.id, number): epoch.keys.group_receiver(hello.member, hello.sid, number, aead, public, least)
             for number, least in ((hello.generation, floor), (hello.generation + 1, 0))
         }
-
-    def _later_than(self, epoch: Epoch) -> list[Epoch]:
-        return list(takewhile(lambda one: one is not epoch, self.epochs.live))
 
     def _mac_of(self, hello: Hello) -> Mac:
         return virtual_mac(hello.member, self.source.vlan_id, hello.mac_nonce)

@@ -27,6 +27,7 @@ from peertap.wire.kdf import expand, mac
 
 MAX_OPEN: Final = 64  # ours: each is a VLAN of its own until it is spent
 MAX_WAITING: Final = 64  # ours: newcomers that somebody has to approve
+MAX_AGAIN: Final = 8  # ours: each time is an epoch for all
 WRONG_PROOFS: Final = 16  # ours: then the door is shut; who gets that far had the invite's text, but not its secret
 
 
@@ -68,11 +69,17 @@ class Waiting:
 
 @dataclass(slots=True)
 class OpenInvite:
-    """An invite of ours. `revoked` ones are kept until they expire."""
+    """An invite of ours. `revoked` ones are kept until they expire.
+
+    Args:
+        forgives: those who were removed before it was made; whoever was removed later needs a new one.
+    """
 
     invite: Invite
     revoked: bool = False
+    forgives: frozenset[bytes] = frozenset()
     wrong: int = 0
+    again: dict[bytes, int] = field(default_factory=dict)  # how often a member was let in anew
 
 
 class Invites:
@@ -82,8 +89,9 @@ class Invites:
         self.open: dict[bytes, OpenInvite] = {}
         self.waiting: dict[bytes, Waiting] = {}
 
-    def add(self, invite: Invite) -> None:
-        self.open[invite.id] = OpenInvite(invite)
+    def add(self, invite: Invite, forgives: frozenset[bytes]) -> None:
+        """Gives an invite out; these were removed before, and may come back by it."""
+        self.open[invite.id] = OpenInvite(invite, forgives=forgives)
 
     def doors(self, charter: Charter, unix: float) -> dict[bytes, Invite]:
         """Those that still let somebody in, by id."""
@@ -131,11 +139,21 @@ class Invites:
         if known.wrong >= WRONG_PROOFS or not hmac.compare_digest(shown, join.proof):
             known.wrong += 1
             return "the proof does not match the invite; paste it again"
+        if ends[0].identity in charter.removed - known.forgives:
+            return "this node was removed since the invite was made; ask for a new one"
+        if is_member:
+            known.again[ends[0].identity] = known.again.get(ends[0].identity, 0) + 1
+            if known.again[ends[0].identity] > MAX_AGAIN:
+                return "this node came by this invite too often; ask for a new one"
+        return self.shut(known, charter, unix, is_member=is_member)
+
+    def shut(self, known: OpenInvite, charter: Charter, unix: float, *, is_member: bool = False) -> str | None:
+        """Why nobody comes in by an invite now; None: somebody may."""
         if known.revoked:
             return "this invite was revoked; ask for a new one"
-        if invite.expiry <= unix:
+        if known.invite.expiry <= unix:
             return "this invite has expired; ask for a new one"
-        if self.left(invite, charter) <= 0 and not is_member:
+        if self.left(known.invite, charter) <= 0 and not is_member:
             return "this invite was used up; ask for a new one"
         return None
 

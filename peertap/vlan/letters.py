@@ -111,11 +111,11 @@ def emit(letter: Letter) -> bytes:
         case Secrets(secrets):
             return _kind(Kind.SECRETS) + secrets.emit()
         case Join(invite, name, proof, package):
-            return _kind(Kind.JOIN) + invite + lp(name.encode()) + proof + package
+            return _kind(Kind.JOIN) + invite + lp(_cut(name, MAX_NAME_BYTES)) + proof + package
         case WelcomeIn(message, secrets):
             return _kind(Kind.WELCOME) + secrets.emit() + message
         case Answer(verdict, reason):
-            return _kind(Kind.ANSWER) + bytes((verdict,)) + lp(reason.encode()[:MAX_REASON_BYTES])
+            return _kind(Kind.ANSWER) + bytes((verdict,)) + lp(_cut(reason, MAX_REASON_BYTES))
 
 
 def parse_untrusted(data: bytes, me: bytes) -> Letter:
@@ -158,7 +158,7 @@ def _read(kind: Kind, reader: Reader, me: bytes) -> Letter:
             return Secrets(VlanSecrets.read(reader))
         case Kind.JOIN:
             invite, name = reader.take(ID_BYTES, "invite"), reader.text("name", MAX_NAME_BYTES)
-            return Join(invite, name, reader.take(PROOF_BYTES, "proof"), reader.rest())
+            return Join(invite, _printable(name), reader.take(PROOF_BYTES, "proof"), reader.rest())
         case Kind.WELCOME:
             secrets = VlanSecrets.read(reader)
             return WelcomeIn(reader.rest(), secrets)
@@ -166,7 +166,16 @@ def _read(kind: Kind, reader: Reader, me: bytes) -> Letter:
             verdict = reader.uint(1, "verdict")
             if verdict not in Verdict._value2member_map_:
                 raise DecodeError(f"letter: verdict {verdict} is not known")
-            return Answer(Verdict(verdict), reader.text("reason", MAX_REASON_BYTES))
+            return Answer(Verdict(verdict), _printable(reader.text("reason", MAX_REASON_BYTES)))
+
+
+def _cut(text: str, most: int) -> bytes:
+    return text.encode()[:most].decode(errors="ignore").encode()
+
+
+def _printable(text: str) -> str:
+    """What others wrote goes to terminals and logs."""
+    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _kind(kind: Kind) -> bytes:

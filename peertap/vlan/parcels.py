@@ -32,6 +32,7 @@ from peertap.wire.parcel import (
 REPEAT_FIRST_S: Final = 0.25  # ours: some round trips
 REPEAT_MOST_S: Final = 4.0  # ours
 GIVE_UP_S: Final = 30.0  # ours
+AT_LAST_S: Final = 300.0  # ours: a long letter that trickles in is given up, too
 WINDOW: Final = 16  # ours: blocks under way
 MAX_OUT_EACH: Final = 64  # ours: letters that one member has not taken; the oldest goes
 MAX_IN: Final = 16  # ours: long letters that come in at a time, of all members
@@ -63,6 +64,7 @@ class _Incoming:
     offer: Offer
     due_at: float
     until: float
+    at_last: float
     gap_s: float = REPEAT_FIRST_S
     blocks: dict[int, bytes] = field(default_factory=dict)
     asked: int = 0  # blocks below this one were asked for
@@ -159,7 +161,7 @@ class Parcels:
         own = sum(name[0] == member for name in self._in)
         if own >= MAX_IN_EACH or len(self._in) >= MAX_IN:
             return []  # it is offered again
-        incoming = self._in[key] = _Incoming(offer, now, now + GIVE_UP_S)
+        incoming = self._in[key] = _Incoming(offer, now, now + GIVE_UP_S, now + AT_LAST_S)
         return self._ask(member, incoming, now)
 
     def _pulled(self, member: PeerId, pull: Pull, now: float) -> list[Out]:
@@ -181,8 +183,10 @@ class Parcels:
         wanted = incoming.offer.size - block.number * BLOCK_BYTES if is_last else BLOCK_BYTES
         if len(block.data) != wanted:
             return [], None
+        if block.number in incoming.blocks:
+            return [], None
         incoming.blocks[block.number] = block.data
-        incoming.until, incoming.gap_s = now + GIVE_UP_S, REPEAT_FIRST_S
+        incoming.until, incoming.gap_s = min(now + GIVE_UP_S, incoming.at_last), REPEAT_FIRST_S
         if len(incoming.blocks) < incoming.count:
             while incoming.low in incoming.blocks:
                 incoming.low += 1

@@ -3,6 +3,7 @@
     "PTG1" ‖ lp32(record) ‖ n 1 ‖ n × step ‖ n 2 ‖ n × lp32(message of the last step)
     ‖ n 2 ‖ n × lp32(wish) ‖ n 2 ‖ n × removal 160
     step: epoch 8 ‖ lp(transcript hash) ‖ rank 2 (ffff: none) ‖ n 2 ‖ n × removal 160
+    ‖ who came back by it 32 (zero: nobody)
 
 The last commit is in it: who stopped between taking a step and sending it can still give it to the others.
 """
@@ -15,10 +16,11 @@ from typing import Final
 
 from peertap.errors import DecodeError
 from peertap.vlan.commits import Step
-from peertap.wire.charter import Removal
+from peertap.wire.charter import KEY_BYTES, Removal
 from peertap.wire.codec import Reader, lp32
 
 MAGIC: Final = b"PTG1"
+NOBODY: Final = bytes(KEY_BYTES)
 MAX_FIELD_BYTES: Final = 64 << 20  # ours: a group of 4,096 has a record of some megabytes
 
 
@@ -29,6 +31,7 @@ class SavedGroup:
     Args:
         record: of the MLS part, see the data plane's MlsGroup.
         steps: those of the log, the last one last.
+        returned: who came back by it, or None.
         messages: the last step's; empty where it has none.
         wishes: of the present epoch.
         leavers: the words of those who wish to go.
@@ -36,13 +39,16 @@ class SavedGroup:
 
     record: bytes
     steps: tuple[Step, ...]
+    returned: tuple[bytes | None, ...]
     messages: tuple[bytes, ...]
     wishes: tuple[bytes, ...]
     leavers: tuple[Removal, ...]
 
     def emit(self) -> bytes:
         """Returns the file's bytes."""
-        steps = b"".join(one.emit() for one in self.steps)
+        steps = b"".join(
+            one.emit() + (returned or NOBODY) for one, returned in zip(self.steps, self.returned, strict=True)
+        )
         leavers = len(self.leavers).to_bytes(2, "big") + b"".join(one.emit() for one in self.leavers)
         head = MAGIC + lp32(self.record) + bytes((len(self.steps),)) + steps
         return head + _many(self.messages) + _many(self.wishes) + leavers
@@ -58,13 +64,19 @@ class SavedGroup:
         if reader.take(len(MAGIC), "magic") != MAGIC:
             raise DecodeError("group state: this is no state of a group")
         record = reader.lp32("record", MAX_FIELD_BYTES)
-        steps = tuple(Step.read(reader) for _ in range(reader.uint(1, "steps")))
+        logged = [_read_step(reader) for _ in range(reader.uint(1, "steps"))]
         messages, wishes = _read_many(reader, "messages"), _read_many(reader, "wishes")
         leavers = tuple(Removal.read(reader) for _ in range(reader.uint(2, "leavers")))
         reader.end()
-        if not steps:
+        if not logged:
             raise DecodeError("group state: there is no step")
-        return cls(record, steps, messages, wishes, leavers)
+        steps, returned = zip(*logged, strict=True)
+        return cls(record, steps, returned, messages, wishes, leavers)
+
+
+def _read_step(reader: Reader) -> tuple[Step, bytes | None]:
+    step, returned = Step.read(reader), reader.take(KEY_BYTES, "who came back")
+    return step, None if returned == NOBODY else returned
 
 
 def _many(messages: Iterable[bytes]) -> bytes:

@@ -8,6 +8,7 @@ what an admin signed.
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -22,6 +23,7 @@ from peertap.wire.control import Grant
 from peertap.wire.routes import signed_by, vtag_of
 
 SECRET_BYTES: Final = 32
+MAX_STEP: Final = 1 << 16  # ours: more rotations than anybody sleeps through
 SIGNATURE_BYTES: Final = 64
 
 
@@ -60,9 +62,16 @@ class VlanSecrets:
         secret.update(self.routing + self.grant + self.expiry.to_bytes(8, "big") + self.creator_signature)
         return b"PeerTap/1 secrets" + vlan_id + self.number.to_bytes(8, "big") + secret.finalize()
 
-    def is_signed(self, vlan_id: VlanId) -> bool:
-        """Whether the admin that it names signed it."""
-        return signed_by(self.admin, self.signature, self.signed(vlan_id))
+    def is_signed(self, vlan_id: VlanId, creators: Iterable[bytes], admins: Container[bytes]) -> bool:
+        """Whether an admin signed it, and a creator of the VLAN the grant key in it."""
+        is_granted = any(
+            signed_by(creator, self.creator_signature, self.signed_by_creator(vlan_id)) for creator in creators
+        )
+        return is_granted and self.admin in admins and signed_by(self.admin, self.signature, self.signed(vlan_id))
+
+    def follows(self, other: VlanSecrets) -> bool:
+        """Whether these are to be used instead of the others; who jumps far ahead would leave no number to others."""
+        return self.wins(other) and self.number <= other.number + MAX_STEP
 
     def grant_of(self, keys: VlanKeys, creators: tuple[bytes, ...], threshold: int, name_hash: bytes) -> Grant:
         """The proof that the route key in `keys` is this VLAN's (SPEC 6.4)."""

@@ -11,7 +11,7 @@ from peertap.types import VlanId
 from peertap.vlan.commits import is_genuine
 from peertap.wire.charter import Removal
 
-WISHES_EACH: Final = 2  # ours: new keys, and to go
+UPDATE_GAP_S: Final = 6 * 3600.0  # ours: a commit is made for a member's new keys so often; PROTOCOL 10: they are daily
 
 
 class Wishes:
@@ -23,7 +23,9 @@ class Wishes:
         self.messages = list(messages)
         self.leavers = {one.identity: one for one in leavers}
         self.since = since
-        self._counts: dict[int, int] = {}  # by leaf
+        self.has_update = bool(self.messages)  # of our own; after a restart we do not know
+        self._seen: set[tuple[int, str]] = set()  # leaf and wish
+        self._updated_at: dict[bytes, float] = {}  # when a member last wished for new keys
 
     def take_untrusted(
         self, proposal: MlsProposal, message: bytes, leaves: Iterable[MlsLeaf], vlan_id: VlanId, now: float
@@ -34,17 +36,25 @@ class Wishes:
             DecodeError: it says something that is not its sender's to say, or is one too many; nothing has changed.
         """
         removal = _farewell(proposal, leaves, vlan_id) if proposal.wish == "leave" else None
-        if self._counts.get(proposal.sender, 0) >= WISHES_EACH:
-            raise DecodeError("a member has too many wishes in one epoch")
-        self._counts[proposal.sender] = self._counts.get(proposal.sender, 0) + 1
+        if (
+            proposal.sender,
+            proposal.wish,
+        ) in self._seen:  # a commit takes up one of each
+            raise DecodeError("a member wished for the same twice in one epoch")
+        self._seen.add((proposal.sender, proposal.wish))
         self.messages.append(message)
-        self.since = now if self.since is None else self.since
+        who = next((leaf.identity for leaf in leaves if leaf.index == proposal.sender), b"")
+        is_often = removal is None and now < self._updated_at.get(who, float("-inf")) + UPDATE_GAP_S
+        if removal is None:
+            self._updated_at[who] = now
+        if not is_often:  # else it waits for a commit that is made for another reason: each is an epoch for all
+            self.since = now if self.since is None else self.since
         if removal is not None:
             self.leavers[removal.identity] = removal
 
     def clear(self) -> None:
         """Another epoch began; what is left to do, if anything, keeps its place."""
-        self.messages, self.leavers, self._counts = [], {}, {}
+        self.messages, self.leavers, self.has_update, self._seen = [], {}, False, set()
 
 
 def _farewell(proposal: MlsProposal, leaves: Iterable[MlsLeaf], vlan_id: VlanId) -> Removal:

@@ -10,6 +10,7 @@ in that of their time, the rest is sorted, so that equal charters are equal byte
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Final
@@ -18,6 +19,7 @@ from peertap.errors import DecodeError
 from peertap.wire.codec import Reader, lp
 
 VERSION: Final = 1
+LABEL: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}", re.ASCII)  # it names a file
 KEY_BYTES: Final = 32  # Ed25519
 SIGNATURE_BYTES: Final = 64  # Ed25519
 NONCE_BYTES: Final = 16
@@ -189,6 +191,8 @@ class Charter:
         reader.end()
         if charter.emit() != data:
             raise DecodeError("charter: a list is not in order, or names somebody twice")
+        if LABEL.fullmatch(charter.label) is None:
+            raise DecodeError("charter: the label is not valid")
         if not 1 <= charter.threshold <= len(charter.creators):
             raise DecodeError(f"charter: {charter.threshold} of {len(charter.creators)} creators")
         gone = tuple(one.identity for one in charter.removals)

@@ -18,7 +18,7 @@ removals = st.builds(Removal, keys, keys, keys, st.binary(min_size=64, max_size=
 spent = st.builds(SpentInvite, st.binary(min_size=16, max_size=16), st.integers(0, 65535), u64)
 charters = st.builds(
     Charter,
-    label=st.text(max_size=8),
+    label=st.from_regex(r"[a-z0-9][a-z0-9-]{0,31}", fullmatch=True),
     name_nonce=st.binary(min_size=16, max_size=16),
     creators=st.lists(keys, min_size=1, max_size=3, unique=True).map(lambda found: tuple(sorted(found))),
     threshold=st.just(1),

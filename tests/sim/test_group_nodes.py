@@ -7,7 +7,11 @@ from dataclasses import replace
 import pytest
 
 from peertap.errors import ConfigError
-from peertap.node.commands import Approve, JoinBy, Kick, LeaveVlan, Promote, Restore, Revoke, Rotate
+from peertap.node.commands import Approve, Demote, JoinBy, Kick, LeaveVlan, Promote, Restore, Revoke, Rotate
+from peertap.node.events import TimePassed
+from peertap.vlan.commits import Step
+from peertap.vlan.group_actions import ToAll
+from peertap.vlan.letters import Secrets
 from tests.support.club import PORT, Club
 from tests.support.identities import identity
 
@@ -270,3 +274,155 @@ def test_all_of_it_under_packet_loss(loss: float) -> None:
     club.packet_loss = 0.0
     club.run(70)
     club.agree("ada", "cyd")
+
+
+# What a hostile review found
+
+
+def storm(club: Club, name: str, times: int, gap_s: float) -> int:
+    """A member comes back again and again though it was never away; returns the epochs that this made."""
+    before = club.at("ada").group.epoch  # type: ignore[union-attr]
+    for _ in range(times):
+        vlan = club.at(name)
+        group = vlan.group
+        assert group is not None
+        unix = int(club.nodes[name].node.now_unix)
+        group._mls, commit = group._mls.rejoin(group._mls.group_info(), group.epoch, unix)
+        vlan._do(group._stepped(commit, Step(*group.position, None), frozenset(), [ToAll(commit)]), club.now)
+        club.nodes[name].post(TimePassed())
+        club.run(gap_s)
+    return club.at("ada").group.epoch - before  # type: ignore[union-attr]
+
+
+def test_a_member_that_comes_back_again_and_again_makes_three_epochs(club: Club) -> None:
+    assert storm(club, "dan", 12, 0.05) == 3
+    club.nodes["ada"].command(Rotate("club"))
+    club.run(5)
+    assert "too often" in " ".join(club.at("ada").group.refused)  # type: ignore[union-attr]
+
+
+def test_a_burst_of_epochs_makes_no_key_anew(club: Club) -> None:
+    for _ in range(90):
+        club.nodes["ada"].command(Rotate("club"))
+        club.run(0.03)
+    club.run(8)  # the mesh watches every key
+    club.agree("ada", "bob", "cyd", "dan")
+
+
+def test_who_was_kicked_does_not_come_back_by_an_invite_for_many(club: Club) -> None:
+    invite = club.invite("ada", uses=5)
+    for name in ("eve", "fay"):
+        club.add(name)
+        club.link(name, "ada")
+    club.nodes["eve"].command(JoinBy(invite, PORT))
+    club.run(3)
+    club.nodes["ada"].command(Kick("club", identity("eve").public_key))
+    club.run(3)
+    club.nodes["eve"].command(JoinBy(invite, PORT))
+    club.nodes["fay"].command(JoinBy(invite, PORT))
+    club.run(5)
+    assert club.state("eve") == "refused"
+    assert club.state("fay") == "member"
+    club.nodes["eve"].command(JoinBy(club.invite("ada"), PORT))
+    club.run(5)
+    assert club.state("eve") == "member", "an invite that was made after the removal is meant for it"
+
+
+def test_a_newcomer_comes_in_after_the_admin_who_made_the_secrets_is_none_any_more(club: Club) -> None:
+    club.nodes["ada"].command(Promote("club", identity("bob").public_key))
+    club.run(2)
+    club.nodes["bob"].command(Demote("club", identity("ada").public_key))
+    club.run(5)
+    club.add("eve")
+    club.link("eve", "bob")
+    club.join("eve", "bob")
+
+
+def test_the_routing_secret_changes_after_a_kick_though_the_admin_restarts(club: Club) -> None:
+    club.nodes["ada"].command(Kick("club", identity("dan").public_key))
+    club.run(30)
+    for other in club.restart("ada"):
+        club.link("ada", other)
+    club.run(150)
+    assert club.at("bob").source.secrets.number == 1  # type: ignore[union-attr]
+    club.agree("ada", "bob", "cyd")
+
+
+def test_secrets_that_jump_ahead_or_have_no_creators_word_are_not_taken(club: Club) -> None:
+    ada = club.at("ada")
+    source = ada.source
+    assert source is not None
+    for wrong in (replace(source.secrets, number=2**64 - 1), replace(source.secrets, number=1, expiry=1)):
+        signed = replace(wrong, signature=identity("ada").sign(wrong.signed(source.vlan_id)))
+        for member in ("bob", "cyd"):
+            ada._post(club.nodes[member].identity.peer_id, Secrets(signed), club.now)
+    club.nodes["ada"].post(TimePassed())
+    club.run(3)
+    assert {club.at(name).source.secrets.number for name in ("bob", "cyd")} == {0}  # type: ignore[union-attr]
+
+
+def test_a_welcome_whose_vlan_has_another_label_than_the_invite_is_refused(club: Club) -> None:
+    """The label names the file of the record: it must be the one that the newcomer agreed to."""
+    unsigned = replace(club.invite("ada"), label="play")
+    invite = replace(unsigned, signature=identity("ada").sign(unsigned.signed()))
+    club.at("ada").add_invite(invite, club.now)
+    club.nodes["ada"].post(TimePassed())
+    club.add("eve")
+    club.link("eve", "ada")
+    club.nodes["eve"].command(JoinBy(invite, PORT))
+    club.run(5)
+    assert list(club.nodes["eve"].disk) == ["play"]
+    assert club.nodes["eve"].node.groups.vlans["play"].group is None
+
+
+def test_a_newcomer_that_slept_through_its_welcome_comes_in_when_it_wakes(club: Club) -> None:
+    invite = club.invite("ada", approve=True)
+    club.add("eve")
+    link = club.link("eve", "ada")
+    club.nodes["eve"].command(JoinBy(invite, PORT))
+    club.run(3)
+    link.close("asleep")
+    club.run(1)
+    club.nodes["ada"].command(Approve("club", identity("eve").public_key, is_welcome=True))
+    club.run(400)
+    club.link("eve", "ada")
+    club.run(20)
+    assert club.state("eve") == "member"
+    club.agree("ada", "bob", "cyd", "dan", "eve")
+
+
+def test_an_invite_for_one_lets_one_of_two_in_who_wait(club: Club) -> None:
+    invite = club.invite("ada", approve=True)
+    for name in ("eve", "fay"):
+        club.add(name)
+        club.link(name, "ada")
+        club.nodes[name].command(JoinBy(invite, PORT))
+    club.run(3)
+    club.nodes["ada"].command(Approve("club", identity("eve").public_key, is_welcome=True))
+    with pytest.raises(ConfigError, match="used up"):
+        club.nodes["ada"].command(Approve("club", identity("fay").public_key, is_welcome=True))
+
+
+def test_a_wish_to_go_reaches_an_admin_that_was_away(club: Club) -> None:
+    links = list(club.nodes["ada"].trunks.values())
+    others = [link.other(club.nodes["ada"]).name for link in links]
+    for link in links:
+        link.close("away")
+    club.nodes["bob"].command(LeaveVlan("club"))
+    club.run(120)
+    for other in others:
+        club.link("ada", other)
+    club.run(30)
+    assert club.state("bob") == "gone"
+
+
+def test_two_admins_that_leave_at_once_are_gone_and_leave_no_two_branches(club: Club) -> None:
+    club.nodes["ada"].command(Promote("club", identity("bob").public_key))
+    club.nodes["ada"].command(Promote("club", identity("cyd").public_key))
+    club.run(3)
+    for name in ("ada", "bob"):
+        club.nodes[name].command(LeaveVlan("club"))
+    club.run(180)
+    assert club.state("ada") == "gone"
+    assert club.state("bob") == "gone"
+    club.agree("cyd", "dan")

@@ -152,7 +152,8 @@ def test_nobody_is_dismissed_but_by_the_word_of_an_admin() -> None:
     of_another_leaf = replace(unsigned, key=bytes(32), admin=key_of("mayor"))
     of_another_leaf = replace(of_another_leaf, signature=identity("mayor").sign(of_another_leaf.signed(town.vlan_id)))
     for word in (by_a_member, by_itself, of_another_leaf, replace(by_a_member, admin=key_of("mayor"))):
-        assert town["c"].dismissed_untrusted(word) == []
+        assert town["c"].dismissed_untrusted(word, town.now) == []
+        town.pass_time(15)
         assert not town["c"].is_gone
 
 

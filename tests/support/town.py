@@ -184,7 +184,7 @@ class Town:
             case GiveInfo(who):
                 self._reach(me, who, lambda group: group.rejoin_untrusted(action, key_of(me.name), *self.times))
             case Dismiss(who, removal):
-                self._reach(me, who, lambda group: group.dismissed_untrusted(removal))
+                self._reach(me, who, lambda group: group.dismissed_untrusted(removal, self.now))
             case Remind(who, secrets):
                 self._reach(me, who, lambda group: group.reminded_untrusted(secrets, key_of(me.name)))
             case EpochBegan(epoch, _):

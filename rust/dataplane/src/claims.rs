@@ -10,6 +10,8 @@ const ARP: u16 = 0x0806;
 const IPV6: u16 = 0x86dd;
 const TAGS: [u16; 2] = [0x8100, 0x88a8];
 const ICMPV6: u8 = 58;
+/// Extension headers that are walked (ours: of three kinds, each occurs once or twice).
+const MAX_EXTENSIONS: usize = 8;
 const SOURCE_LINK_ADDRESS: u8 = 1; // RFC 4861, 4.6.1
 const TARGET_LINK_ADDRESS: u8 = 2;
 
@@ -49,9 +51,10 @@ pub fn claim_untrusted(frame: &[u8]) -> Option<Claim> {
     }
 }
 
-/// Hardware type 1, protocol IPv4, sizes 6 and 4, operation; then the sender's MAC and address.
+/// Hardware type Ethernet (1) or IEEE 802 (6), which hosts take alike, protocol IPv4, sizes 6 and 4, operation; then the
+/// sender's MAC and address.
 fn arp(payload: &[u8]) -> Option<Claim> {
-    if take(payload, 0)? != [0, 1, 8, 0, 6, 4] {
+    if !matches!(take(payload, 0)?, [0, 1 | 6, 8, 0, 6, 4]) {
         return None;
     }
     let address = Ipv4Addr::from(take::<4>(payload, 14)?);
@@ -60,10 +63,7 @@ fn arp(payload: &[u8]) -> Option<Claim> {
 
 /// Solicitations (133, 135) and a router's advertisement (134) speak for their source, an advertisement (136) for its target.
 fn neighbour(payload: &[u8], src: Mac) -> Option<Claim> {
-    if payload.get(6) != Some(&ICMPV6) {
-        return None;
-    }
-    let message = payload.get(40..)?;
+    let message = icmpv6(payload)?;
     let source = Ipv6Addr::from(take::<16>(payload, 8)?);
     let (address, options_at, option) = match message.first()? {
         133 => (source, 8, SOURCE_LINK_ADDRESS),
@@ -74,6 +74,23 @@ fn neighbour(payload: &[u8], src: Mac) -> Option<Claim> {
     };
     let mac = link_address(message.get(options_at..)?, option).unwrap_or(src);
     Some(Claim { mac, address: (!address.is_unspecified()).then_some(IpAddr::V6(address)) })
+}
+
+/// What stands behind the IPv6 header and those extension headers that hosts take before neighbour discovery; fragments of
+/// it they drop (RFC 6980).
+fn icmpv6(payload: &[u8]) -> Option<&[u8]> {
+    let (mut kind, mut at) = (*payload.get(6)?, 40);
+    for _ in 0..MAX_EXTENSIONS {
+        match kind {
+            ICMPV6 => return payload.get(at..),
+            0 | 43 | 60 => {
+                let [next, units] = take(payload, at)?;
+                (kind, at) = (next, at + (usize::from(units) + 1) * 8);
+            }
+            _ => return None,
+        }
+    }
+    None
 }
 
 /// The first option of this kind (type 1, length in units of 8 bytes).
@@ -94,6 +111,8 @@ fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 struct Holder {
     member: MemberId,
     claimed_at_s: u32,
+    /// Who had it before it went silent: it may have it back.
+    former: Option<MemberId>,
 }
 
 /// The addresses of one VLAN, each with the member that claims it.
@@ -114,6 +133,7 @@ impl Claims {
         heard_at_s: impl Fn(MemberId) -> Option<u32>,
     ) -> bool {
         let name = (vid, address);
+        let mut former = None;
         if let Some(holder) = self.holders.get_mut(&name) {
             let is_stale = now_s.saturating_sub(holder.claimed_at_s) > CLAIM_S;
             let is_silent = heard_at_s(holder.member).is_none_or(|at| now_s.saturating_sub(at) > SILENCE_S);
@@ -121,18 +141,22 @@ impl Claims {
                 holder.claimed_at_s = now_s;
                 return true;
             }
-            if !is_stale && !is_silent {
+            if !is_stale && !is_silent && holder.former != Some(member) {
                 return false;
+            }
+            if !is_stale && holder.former != Some(member) {
+                former = Some(holder.member);
             }
             self.release(&name);
         }
-        if self.counts.get(&member).is_some_and(|&count| count >= MAX_ADDRESSES_EACH) {
+        let is_full = self.counts.get(&member).is_some_and(|&count| count >= MAX_ADDRESSES_EACH);
+        if is_full || self.holders.len() >= MAX_ADDRESSES {
             self.forget_stale(now_s);
         }
         let count = self.counts.entry(member).or_default();
         if *count < MAX_ADDRESSES_EACH && self.holders.len() < MAX_ADDRESSES {
             *count += 1;
-            self.holders.insert(name, Holder { member, claimed_at_s: now_s });
+            self.holders.insert(name, Holder { member, claimed_at_s: now_s, former });
         }
         true
     }
@@ -229,6 +253,28 @@ mod tests {
         assert!(!claims.allows(2, None, HOST, 140, heard(140)));
         assert!(claims.allows(2, None, HOST, 140, heard(136)), "the first one has gone silent: a backup takes over");
         assert!(claims.allows(1, None, HOST, 171, heard(171)), "the second one no longer says so");
+    }
+
+    #[test]
+    fn who_was_silent_for_a_moment_gets_its_address_back_and_who_took_it_does_not() {
+        let mut claims = Claims::default();
+        let heard = |at: u32| move |_| Some(at);
+        assert!(claims.allows(1, None, HOST, 100, heard(100)));
+        assert!(claims.allows(2, None, HOST, 110, heard(100)), "it was silent");
+        assert!(claims.allows(1, None, HOST, 111, heard(111)), "it is back");
+        assert!(!claims.allows(2, None, HOST, 112, heard(112)));
+        assert!(!claims.allows(3, None, HOST, 112, heard(112)));
+    }
+
+    #[test]
+    fn what_hosts_take_for_arp_or_neighbour_discovery_is_looked_at() {
+        let mut frame = arp_frame(&[], [9; 6], [10, 0, 0, 7]);
+        frame[15] = 6;
+        assert_eq!(claim_untrusted(&frame).unwrap().mac, [9; 6]);
+        let mut behind = neighbour_frame(136, TARGET_LINK_ADDRESS, [9; 6]);
+        behind[20] = 60; // destination options first
+        behind.splice(54..54, [ICMPV6, 0, 1, 4, 0, 0, 0, 0]);
+        assert_eq!(claim_untrusted(&behind).unwrap().mac, [9; 6]);
     }
 
     #[test]

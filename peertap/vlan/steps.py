@@ -1,0 +1,218 @@
+"""A group and the steps that it takes: how a commit of ours or of another one becomes the next epoch (SPEC 9.3).
+
+order or message ──▶ tentative step of the MLS group ──▶ allowed? ──▶ kept, logged, Save, what it says to others
+                                                             └──────▶ dropped: nothing has changed
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from peertap._core import (
+    MlsChange,
+    MlsError,
+    MlsGroup,
+    MlsLeaf,
+    MlsProposal,
+)  # fmt: skip
+from peertap.errors import ConfigError, DecodeError, PeerError
+from peertap.types import VlanId
+from peertap.vlan.commits import MAX_RETURNS, CommitLog, Step, refusal
+from peertap.vlan.group_actions import (
+    Action,
+    EpochBegan,
+    Gone,
+    Remind,
+    Save,
+    ToAll,
+    Us,
+    Welcome,
+)  # fmt: skip
+from peertap.vlan.lost import Lost
+from peertap.vlan.returns import Returns
+from peertap.vlan.saved import SavedGroup
+from peertap.vlan.wishes import Wishes
+from peertap.wire.charter import Charter, Removal
+
+UPDATE_S: Final = 24 * 3600.0  # PROTOCOL 10: new keys of our own every day
+MAX_REASONS: Final = 16
+
+
+class Steps:
+    """The group as it stands. `now` is monotonic, `unix` the time of day, both in seconds."""
+
+    def __init__(self, mls: MlsGroup, us: Us, now: float) -> None:
+        self.me: Final = us.public_key
+        self.log: Final = CommitLog()
+        self.refused: deque[str] = deque(maxlen=MAX_REASONS)  # the last reasons, for status
+        self.refusals = 0
+        self.is_gone = False
+        self._mls = mls
+        self._us = us
+        self._charter = Charter.parse_untrusted(mls.context)
+        self.log.add((), Step(*self.position, None))
+        self._wishes = Wishes()
+        self._update_at = now + UPDATE_S * (0.5 + us.jitter() / 2)
+        self._told_at: dict[bytes, float] = {}
+        self.is_leaving = False  # we wish to go
+        self._lost = Lost()
+        self._helper: bytes | None = None  # the admin by whose GroupInfo we came back
+        self._returns: Final = Returns()
+        self._dismissed_at = float("inf")
+
+    @property
+    def epoch(self) -> int:
+        return self._mls.epoch
+
+    @property
+    def mls(self) -> MlsGroup:
+        """For the keys of the epoch."""
+        return self._mls
+
+    @property
+    def charter(self) -> Charter:
+        return self._charter
+
+    @property
+    def members(self) -> frozenset[bytes]:
+        """Identities."""
+        return frozenset(leaf.identity for leaf in self._mls.leaves)
+
+    @property
+    def position(self) -> tuple[int, bytes]:
+        """Epoch and transcript hash."""
+        return self._mls.epoch, self._mls.transcript_hash
+
+    def _agree_on(self, charter: Charter, unix: int) -> list[Action]:
+        return [] if charter == self._charter else self._commit(unix, charter=charter)
+
+    def _commit(
+        self,
+        unix: int,
+        *,
+        adds: Sequence[tuple[bytes, bytes]] = (),
+        removes: Sequence[int] = (),
+        charter: Charter | None = None,
+    ) -> list[Action]:
+        charter = (charter or self._charter).with_removals(list(self._wishes.leavers.values()))
+        before, rank = self.members, self._charter.admins.index(self.me)
+        going = {leaf.index for leaf in self._mls.leaves if leaf.identity in self._wishes.leavers}
+        removes = [index for index in removes if index not in going]  # their own wish does it
+        packages = [package for _, package in adds]
+        try:
+            context = charter.emit() if charter != self._charter else None
+            message, welcome = self._mls.commit(unix, adds=packages, removes=removes, context=context)
+            reached = Charter.parse_untrusted(self._mls.context)
+        except (MlsError, DecodeError) as error:
+            self._mls.drop_step()
+            if self._wishes.messages:
+                self._mls.forget_wishes()
+                self._wishes.clear()
+            raise PeerError(f"commit: {error}", hint="try again: wishes of members were forgotten") from None
+        added = {identity for identity, _ in adds}
+        if reached != charter or self.members - before != added - before or not added <= self.members:
+            self._mls.drop_step()
+            raise PeerError("commit: it would do something else; a key package is another node's")
+        removals = frozenset(charter.removals) - frozenset(self._charter.removals)
+        self._charter = charter
+        sent: list[Action] = [ToAll(message), *(Welcome(identity, welcome) for identity, _ in adds)]
+        step = Step(*self.position, rank, removals)
+        return self._stepped(message, step, before - self.members, sent)
+
+    def _wished(self, proposal: MlsProposal, message: bytes, now: float) -> list[Action]:
+        try:
+            self._wishes.take_untrusted(proposal, message, self._mls.leaves, self._vlan_id, now)
+        except DecodeError as error:
+            self._mls.drop_step()
+            return self._refuse(str(error))
+        return [self._save()]
+
+    def _changed(self, change: MlsChange, message: bytes, unix: int) -> list[Action]:
+        before = self._charter
+        if change.removed_us:
+            return self._removed(change)
+        try:
+            after = Charter.parse_untrusted(self._mls.context)
+            reason = refusal(before, after, change, self.members, unix) or self._too_often(change)
+        except DecodeError as error:
+            reason = str(error)
+        if reason is not None:
+            self._mls.drop_step()
+            return self._refuse(reason)
+        self._charter = after
+        who = change.committer.identity if change.committer is not None else b""
+        rank = None if change.is_external else before.admins.index(who)
+        reminded: list[Action] = []
+        if change.is_external and self._returns.is_back(who):
+            reminded = [Remind(who, self._mls.rejoin_secrets())]
+        step = Step(*self.position, rank, frozenset(after.removals) - frozenset(before.removals))
+        gone = frozenset(leaf.identity for leaf in change.removed)
+        return self._stepped(message, step, gone, reminded, returned=who if change.is_external else None)
+
+    def _too_often(self, change: MlsChange) -> str | None:
+        """Why a return is one too many; None: it is not."""
+        who = change.committer.identity if change.is_external and change.committer is not None else None
+        if who is None or self.log.returns_of(who) < MAX_RETURNS:
+            return None
+        return "its sender came back too often since the last change by an admin"
+
+    def _removed(self, change: MlsChange) -> list[Action]:
+        """Only an admin removes."""
+        if change.committer is None or change.is_external or change.committer.identity not in self._charter.admins:
+            self._mls.drop_step()
+            return self._refuse("its sender is no admin")
+        self.is_gone = True
+        return [Gone()]
+
+    def _stepped(
+        self,
+        message: bytes,
+        step: Step,
+        gone: frozenset[bytes],
+        sent: list[Action],
+        *,
+        returned: bytes | None = None,
+    ) -> list[Action]:
+        """A step counts: its record first, then what it says to others."""
+        self.log.add((*self._wishes.messages, message), step, returned=returned)
+        self._dismissed_at = float("inf")  # who was dismissed is not given a step
+        self._returns.stepped(self.members)
+        self._wishes.clear()
+        self._lost.end()
+        self._wishes.since = self._wishes.since if self._returns.condemned else None
+        return [self._save(), *sent, EpochBegan(step.epoch, gone)]
+
+    def _save(self) -> Save:
+        """Keeps the step, and makes what must be on disk before anything of it is used."""
+        last = self.log.last()
+        saved = SavedGroup(
+            record=self._mls.keep(),
+            steps=self.log.steps(),
+            returned=tuple(one.returned for one in self.log.all()),
+            messages=last.messages or (),
+            wishes=tuple(self._wishes.messages),
+            leavers=tuple(self._wishes.leavers.values()),
+        )
+        return Save(saved.emit())
+
+    def _removal(self, identity: bytes) -> Removal:
+        unsigned = Removal(identity, self._leaf_of(identity).key, self.me)
+        return replace(unsigned, signature=self._us.sign(unsigned.signed(self._vlan_id)))
+
+    def _refuse(self, reason: str) -> list[Action]:
+        self.refused.append(reason)
+        self.refusals += 1
+        return []
+
+    @property
+    def _vlan_id(self) -> VlanId:
+        return VlanId(self._mls.vlan_id)
+
+    def _leaf_of(self, identity: bytes) -> MlsLeaf:
+        for leaf in self._mls.leaves:
+            if leaf.identity == identity:
+                return leaf
+        raise ConfigError("there is no such member", hint="peertap vlan members")
