@@ -65,6 +65,7 @@ class _Neighbour:
     batch: int = 0
     unacknowledged: bool = False
     tokens: int = 0
+    is_retiring: bool = False
 
 
 class RouteTable:
@@ -86,6 +87,15 @@ class RouteTable:
     def add_neighbour(self, trunk: TrunkId, *, cost: int, mtu: int) -> None:
         """A trunk came up: it is owed everything."""
         self._neighbours[trunk] = _Neighbour(cost, mtu, dirty=dict.fromkeys(self._entries))
+
+    def retire(self, trunk: TrunkId, now: float) -> list[Outgoing]:
+        """A trunk is to close soon: nothing goes by it that can go by another; returns requests to send."""
+        self._neighbours[trunk].is_retiring = True
+        out: list[Outgoing] = []
+        for key, entry in list(self._entries.items()):
+            if trunk in entry.heard:
+                out += self._reselect(key, entry, now)
+        return out
 
     def remove_neighbour(self, trunk: TrunkId, now: float) -> list[Outgoing]:
         """A trunk went down; returns requests to send."""
@@ -268,6 +278,11 @@ class RouteTable:
         entry = self._entries.get(key)
         return None if entry is None else entry.selected
 
+    def origins(self, key: Key) -> list[Origin]:
+        """The origins that a token was routed to so far."""
+        entry = self._entries.get(key)
+        return [] if entry is None else list(entry.distance)
+
     def owns(self, key: Key) -> bool:
         """Whether this node announces the token as its own."""
         entry = self._entries.get(key)
@@ -298,7 +313,7 @@ class RouteTable:
     # Inside
 
     def _candidates(self, entry: _Entry) -> list[Selected]:
-        """Feasible routes of the winning origin."""
+        """Feasible routes of the winning origin; by trunks that will last, if there are any."""
         out = []
         if entry.own is not None:
             out.append(Selected(None, Advert(entry.own, 0, OWN_PATH_MTU), 0, OWN_PATH_MTU))
@@ -309,7 +324,9 @@ class RouteTable:
             if metric < INFINITE_METRIC and not outdated and self._is_feasible(entry, advert):
                 out.append(Selected(trunk, advert, metric, max(LEAST_PATH_MTU, min(advert.path_mtu, neighbour.mtu))))
         winner = _winner(one.advert.route for one in out)
-        return [one for one in out if one.advert.route.origin == winner]
+        out = [one for one in out if one.advert.route.origin == winner]
+        lasting = [one for one in out if one.trunk is None or not self._neighbours[one.trunk].is_retiring]
+        return lasting or out
 
     @staticmethod
     def _is_feasible(entry: _Entry, advert: Advert) -> bool:

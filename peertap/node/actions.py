@@ -90,6 +90,20 @@ class Met:
 
 
 @dataclass(frozen=True, slots=True)
+class Renumber:
+    """Another member has our virtual MAC: for the node itself, which takes another one."""
+
+    vlan: VlanIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaim:
+    """The member that had our virtual MAC took another one: for the node itself, which announces its token anew."""
+
+    vlan: VlanIndex
+
+
+@dataclass(frozen=True, slots=True)
 class OpenPort:
     """Make the VLAN's interface."""
 
@@ -114,5 +128,5 @@ class Log:
 
 Action = (
     Send | CloseTrunk | Apply | SendIntro | SendControl | Probe | ReportPing | SaveRecord | DropRecord | OpenPort
-    | ClosePort | Met | Log
+    | ClosePort | Met | Renumber | Reclaim | Log
 )  # fmt: skip

@@ -70,7 +70,9 @@ class Compiler:
 
     def wanted_labels(self) -> dict[TrunkId, set[LabelKey]]:
         """The labels that we need on each trunk: for every route in use, and every edge."""
-        wanted: dict[TrunkId, set[LabelKey]] = {trunk: set() for trunk in self._state.trunks}
+        wanted: dict[TrunkId, set[LabelKey]] = {
+            one.id: set() for one in self._state.trunks.values() if not one.is_leaving
+        }
         for key, selected in self._state.routes.in_use():
             if selected.advert.route.kind != KIND_UNICAST:
                 continue

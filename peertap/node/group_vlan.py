@@ -219,6 +219,17 @@ class GroupVlan:
             self._rotate_at = float("inf")
             self._rotate(now)
 
+    def renumber(self, index: VlanIndex, settings: VlanSettings) -> None:
+        """Takes part anew with another virtual MAC: another member has ours. In the VLAN itself that is kept."""
+        if index == self.main:
+            self.record = replace(self.record, mac_nonce=settings.mac_nonce)
+            self._save()
+        self._host.close_vlan(index)
+        opened = self._host.open_vlan(settings)
+        self.main = opened if index == self.main else self.main
+        self._lobby = opened if index == self._lobby else self._lobby
+        self._doors = {name: opened if one == index else one for name, one in self._doors.items()}
+
     def keep(self) -> None:
         """Has the record written."""
         self._save()

@@ -26,6 +26,7 @@ from peertap.node.commands import (
 )
 from peertap.node.group_host import Host, Us, new_member
 from peertap.node.group_vlan import GroupVlan
+from peertap.node.vlan import VlanSettings
 from peertap.types import PeerId, VlanIndex
 from peertap.vlan.commits import charter_vlan_id
 from peertap.vlan.grants import grant_message
@@ -76,6 +77,13 @@ class Groups:
         """Letters can go to a member again, or for the first time."""
         for vlan in self._of(met.vlan):
             vlan.met(met.vlan, met.member, now)
+
+    def renumber(self, index: VlanIndex, settings: VlanSettings) -> bool:
+        """Takes part anew, with another MAC; says whether the VLAN is one of ours."""
+        for vlan in self._of(index):
+            vlan.renumber(index, settings)
+            return True
+        return False
 
     def next_deadline(self) -> float:
         """When `tick` has something to do."""

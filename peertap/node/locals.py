@@ -121,6 +121,16 @@ class LocalVlans:
             self._say(Log("warning", "own token announced by another", {"vlan": vlan.source.label}))
             self._state.routes.own(names.route(KIND_UNICAST, self._state.now_unix), now)
 
+    def reclaim(self, index: VlanIndex, now: float) -> None:
+        """Whoever else announced our own token does not any more: outbids what relays still hold of it."""
+        routes = self._state.routes
+        for names in self.all[index].names if index in self.all else ():
+            others = [one for one in routes.origins((names.vtag, names.token)) if one.random != names.origin.random]
+            latest = max((one.start_ms for one in others), default=0)
+            if latest >= names.origin.start_ms:
+                names.adopt_later_start(latest)
+                routes.own(names.route(KIND_UNICAST, self._state.now_unix), now)
+
     def step(self, request: SequenceRequest, now: float) -> None:
         """A neighbour needs a later sequence number of ours."""
         found = self._by_vtag.get(request.vtag)

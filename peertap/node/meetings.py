@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from peertap.mesh.routes import RouteTable
-from peertap.node.actions import Action, Log, Met, SendIntro
+from peertap.node.actions import Action, Log, Met, Reclaim, Renumber, SendIntro
 from peertap.node.barrier import Barrier
 from peertap.node.compile import Compiler
 from peertap.node.events import IntroReceived, KeySpent, UnknownKidSeen
@@ -44,6 +44,11 @@ class Meetings:
             return
         before = {peer.member: (peer.sid, peer.pair_send) for peer in vlan.introductions.peers.values()}
         self._send(vlan, vlan.introductions.received_untrusted(event.token, event.nonce, event.sealed, now))
+        if vlan.introductions.must_renumber:
+            self._barrier.defer(Renumber(vlan.index))
+        elif vlan.introductions.must_reclaim:
+            self._barrier.defer(Reclaim(vlan.index))
+        vlan.introductions.must_renumber = vlan.introductions.must_reclaim = False
         for peer in vlan.introductions.peers.values():
             if peer.member not in before:
                 self._say(Log("info", "member known", {"vlan": vlan.source.label, "member": peer.member}))

@@ -22,6 +22,8 @@ from peertap.node.actions import (
     Log,
     Met,
     Probe,
+    Reclaim,
+    Renumber,
     Send,
 )
 from peertap.node.barrier import Barrier
@@ -65,6 +67,7 @@ from peertap.wire import echo
 from peertap.wire.control import (
     Bind,
     Bound,
+    Close,
     CloseCode,
     Endpoints,
     Grant,
@@ -84,6 +87,8 @@ from peertap.wire.control import (
 )
 from peertap.wire.routes import KIND_TREE, signed_by
 
+ANOTHER_IS_KEPT: Final = "another trunk to the same node is kept"
+LEAVE_S: Final = 1.0  # ours: a neighbour that was told to close has done so long before
 REPLACE_AFTER_S: Final = 1.0  # ours: labels of the newer trunk are bound long before
 TABLE_EXPIRY_S: Final = 60.0  # ours: how often routes are looked through for expired ones
 TRANSPORT_RANK: Final = {"tcp": 0, "ws": 1, "quic": 2}  # docs/decisions/0003: what carries frames, and fails, best
@@ -249,6 +254,18 @@ class Node:
         """The VLAN has another routing secret."""
         self._locals.use_names(index, self._relaying, self._now)
 
+    def _renumber(self, index: VlanIndex) -> None:
+        """Takes part anew, with another virtual MAC."""
+        vlan = self.vlans.get(index)
+        if vlan is None:
+            return
+        self._out.append(Log("warning", "another member has this MAC: ours changes", {"vlan": vlan.source.label}))
+        nonce = vlan.introductions.mac_nonce + 1
+        settings = VlanSettings(vlan.source, vlan.bridge, vlan.port, vlan.is_inside, nonce)
+        if not self.groups.renumber(index, settings):
+            self.close_vlan(index)
+            self.open_vlan(settings)
+
     def reaches(self, index: VlanIndex, member: PeerId) -> bool:
         """Whether a sealed letter can go to a member now."""
         return reaches(self.vlans[index], member, self._compiler)
@@ -279,10 +296,12 @@ class Node:
 
     def _keep_one(self, newest: Trunk, now: float) -> None:
         """Of the trunks to one peer, the cheapest transport stays, the newest among equals (SPEC 4.5)."""
-        trunks = [one for one in self.trunks.values() if one.peer == newest.peer]
+        trunks = [one for one in self.trunks.values() if one.peer == newest.peer and not one.is_leaving]
         kept = min(trunks, key=lambda one: (TRANSPORT_RANK[one.transport], -one.id))
         for one in trunks:
             one.close_at = None if one is kept else now + REPLACE_AFTER_S
+            if one is not kept and one.announces:
+                self._ask(self.routes.retire(one.id, now))
 
     def _new_epoch(self, trunk: Trunk, event: TrunkRekeyed, now: float) -> None:
         trunk.begin_epoch(event.keys, now)
@@ -296,9 +315,20 @@ class Node:
         trunk = self.trunks.pop(event.trunk, None)
         if trunk is None:
             return
+        self._log("info", "trunk down", trunk, reason=ANOTHER_IS_KEPT if trunk.is_leaving else event.reason)
+        self._lose(trunk, now)
+
+    def _leave(self, trunk: Trunk, now: float) -> None:
+        """The neighbour is to close the trunk: what it sends until then still arrives (SPEC 4.5)."""
+        trunk.is_leaving, trunk.close_at = True, now + LEAVE_S
+        self._out.append(Send(trunk.id, Close(CloseCode.REPLACED, ANOTHER_IS_KEPT)))
+        self._lose(trunk, now)
+
+    def _lose(self, trunk: Trunk, now: float) -> None:
+        """Nothing goes by this trunk any more."""
         self._dirty = True
-        self._log("info", "trunk down", trunk, reason=event.reason)
         if trunk.announces:
+            trunk.announces = False
             self._ask(self.routes.remove_neighbour(trunk.id, now))
         self._tell(self.trees.trunk_down(trunk.id, now))
 
@@ -334,6 +364,8 @@ class Node:
         if trunk is None:
             return
         trunk.heard(now)
+        if trunk.is_leaving:
+            return
         try:
             self._dispatch(trunk, message, now)
         except PeerError as error:
@@ -395,6 +427,8 @@ class Node:
         if not trunk.announces:
             trunk.announces = True
             self.routes.add_neighbour(trunk.id, cost=trunk.cost, mtu=trunk.max_payload)
+            if trunk.close_at is not None:
+                self._ask(self.routes.retire(trunk.id, self._now))
 
     def _received_routes(self, trunk: Trunk, message: Routes, now: float) -> None:
         self._out.append(Send(trunk.id, RoutesAck(message.batch)))
@@ -440,7 +474,10 @@ class Node:
             if trunk.is_dead(now):
                 self._close(trunk, CloseCode.TIMEOUT, "nothing heard", now)
             elif trunk.close_at is not None and trunk.close_at <= now:
-                self._close(trunk, CloseCode.REPLACED, "another trunk to the same node is kept", now)
+                if trunk.is_leaving:
+                    self._close(trunk, CloseCode.REPLACED, ANOTHER_IS_KEPT, now)
+                else:
+                    self._leave(trunk, now)
             else:
                 self._out += [Send(trunk.id, ping) for ping in trunk.pings_due(now, self._random)]
                 self._out += [Probe(trunk.id, address) for address in trunk.probes_due(now)]
@@ -488,6 +525,10 @@ class Node:
         for action in self._barrier.release():
             if isinstance(action, Met):
                 self.groups.met(action, now)
+            elif isinstance(action, Renumber):
+                self._renumber(action.vlan)
+            elif isinstance(action, Reclaim):
+                self._locals.reclaim(action.vlan, now)
             elif not isinstance(action, Send) or action.trunk in self.trunks:
                 self._out.append(action)
 

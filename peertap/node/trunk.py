@@ -46,6 +46,7 @@ class Trunk:
         self.addresses: tuple[str, ...] = ()
         self.roaming: Address | None = None
         self.close_at: float | None = None
+        self.is_leaving = False  # it takes frames until the neighbour closes, and nothing else
         self.cost = LINK_COST
         self.rtt_s: float | None = None
         self.epoch = opened.keys.epoch

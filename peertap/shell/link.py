@@ -15,7 +15,7 @@ import trio
 from peertap._core import HopReceiveKey, HopSendKey, has_aes
 from peertap.errors import DecodeError, PeerError, StateError, TrunkError
 from peertap.identity.node import NodeIdentity
-from peertap.node.events import Event, MessageReceived, TrunkOpened, TrunkRekeyed
+from peertap.node.events import Event, MessageReceived, TrunkClosed, TrunkOpened, TrunkRekeyed
 from peertap.shell.host import FRAMES_PROTOCOL, Connection, Host, Stream
 from peertap.trunk.handshake import SUITES, Dialler, HandshakeFailed, Listener, TrunkSecrets
 from peertap.trunk.records import MAX_RECORD_BYTES, RecordReceiver, RecordSender
@@ -218,6 +218,7 @@ class Link:
                         nursery.start_soon(self._guard, self._write_frames)
         finally:
             self._ended.set()
+            self._post(TrunkClosed(self.number, self.closed_reason))  # at once: to close the streams takes its time
             with trio.CancelScope(shield=True):
                 async with trio.open_nursery() as nursery:  # each within a second, whatever the others do
                     for one in (self._frames, self._stream, self.connection):

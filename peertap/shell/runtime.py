@@ -280,6 +280,8 @@ class Runtime:
         """
         if self._fatal is not None:
             return
+        if isinstance(event, TrunkClosed):
+            self._learn_addresses(event.trunk)
         try:
             self._carry_out(self.node.handle(event, time.monotonic()))
         except Exception as error:
@@ -289,6 +291,12 @@ class Runtime:
             if isinstance(event, MessageReceived) and event.trunk in self.links:
                 self.links[event.trunk].close(CloseCode.INTERNAL, "internal error")
         self._wake()
+
+    def _learn_addresses(self, number: TrunkId) -> None:
+        """Before a trunk is forgotten: where the neighbour said that it listens."""
+        trunk = self.node.trunks.get(number)
+        if trunk is not None and trunk.addresses and trunk.peer in self._dialling:
+            self._dialling[trunk.peer][0].learn(trunk.addresses)
 
     def _report_bug(self, error: Exception) -> None:
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -448,16 +456,11 @@ class Runtime:
         try:
             await link.run(self._host)
         finally:
-            peer, trunk = link.connection.peer, self.node.trunks.get(link.number)
             del self.links[link.number]
             if not self.links and self._stopping:
                 self._no_links.set()
-            if peer in self._dialling:
-                dialling = self._dialling[peer][0]
-                if trunk is not None and trunk.addresses:
-                    dialling.learn(trunk.addresses)
-                dialling.trunk_down(link.connection.transport)
-            self.post(TrunkClosed(link.number, link.closed_reason))
+            if link.connection.peer in self._dialling:
+                self._dialling[link.connection.peer][0].trunk_down(link.connection.transport)
 
     async def _accepted_frames(self, connection: Connection, stream: Stream) -> None:
         """A neighbour opened the frame stream of a trunk on the same connection."""

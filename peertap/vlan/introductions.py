@@ -115,6 +115,8 @@ class Introductions:
         self.mac: Final = virtual_mac(self.me, source.vlan_id, mac_nonce)
         self.peers: dict[PeerId, Peer] = {}
         self.changed = True
+        self.must_renumber = False  # another member has our virtual MAC, and keeps it
+        self.must_reclaim = False  # another member had it, and took another one
         self.rejected = 0
         self._identity = identity
         self._random = random
@@ -354,6 +356,11 @@ class Introductions:
         self._spend_verification(now)
         if not signed_by(hello.member, hello.signature, Hello.PREFIX + hello.unsigned()):
             raise PeerError("hello: the signature does not match")
+        if self._mac_of(hello) == self.mac:
+            self.must_renumber = self.me > hello.member
+            raise PeerError("hello: the virtual MAC is ours")
+        if hello.mac_nonce and virtual_mac(hello.member, hello.vlan_id, hello.mac_nonce - 1) == self.mac:
+            self.must_reclaim = True
         peer = self._by_sid.get(sid)
         if peer is not None and peer.member != hello.member:
             raise PeerError("hello: a sid of another member")

@@ -9,9 +9,12 @@ import pytest
 from peertap.errors import ConfigError
 from peertap.node.commands import Approve, Demote, JoinBy, Kick, LeaveVlan, Promote, Restore, Revoke, Rotate
 from peertap.node.events import TimePassed
+from peertap.types import Mac, PeerId, VlanId
+from peertap.vlan import introductions
 from peertap.vlan.commits import Step
 from peertap.vlan.group_actions import ToAll
 from peertap.vlan.letters import Secrets
+from peertap.vlan.names import virtual_mac
 from tests.support.club import PORT, Club
 from tests.support.identities import identity
 
@@ -426,3 +429,27 @@ def test_two_admins_that_leave_at_once_are_gone_and_leave_no_two_branches(club: 
     assert club.state("ada") == "gone"
     assert club.state("bob") == "gone"
     club.agree("cyd", "dan")
+
+
+def test_of_members_with_one_mac_one_keeps_it_and_the_others_take_another_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def colliding(member: PeerId, vlan: VlanId, nonce: int) -> Mac:
+        return virtual_mac(member, vlan, nonce) if nonce else Mac(b"\2\0\0\0\0\1")
+
+    monkeypatch.setattr(introductions, "virtual_mac", colliding)
+    names = ("ada", "bob", "cyd", "dan")
+    club = Club(*names)
+    for name in names[1:]:
+        club.nodes[name].command(JoinBy(club.invite("ada"), PORT))
+        club.run(10)
+    club.agree(*names)
+    nonces = {name: club.at(name).record.mac_nonce for name in names}
+    assert sorted(nonces.values()) == [0, 1, 1, 1]
+    later = next(name for name in names if nonces[name])
+    club.restart(later)
+    for other in set(names) - {later}:
+        club.link(later, other)
+    club.run(6)
+    assert club.at(later).record.mac_nonce == 1
+    club.agree(*names)

@@ -232,7 +232,9 @@ class SimLink:
 
     def send(self, source: SimNode, data: bytes) -> None:
         to, message = self.other(source), control.parse_untrusted(data)
-        if not self.drops(source, message):  # type: ignore[arg-type]
+        if isinstance(message, control.Close):  # for the links, as in peertap/shell/link.py
+            self._later(lambda: self._told_to_close(to, message.reason))
+        elif not self.drops(source, message):  # type: ignore[arg-type]
             self._later(lambda: to.post(MessageReceived(self.numbers[to.name], message)))  # type: ignore[arg-type]
 
     def carry(self, source: SimNode, label: int, packet: Packet, limit: int) -> None:
@@ -248,6 +250,10 @@ class SimLink:
             for end in self.ends:
                 number = self.numbers[end.name]
                 self.mesh.later(self.delay_s, lambda e=end, n=number: e.post(TrunkClosed(n, reason)))  # type: ignore[misc]
+
+    def _told_to_close(self, told: SimNode, reason: str) -> None:
+        told.post(TrunkClosed(self.numbers[told.name], reason))  # its data plane goes on until it has other tables
+        self.mesh.later(self.delay_s + 2 * APPLY_S, lambda: self.close("stream ended"))
 
     def _later(self, what: Callable[[], None]) -> None:
         if self.up and not self.deaf:

@@ -54,7 +54,7 @@ def stub(bad: type[Event], error: Exception) -> tuple[Runtime, list[dict[str, An
     runtime = object.__new__(Runtime)
     log = structlog.wrap_logger(None, processors=[lambda _l, _n, entry: logged.append(entry) or _drop()])
     runtime.__dict__.update(
-        node=SimpleNamespace(handle=handle), links={VICTIM: StubLink(), OTHER: StubLink()}, _log=log,
+        node=SimpleNamespace(handle=handle, trunks={}), links={VICTIM: StubLink(), OTHER: StubLink()}, _log=log,
         _woken=trio.Event(), _changed=trio.Event(), _fatal=None,
     )  # fmt: skip
     return runtime, logged
