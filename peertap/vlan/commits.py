@@ -142,6 +142,10 @@ class Step:
     rank: int | None
     removals: frozenset[Removal] = frozenset()
 
+    @property
+    def position(self) -> tuple[int, bytes]:
+        return self.epoch, self.transcript_hash
+
     def emit(self) -> bytes:
         """Epoch 8 ‖ lp(transcript hash) ‖ rank 2 (ffff: none) ‖ n 2 ‖ n × removal."""
         rank = NO_RANK if self.rank is None else self.rank
@@ -197,6 +201,11 @@ class CommitLog:
         for later in [one for one in self._commits if one > epoch]:
             self._bytes -= self._commits.pop(later).size
 
+    def has(self, epoch: int, message: bytes) -> bool:
+        """Whether a commit or wish of this epoch is on our branch."""
+        began = self._commits.get(epoch + 1)
+        return began is not None and message in (began.messages or ())
+
     def last(self) -> Logged:
         """The step that was taken last; there is always one."""
         return next(reversed(self._commits.values()))
@@ -249,6 +258,12 @@ def fork(ours: Sequence[Step], theirs: Sequence[Step]) -> tuple[int, list[Step],
 def wins(ours: Sequence[Step], theirs: Sequence[Step]) -> bool:
     """Whether our branch stays (PROTOCOL 10, a to e). An order: of several branches one wins against all others."""
     return _weight(ours) > _weight(theirs)
+
+
+def beats(one: Sequence[Step], other: Sequence[Step]) -> bool:
+    """Whether who is on the other branch has to come to this one; where they have nothing in common: no."""
+    parts = fork(one, other)
+    return parts is not None and bool(parts[1]) and wins(parts[1], parts[2])
 
 
 def _weight(steps: Sequence[Step]) -> tuple[bool, int, int, int, bytes]:

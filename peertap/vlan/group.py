@@ -24,7 +24,7 @@ from peertap._core import (
     mls_message_epoch,
 )  # fmt: skip
 from peertap.errors import ConfigError, DecodeError, PeerError
-from peertap.vlan.commits import Step, charter_vlan_id, fork, is_genuine, wins
+from peertap.vlan.commits import Step, beats, charter_vlan_id, fork, is_genuine, wins
 from peertap.vlan.group_actions import (
     Action,
     AskAdmins,
@@ -102,7 +102,7 @@ class Group(Steps):
 
     def come_back(self, now: float) -> None:
         """Our state comes from a backup: it serves to return, by an admin, and for nothing else."""
-        self._lost.begin(self.epoch, now, never_resumes=True)
+        self._lost.begin(now, never_resumes=True)
 
     @property
     def wishes(self) -> tuple[bytes, ...]:
@@ -210,21 +210,13 @@ class Group(Steps):
     # What others send
 
     def received_untrusted(self, message: bytes, sender: bytes, now: float, unix: int) -> list[Action]:
-        """A commit or wish, from whoever passed it on. What is not right is counted in `refused`."""
-        epoch = mls_message_epoch(message)
-        if self.is_gone or self._lost.never_resumes or epoch is None:
-            return []
-        if epoch < self.epoch or message in self._wishes.messages:
-            return []  # we had it, or its epoch is over
-        if epoch > self.epoch:
-            return self._tell(sender, now)
-        try:
-            received = self._mls.process(message, unix)
-        except MlsError as error:
-            return self._refuse(str(error))
-        if isinstance(received, MlsProposal):
-            return self._wished(received, message, now)
-        return self._changed(received, message, unix)
+        """A commit or wish, from whoever passed it on. What is not right is counted in `refused`.
+
+        Its sender learns where we are if it belongs elsewhere: two admins that never lost sight of each other may have
+        committed at once, and nothing else would say so.
+        """
+        followed = self._follow(message, now, unix)
+        return self._tell(sender, now) if followed is None else followed
 
     def told_position(self, sender: bytes, epoch: int, transcript_hash: bytes, now: float) -> list[Action]:
         """Where another member is. Who is on another branch is shown ours if we are an admin: others decide nothing."""
@@ -252,13 +244,13 @@ class Group(Steps):
         if sender not in self.members:
             return []
         before, refusals = self.epoch, self.refusals
-        each = [self.received_untrusted(message, sender, now, unix) for message in messages]
-        actions = at_once([action for one in each for action in one])
+        each = [self._follow(message, now, unix) for message in messages]
+        actions = at_once([action for one in each for action in one or ()])
         if self.epoch > before and not self.is_gone:
             actions.append(Tell(sender, *self.position))  # there may be more than a letter holds
         cannot = self.epoch == before and self.refusals > refusals
         if cannot and not self.is_gone and self.me not in self._charter.admins:
-            actions += self._lose(before, now)
+            actions += self._lose(now)
         return actions
 
     def shown_untrusted(self, shown: Show, admin: bytes, now: float) -> list[Action]:
@@ -269,13 +261,14 @@ class Group(Steps):
         parts = fork(self.log.steps(), shown.steps)
         if parts is None:
             too_far = bool(shown.steps) and shown.steps[0].epoch > self.epoch
-            return self._lose(self.epoch, now) if too_far else []
-        shared, ours, theirs = parts
+            return self._lose(now) if too_far else []
+        _, ours, theirs = parts
         if not theirs:
             return []
         if not wins(ours, theirs):
-            self._lost.winning = tuple(theirs)
-            return self._lose(shared, now)
+            if not beats(self._lost.branch, shown.steps):
+                self._lost.branch = shown.steps
+            return self._lose(now)
         self._condemn(theirs, now)
         return [self._show(admin)] if self._shows else []
 
@@ -284,7 +277,7 @@ class Group(Steps):
         if sender not in self.members or self.is_gone or not self._may_help(self.me, sender):
             return []
         self._condemn(ask.steps, now)
-        if sender in self._returns.condemned or self._lost.at is not None:
+        if sender in self._returns.condemned or self._lost.is_lost:
             return []
         self._returns.ask(sender, ask.nonce)
         return self._help(now)
@@ -292,27 +285,32 @@ class Group(Steps):
     def rejoin_untrusted(self, info: GiveInfo, admin: bytes, now: float, unix: int) -> list[Action]:
         """Comes back into a group that went on without us, where an admin says it is."""
         lost = self._lost
-        if lost.at is None or self.is_gone or info.identity != self.me or not lost.nonce:
+        if self.is_gone or info.identity != self.me or not lost.nonce:
             return []
         signed = info.signed(self._vlan_id, lost.nonce)
         position = mls_group_info_position(info.group_info)
         is_signed = self._may_help(admin, self.me) and signed_by(admin, info.signature, signed)
-        if not is_signed or position is None:
+        if not is_signed or not info.steps or position != info.steps[-1].position:
             return self._refuse("a GroupInfo that no admin signed for us")
+        parts = fork(self.log.steps(), info.steps)
+        is_behind = parts is not None and not parts[2] and position != self.position
+        if is_behind or beats(lost.branch, info.steps):
+            return []  # this admin has yet to hear of what we know
         lost.nonce = b""
         if position == self.position and not lost.never_resumes:
             lost.end()
             return []
+        shared = parts[0] if parts is not None else self.epoch
         try:
-            mls, commit = self._mls.rejoin(info.group_info, lost.at, unix)
+            mls, commit = self._mls.rejoin(info.group_info, shared, unix)
             charter = Charter.parse_untrusted(mls.context)
         except (MlsError, DecodeError) as error:
             return self._refuse(str(error))
         if charter_vlan_id(charter) != self._vlan_id or self.me in charter.removed:
             return self._refuse("a GroupInfo of another VLAN, or of one that we were removed from")
-        self.log.cut(lost.at)
-        for step in lost.winning:
-            if step.epoch <= position[0]:
+        self.log.cut(shared)
+        for step in info.steps:
+            if step.epoch > shared:
                 self.log.add(None, step)
         self._mls, self._charter, self._wishes, self._helper = mls, charter, Wishes(since=self._wishes.since), admin
         return self._stepped(commit, Step(*self.position, None), frozenset(), [ToAll(commit)], returned=self.me)
@@ -384,6 +382,24 @@ class Group(Steps):
 
     # Inside
 
+    def _follow(self, message: bytes, now: float, unix: int) -> list[Action] | None:
+        """Takes up a commit or wish of our epoch; None: it belongs elsewhere."""
+        epoch = mls_message_epoch(message)
+        if self.is_gone or self._lost.never_resumes or epoch is None:
+            return []
+        if message in self._wishes.messages or self.log.has(epoch, message):
+            return []
+        if epoch != self.epoch:
+            return None
+        try:
+            received = self._mls.process(message, unix)
+        except MlsError as error:
+            self._refuse(str(error))
+            return None
+        if isinstance(received, MlsProposal):
+            return self._wished(received, message, now)
+        return self._changed(received, message, unix)
+
     def _commit_wishes(self, now: float, unix: int) -> list[Action]:
         """What members wished for, and the removals of a branch that lost."""
         condemned = self._returns.condemned
@@ -410,10 +426,12 @@ class Group(Steps):
         return [self._save(), ToAll(message)]
 
     def _tell(self, sender: bytes, now: float) -> list[Action]:
-        """Our position, to a member that is ahead, and an admin's branch, in case it is on another; seldom."""
-        if sender not in self.members or now < self._told_at.get(sender, float("-inf")) + TELL_GAP_S:
+        """Our position, to a member that is elsewhere, and an admin's branch; the same one seldom."""
+        at, epoch = self._told.get(sender, (float("-inf"), 0))
+        if sender not in self.members or (now < at + TELL_GAP_S and epoch == self.epoch):
             return []
-        self._told_at = {who: at for who, at in self._told_at.items() if who in self.members} | {sender: now}
+        told = {who: one for who, one in self._told.items() if who in self.members}
+        self._told = told | {sender: (now, self.epoch)}
         shown = [self._show(sender)] if self._shows else []
         return [Tell(sender, *self.position), *shown]
 
@@ -432,14 +450,14 @@ class Group(Steps):
         turn = self._returns.take_turn(now)
         if turn is None:
             return []
-        unsigned = GiveInfo(turn[0], self._mls.group_info())
+        unsigned = GiveInfo(turn[0], self._mls.group_info(), self.log.steps())
         return [replace(unsigned, signature=self._us.sign(unsigned.signed(self._vlan_id, turn[1])))]
 
-    def _lose(self, shared: int, now: float) -> list[Action]:
+    def _lose(self, now: float) -> list[Action]:
         """Another branch won, or went on too far."""
-        if self._lost.at is not None:
+        if self._lost.is_lost:
             return []
-        self._lost.begin(shared, now)
+        self._lost.begin(now)
         return self._ask_admins(now)
 
     def _ask_admins(self, now: float) -> list[Action]:

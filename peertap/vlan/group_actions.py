@@ -91,15 +91,21 @@ class AskAdmins:
 
 @dataclass(frozen=True, slots=True)
 class GiveInfo:
-    """Where an admin is, for a member that is lost: it comes back by this."""
+    """Where an admin is, for a member that is lost: it comes back by this.
+
+    Args:
+        steps: the admin's branch, up to there.
+    """
 
     identity: bytes
     group_info: bytes
+    steps: tuple[Step, ...]
     signature: bytes = b""
 
     def signed(self, vlan_id: bytes, nonce: bytes) -> bytes:
         """What the admin's identity signs."""
-        return b"PeerTap/1 group info" + vlan_id + self.identity + nonce + self.group_info
+        asked = b"PeerTap/1 group info" + vlan_id + self.identity + nonce
+        return asked + b"".join(lp(one.emit()) for one in self.steps) + self.group_info
 
 
 @dataclass(frozen=True, slots=True)

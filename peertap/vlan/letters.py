@@ -102,8 +102,8 @@ def emit(letter: Letter) -> bytes:
             return _kind(Kind.BRANCH) + _steps(steps) + signature
         case AskAdmins(steps, nonce):
             return _kind(Kind.LOST) + _steps(steps) + nonce
-        case GiveInfo(_, group_info, signature):
-            return _kind(Kind.INFO) + lp32(group_info) + signature
+        case GiveInfo(_, group_info, steps, signature):
+            return _kind(Kind.INFO) + lp32(group_info) + _steps(steps) + signature
         case Remind(_, secrets):
             return _kind(Kind.REMINDER) + secrets
         case Dismiss(_, removal):
@@ -149,7 +149,8 @@ def _read(kind: Kind, reader: Reader, me: bytes) -> Letter:
         case Kind.LOST:
             return AskAdmins(_read_steps(reader), reader.take(NONCE_BYTES, "nonce"))
         case Kind.INFO:
-            return GiveInfo(me, reader.lp32("GroupInfo", MAX_BODY_BYTES), reader.take(64, "signature"))
+            group_info = reader.lp32("GroupInfo", MAX_BODY_BYTES)
+            return GiveInfo(me, group_info, _read_steps(reader), reader.take(64, "signature"))
         case Kind.REMINDER:
             return Remind(me, reader.rest())
         case Kind.DISMISSAL:

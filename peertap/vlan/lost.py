@@ -13,29 +13,29 @@ NONCE_BYTES: Final = 16
 
 
 class Lost:
-    """While `at` is an epoch, the last one that we share with the others, we are lost.
+    """Whether we are, and which branch won over ours, if that is why.
 
     `never_resumes`: our state comes from a backup: it may be used for nothing but the return.
     """
 
     def __init__(self) -> None:
-        self.at: int | None = None
+        self.is_lost = False
         self.never_resumes = False
-        self.winning: tuple[Step, ...] = ()  # what the branch that won has after it
+        self.branch: tuple[Step, ...] = ()
         self.nonce = b""
         self._ask_at = float("inf")
         self._give_up_at = float("inf")
 
-    def begin(self, shared: int, now: float, *, never_resumes: bool = False) -> None:
+    def begin(self, now: float, *, never_resumes: bool = False) -> None:
         """From now on we ask."""
-        self.at, self.never_resumes, self._ask_at = shared, never_resumes, now
+        self.is_lost, self.never_resumes, self._ask_at = True, never_resumes, now
         self._give_up_at = float("inf") if never_resumes else now + GIVE_UP_S
 
     def end(self) -> None:
         """We are where we belong, as far as we know."""
-        self.at, self.never_resumes = None, False
+        self.is_lost, self.never_resumes = False, False
         self._ask_at, self._give_up_at = float("inf"), float("inf")
-        self.winning, self.nonce = (), b""
+        self.branch, self.nonce = (), b""
 
     def next_at(self) -> float:
         """When there is something to do."""

@@ -20,7 +20,7 @@ from peertap._core import (
 )  # fmt: skip
 from peertap.errors import ConfigError, DecodeError, PeerError
 from peertap.types import VlanId
-from peertap.vlan.commits import MAX_RETURNS, CommitLog, Step, refusal
+from peertap.vlan.commits import MAX_RETURNS, CommitLog, Step, beats, refusal
 from peertap.vlan.group_actions import (
     Action,
     EpochBegan,
@@ -56,7 +56,7 @@ class Steps:
         self.log.add((), Step(*self.position, None))
         self._wishes = Wishes()
         self._update_at = now + UPDATE_S * (0.5 + us.jitter() / 2)
-        self._told_at: dict[bytes, float] = {}
+        self._told: dict[bytes, tuple[float, int]] = {}  # whom our position, when, and of which epoch
         self.is_leaving = False  # we wish to go
         self._lost = Lost()
         self._helper: bytes | None = None  # the admin by whose GroupInfo we came back
@@ -181,7 +181,8 @@ class Steps:
         self._dismissed_at = float("inf")  # who was dismissed is not given a step
         self._returns.stepped(self.members)
         self._wishes.clear()
-        self._lost.end()
+        if returned == self.me or not beats(self._lost.branch, self.log.steps()):
+            self._lost.end()
         self._wishes.since = self._wishes.since if self._returns.condemned else None
         return [self._save(), *sent, EpochBegan(step.epoch, gone)]
 

@@ -130,7 +130,7 @@ def test_an_old_group_info_is_of_no_use() -> None:
     (old,) = town["mayor"].asked_by_lost(key_of("b"), AskAdmins((), b"n" * 16), town.now)
     assert isinstance(old, GiveInfo)
     town.do("mayor", town["mayor"].kick(key_of("e"), town.unix))
-    town.do("b", town["b"]._lose(town["b"].epoch - 1, town.now))
+    town.do("b", town["b"]._lose(town.now))
     before = town["b"].position
     assert town["b"].rejoin_untrusted(old, key_of("mayor"), *town.times) == []
     assert town["b"].position == before
@@ -148,6 +148,74 @@ def test_both_sides_of_a_fork_merge_although_one_was_restarted() -> None:
     town.agree("mayor", "a", "b", "c", "d", "e")
 
 
+def test_a_lost_member_is_not_calmed_by_an_admin_that_is_on_the_lost_branch_too() -> None:
+    town = two_admins()
+    town.split("a", "b")
+    town.do("mayor", town["mayor"].kick(key_of("e"), town.unix))
+    town.citizens.pop("e")
+    town.do("a", town["a"].rotate(town.unix))
+    town.split()
+    town.citizens["mayor"].is_away = True
+    shown = town["mayor"]._show(key_of("b"))
+    town.do("b", town["b"].shown_untrusted(shown, key_of("mayor"), town.now))  # it asks, and a answers alone
+    town.citizens["mayor"].is_away = False
+    town.pass_time(4)
+    assert town["b"].position == town["mayor"].position
+    town.do("a", town["a"].shown_untrusted(town["mayor"]._show(key_of("a")), key_of("mayor"), town.now))
+    town.pass_time(4)
+    town.agree("mayor", "a", "b", "c", "d")
+
+
+def test_a_lost_member_does_not_follow_the_lost_branch_further() -> None:
+    town = two_admins()
+    town.split("a", "b")
+    town.do("mayor", town["mayor"].kick(key_of("e"), town.unix))
+    town.citizens.pop("e")
+    town.do("a", town["a"].rotate(town.unix))
+    town.citizens["b"].is_away = True
+    town.do("a", town["a"].rotate(town.unix))  # b is behind on the branch that loses
+    town.split()
+    town.citizens["b"].is_away, town.citizens["mayor"].is_away = False, True
+    shown = town["mayor"]._show(key_of("b"))
+    before = town["b"].position
+    town.do("b", town["b"].shown_untrusted(shown, key_of("mayor"), town.now))
+    town.pass_time(4)
+    assert town["b"].position == before
+    town.citizens["mayor"].is_away = False
+    town.pass_time(4)
+    assert town["b"].position == town["mayor"].position
+
+
+@pytest.mark.parametrize("more", [0, 1, 2])
+def test_two_admins_that_never_lost_sight_of_each_other_notice_by_a_late_commit(more: int) -> None:
+    town = two_admins()
+    town.split("a", "b")
+    for _ in range(more):
+        town.do("mayor", town["mayor"].rotate(town.unix))
+    town.do("mayor", town["mayor"].rotate(town.unix))
+    town.do("a", town["a"].rotate(town.unix))
+    town.split()
+    (late,) = town["a"].log.last().messages or ()
+    for name in ("mayor", "c", "d", "e"):  # nobody says where it is: no way was ever gone
+        town.do(name, town[name].received_untrusted(late, key_of("a"), *town.times))
+    town.pass_time(20)
+    town.agree("mayor", "a", "b", "c", "d", "e")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_after_a_partition_all_agree_though_each_says_only_once_where_it_is(seed: int) -> None:
+    chance = random.Random(seed)
+    town = two_admins()
+    town.split("a", *chance.sample(["b", "c", "d", "e"], chance.randrange(5)))
+    for _ in range(chance.randrange(2, 7)):
+        admin = chance.choice(["mayor", "a"])
+        town.do(admin, town[admin].rotate(town.unix))
+    town.chance = chance
+    town.meet_once(chance)
+    town.pass_time(30)
+    town.agree("mayor", "a", "b", "c", "d", "e")
+
+
 def test_who_comes_back_finds_its_place_in_the_other_branchs_tree() -> None:
     town = two_admins()
     town.do("mayor", town["mayor"].kick(key_of("b"), town.unix))  # a place is free before those of c, d and e
@@ -156,7 +224,7 @@ def test_who_comes_back_finds_its_place_in_the_other_branchs_tree() -> None:
     town.do("mayor", town["mayor"].rotate(town.unix))
     town.do("a", town["a"].rotate(town.unix))
     town.split()
-    town.do("c", town["c"]._lose(town["c"].epoch - 1, town.now))  # its return crosses what follows
+    town.do("c", town["c"]._lose(town.now))  # its return crosses what follows
     town.heal(30)
     town.agree("mayor", "a", "c", "d", "e")
 

@@ -138,7 +138,7 @@ def test_who_was_removed_while_away_stays_out() -> None:
     town.come_back("c")
     assert town["c"].is_gone, "whom it meets tells it, with the admin's word"
     town.citizens["c"].group = Group.restore(stubborn, Us("c"), town.now)  # it will not hear of it
-    town.do("c", town["c"]._lose(town["c"].epoch, town.now))
+    town.do("c", town["c"]._lose(town.now))
     town.pass_time(30)
     del town.citizens["c"]
     town.agree("mayor", "b")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -114,6 +115,7 @@ class Town:
         self._busy = False
         self.done = 0  # actions
         self.crash_at = 0  # instead of this one its actor's process ends, and starts again
+        self.chance: random.Random | None = None  # picks who acts next; None: who has waited longest
         self.do("mayor", actions)
         for name in others:
             self.invite(name)
@@ -143,7 +145,7 @@ class Town:
         for _ in range(MAX_ACTIONS):
             if not self._todo:
                 break
-            me, action = self._todo.popleft()
+            me, action = self._next()
             self.done += 1
             if self.done == self.crash_at:
                 self._crash(me)
@@ -151,6 +153,14 @@ class Town:
                 self._carry_out(me, action)
         assert not self._todo, "they never stop talking"
         self._busy = False
+
+    def _next(self) -> tuple[Citizen, Action]:
+        """What one member does next; what it does after that stays in order."""
+        if self.chance is not None:
+            who = self.chance.choice(sorted({one.name for one, _ in self._todo}))
+            at = next(index for index, (one, _) in enumerate(self._todo) if one.name == who)
+            self._todo.rotate(-at)
+        return self._todo.popleft()
 
     def _crash(self, me: Citizen) -> None:
         self._todo = deque(one for one in self._todo if one[0] is not me)
@@ -225,6 +235,17 @@ class Town:
                 if not (self[a].is_gone or self[b].is_gone):
                     self.meet(a, b)
             self.pass_time(1)
+
+    def meet_once(self, chance: random.Random) -> None:
+        """One network again, as real nodes find it: every pair meets once, at some time, and nobody repeats itself."""
+        self.split()
+        pairs = list(combinations([one.name for one in self.members()], 2))
+        chance.shuffle(pairs)
+        for a, b in pairs:
+            if not (self[a].is_gone or self[b].is_gone):
+                self.meet(a, b)
+            if chance.random() < 0.2:
+                self.pass_time(1)
 
     def meet(self, a: str, b: str) -> None:
         """Each tells the other where it is."""
