@@ -17,7 +17,6 @@ from peertap.shell import admin_client
 
 LABEL: Final = "club"
 TAP: Final = "ptap0"
-SECONDS_TO_BE_IN: Final = 30.0
 
 
 def lan(lab: Lab, count: int) -> list[Node]:
@@ -75,6 +74,17 @@ def join(node: Node, line: str) -> float:
     found = vlan(node, "join", line, *port(node))
     require(found["state"] == "member", f"{node.name} is not in: {found}")
     return time.monotonic() - began
+
+
+def founded(lab: Lab, count: int) -> list[Node]:
+    """Members of one VLAN that reach each other, the first one its founder."""
+    nodes = lan(lab, count)
+    create(nodes[0])
+    for node in nodes[1:]:
+        join(node, invite(nodes[0]))
+    agree(*nodes)
+    all_ping(*nodes)
+    return nodes
 
 
 def members(node: Node) -> dict[str, Any]:

@@ -37,6 +37,7 @@ __all__ = [
     "mls_group_info_position",
     "mls_hpke_open",
     "mls_hpke_seal",
+    "mls_key_package_owner",
     "mls_message_epoch",
 ]
 
@@ -279,6 +280,9 @@ def mls_credential_message(vlan_id: bytes, identity: bytes, suite: int, not_afte
 
 def mls_group_info_position(group_info: bytes) -> tuple[int, bytes] | None:
     """Epoch and transcript hash that a GroupInfo speaks of; None: it is none."""
+
+def mls_key_package_owner(package: bytes) -> tuple[bytes, bytes] | None:
+    """Identity and MLS signature key of whoever made a key package; None: it is none. Neither is looked at."""
 
 def mls_message_epoch(message: bytes) -> int | None:
     """The epoch that an MLS message was made in; None for one that belongs to none, or is no MLS message."""

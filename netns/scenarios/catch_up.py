@@ -17,13 +17,8 @@ SETTLED_S = 3.0  # after so long everybody seals under the last of them (SPEC 3.
 
 def run(lab: Lab, short: bool) -> Figures:
     with lab.report.step("four members"):
-        nodes = clubs.lan(lab, 4)
+        nodes = clubs.founded(lab, 4)
         admin, other, sleeper, long_sleeper = nodes
-        clubs.create(admin)
-        for node in nodes[1:]:
-            clubs.join(node, clubs.invite(admin))
-        clubs.agree(*nodes)
-        clubs.all_ping(*nodes)
     with lab.report.step(f"two are switched off; {EPOCHS_AWAY} epochs pass, then one comes back"):
         long_sleeper.terminate()
         sleeper.terminate()

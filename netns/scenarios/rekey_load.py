@@ -25,11 +25,7 @@ LOST_TO_KEYS: Final = (
 
 def run(lab: Lab, short: bool) -> Figures:
     with lab.report.step("two members, and one TCP stream as fast as it goes"):
-        a, b = clubs.lan(lab, 2)
-        clubs.create(a)
-        clubs.join(b, clubs.invite(a))
-        clubs.agree(a, b)
-        clubs.all_ping(a, b)
+        a, b = clubs.founded(lab, 2)
         b.wait_trunk(a, carrier="udp")
         a.wait_trunk(b, carrier="udp")
     busy = changes = 3 if short else CHANGES

@@ -21,13 +21,8 @@ SILENCE_S = 0.5
 
 def run(lab: Lab, short: bool) -> Figures:
     with lab.report.step("four members"):
-        nodes = clubs.lan(lab, 4)
+        nodes = clubs.founded(lab, 4)
         admin, victim, witness, culprit = nodes
-        clubs.create(admin)
-        for node in nodes[1:]:
-            clubs.join(node, clubs.invite(admin))
-        clubs.agree(*nodes)
-        clubs.all_ping(*nodes)
     macs = {node.name: clubs.side(node).mac for node in nodes}
     figures: Figures = {}
     listener = Listener(witness.namespace, clubs.TAP)

@@ -37,6 +37,14 @@ _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 @app.command("create", cls=QuickCommand)
 def create(
     label: LabelArgument,
+    admins: Annotated[
+        str | None,
+        typer.Option("--admins", metavar="K-of-N", help="So many of N have to agree on who is in. 1-of-1 when absent."),
+    ] = None,
+    admin: Annotated[
+        list[str] | None,
+        typer.Option("--admin", metavar="PEER_ID", help="Another admin from the beginning. N - 1 times."),
+    ] = None,
     suite: Annotated[str, typer.Option("--suite", help="hybrid, x25519-aes128 or x25519-chacha20.")] = "hybrid",
     tap: TapOption = None,
     address: AddressOption = None,
@@ -48,7 +56,7 @@ def create(
 ) -> None:
     """Make a VLAN; this node is its first member and admin."""
     port = {"tap": tap, "addresses": address or [], "mtu": mtu, "bridge": bridge}
-    found = _one("create", config, node, label=label, suite=suite, **port)
+    found = _one("create", config, node, label=label, suite=suite, admins=admins, founders=admin or [], **port)
     _show(found, as_json, f"VLAN {label} is made\n  next: peertap vlan invite {label}")
 
 
@@ -148,9 +156,9 @@ def approve(
     node: NodeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let somebody in who waits, or say no."""
+    """Let somebody in who waits, or agree to another admin's change; or say no."""
     found = _one("refuse" if no else "approve", config, node, label=label, member=member)
-    _show(found, as_json, "refused" if no else "let in")
+    _show(found, as_json, "refused" if no else _done(found, "done"))
 
 
 @app.command("kick", cls=QuickCommand)
@@ -162,7 +170,8 @@ def kick(
     as_json: JsonOption = False,
 ) -> None:
     """Remove a member; it reads nothing from a second later on, and needs a new invite."""
-    _show(_one("kick", config, node, label=label, member=member), as_json, "removed; all others have new keys")
+    found = _one("kick", config, node, label=label, member=member)
+    _show(found, as_json, _done(found, "removed; all others have new keys"))
 
 
 @app.command("leave", cls=QuickCommand)
@@ -221,7 +230,8 @@ def promote(
     as_json: JsonOption = False,
 ) -> None:
     """Make a member an admin, who invites and removes."""
-    _show(_one("promote", config, node, label=label, member=member), as_json, "an admin now")
+    found = _one("promote", config, node, label=label, member=member)
+    _show(found, as_json, _done(found, "an admin now"))
 
 
 @app.command("demote", cls=QuickCommand)
@@ -233,7 +243,8 @@ def demote(
     as_json: JsonOption = False,
 ) -> None:
     """Make an admin a member like others."""
-    _show(_one("demote", config, node, label=label, member=member), as_json, "no admin any more")
+    found = _one("demote", config, node, label=label, member=member)
+    _show(found, as_json, _done(found, "no admin any more"))
 
 
 @app.command("bridge", cls=QuickCommand)
@@ -247,7 +258,7 @@ def bridge(
 ) -> None:
     """Let other MACs be behind a member: its interface may then be a port of a bridge (--bridge when it came in)."""
     found = _one("bridge", config, node, label=label, member=member, allowed=not off)
-    _show(found, as_json, "may not bridge" if off else "may bridge")
+    _show(found, as_json, _done(found, "may not bridge" if off else "may bridge"))
 
 
 def duration_s(text: str) -> int:
@@ -280,6 +291,13 @@ def _show(found: dict[str, Any], as_json: bool, text: str) -> None:
     _print(json.dumps(found)) if as_json else say(text)
 
 
+def _done(found: dict[str, Any], text: str) -> str:
+    """What happened, unless other admins have to agree first."""
+    if found.get("agreement") != "waits":
+        return text
+    return f"noted; it is done once enough admins agree\n  next: there, peertap vlan members {found['vlan']}"
+
+
 def _print(text: str) -> None:
     print(text, flush=True)
 
@@ -307,10 +325,17 @@ def _member_lines(vlan: dict[str, Any]) -> list[str]:
     if "members" not in vlan:
         reason = f": {vlan['reason']}" if vlan.get("reason") else ""
         return [f"VLAN {vlan['vlan']}: {vlan['state']}{reason}"]
-    head = f"VLAN {vlan['vlan']}: {vlan['state']}, epoch {vlan['epoch']}, {vlan['suite']}"
+    agree = f", {vlan['admins_needed']} admins have to agree" if vlan["admins_needed"] > 1 else ""
+    head = f"VLAN {vlan['vlan']}: {vlan['state']}, epoch {vlan['epoch']}, {vlan['suite']}{agree}"
     lines = [
         f"  {one['peer_id']}  {one['role']}"
         f"{', this node' if one['is_us'] else '' if one['reachable'] else ', not reached now'}"
         for one in vlan["members"]
     ]
-    return [head, *lines, *(f"  {one['peer_id']}  waits for approval: {one['name']}" for one in vlan["waiting"])]
+    lines += [f"  {one['peer_id']}  waits for approval: {one['name']}" for one in vlan["waiting"]]
+    needed = vlan["admins_needed"]
+    for one in vlan["changes"]:
+        what = ", ".join(f"{part['do']} {part['peer_id']}" for part in one["what"])
+        lines.append(f"  change {one['id']}: {what}; {len(one['agreed'])} of {needed} agree")
+        lines.append(f"    to agree: peertap vlan approve {vlan['vlan']} {one['id']}")
+    return [head, *lines]

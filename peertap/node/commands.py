@@ -10,12 +10,19 @@ from peertap.wire.invite import Invite
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """A new VLAN with us alone."""
+    """A new VLAN with us alone.
+
+    Args:
+        founders: identities that are admins from the beginning, beside us.
+        threshold: how many admins have to agree on who is in and who may do what.
+    """
 
     label: str
     suite: int
     aead: int
     port: Port
+    founders: tuple[bytes, ...] = ()
+    threshold: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,15 @@ class Approve:
 
     label: str
     identity: bytes
+    is_welcome: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Agree:
+    """Our word on a change that waits for more admins, by its short name."""
+
+    label: str
+    name: str
     is_welcome: bool
 
 
@@ -109,6 +125,5 @@ class Restore:
     record: VlanRecord
 
 
-Command = (
-    Create | MakeInvite | Revoke | JoinBy | Approve | Kick | Promote | Demote | Bridge | Rotate | LeaveVlan | Restore
-)
+OnPerson = Approve | Agree | Kick | Promote | Demote | Bridge
+Command = Create | MakeInvite | Revoke | JoinBy | OnPerson | Rotate | LeaveVlan | Restore

@@ -21,12 +21,14 @@ from peertap.types import PeerId, VlanIndex
 from peertap.vlan import group_actions, letters
 from peertap.vlan.group import Group
 from peertap.vlan.group_actions import (
+    Admit,
     AskAdmins,
     Dismiss,
     EpochBegan,
     Give,
     GiveInfo,
     Gone,
+    Move,
     Remind,
     Save,
     Show,
@@ -36,12 +38,14 @@ from peertap.vlan.group_actions import (
 from peertap.vlan.invites import End, Invites, proof
 from peertap.vlan.letters import Answer, Join, Letter, Secrets, Verdict, WelcomeIn
 from peertap.vlan.membership import IDENTITY_AT, DoorMembership, GroupMembership, LobbyMembership
+from peertap.vlan.motions import describe
 from peertap.vlan.parcels import Out, Parcels
 from peertap.vlan.record import VlanRecord
 from peertap.vlan.saved import SavedGroup
 from peertap.vlan.secrets import VlanSecrets
 from peertap.wire import parcel
 from peertap.wire.invite import Invite
+from peertap.wire.motion import Motion
 
 DOOR_STAYS_S: Final = 300.0  # ours: a door that lets nobody else in, for who came in and lost it by a crash
 LAST_ANSWER_S: Final = 20.0  # ours: the door by which we came in, until our answer is there
@@ -315,10 +319,20 @@ class GroupVlan:
                 self._do(group.reminded_untrusted(secrets, sender), now)
             case Dismiss(_, removal):
                 self._do(group.dismissed_untrusted(removal, now), now)
+            case Move(motion):
+                self._moved(group, motion, sender, now)
             case Secrets(secrets):
                 self._told_secrets(secrets, now)
             case _:
                 raise PeerError("a letter that belongs to a door")
+
+    def _moved(self, group: Group, motion: Motion, sender: bytes, now: float) -> None:
+        known = set(group.motions)
+        actions = group.moved_untrusted(motion, sender, now, int(self._host.now_unix))
+        for name in group.motions.keys() - known:
+            for what, who in describe(motion, group.charter):
+                self._log("info", "change waits for agreement", change=name, what=what, member=peer_id_of(who))
+        self._do(actions, now)
 
     def _post(self, member: PeerId, letter: Letter, now: float) -> None:
         if member != self._us.peer_id:
@@ -427,23 +441,26 @@ class GroupVlan:
             self._post(member, Answer(Verdict.REFUSED, refusal), now)
             return
         invite = self.invites.open[join.invite].invite
+        self.invites.wait(join, identity)
         if invite.approve and not is_member:
-            self.invites.wait(join, identity)
             self._log("info", "newcomer waits for approval", newcomer=member, name=join.name)
             self._post(member, Answer(Verdict.WAIT, "an admin has to approve it"), now)
             return
         self._admit(identity, join.package, invite, now)
+        if identity in self.invites.waiting:
+            reason = f"{group.charter.threshold} admins have to agree"
+            self._post(member, Answer(Verdict.WAIT, reason), now)
 
     def _admit(self, identity: bytes, package: bytes, invite: Invite, now: float) -> None:
         group, unix = self._group(), int(self._host.now_unix)
         used = None if identity in group.members else self.invites.spent(invite, group.charter)
         actions = group.admit([(identity, package)], unix, used=used)
-        self.invites.waiting.pop(identity, None)
-        self._expected[identity] = invite.id
-        self._do(actions, now)
         for action in actions:
             if isinstance(action, group_actions.Welcome):
+                self.invites.waiting.pop(identity, None)
+                self._expected[identity] = invite.id
                 self._welcomes[identity] = package, WelcomeIn(action.message, self._source().secrets)
+        self._do(actions, now)
 
     def _tend_doors(self, now: float) -> None:
         """Opens a door for each invite that still lets somebody in, and shuts the others a little later."""
@@ -491,6 +508,12 @@ class GroupVlan:
                 case AskAdmins():
                     for identity in sorted(self._group().helpers):
                         self._post(peer_id_of(identity), action, now)
+                case Move():
+                    for identity in sorted(self._known.intersection(self._group().charter.admins)):
+                        self._post(peer_id_of(identity), action, now)
+                case Admit(identity):
+                    if identity in self.invites.waiting:
+                        self.approve(identity, now, is_welcome=True)
                 case EpochBegan(epoch, removed):
                     self._epoch_began(epoch, removed, now)
                 case Gone():
@@ -509,7 +532,7 @@ class GroupVlan:
             here.epoch_began(source.keys, gone, now)
         if removed:
             self._rotation_due(now)
-        elif source.secrets.admin not in group.charter.admins and group.charter.admins[0] == self._us.public_key:
+        elif source.secrets.admin not in group.charter.admins and group.highest_admin == self._us.public_key:
             self._renew(source.secrets.routing, now)  # newcomers take them only from an admin
         self._known = group.members
         self._log("info", "epoch", epoch=epoch, members=len(group.members), removed=len(removed))
@@ -566,9 +589,7 @@ class GroupVlan:
         self._host.say(SaveRecord(self.label, self.record.emit()))
 
     def _group(self) -> Group:
-        if self.group is None:
-            raise ConfigError("this node is not in yet", hint="peertap vlan members shows what it waits for")
-        return self.group
+        return self._source().group
 
     def _source(self) -> GroupMembership:
         if self.source is None:

@@ -10,6 +10,7 @@ from peertap._core import StaticSecret
 from peertap.errors import ConfigError
 from peertap.node.actions import Met
 from peertap.node.commands import (
+    Agree,
     Approve,
     Bridge,
     Command,
@@ -116,9 +117,10 @@ class Groups:
             case Restore(record):
                 return self._restore(record, now)
         vlan = self._vlan(command.label)
+        if isinstance(command, MakeInvite):
+            return self._invite(vlan, command, now, unix)
+        before = vlan.group.epoch if vlan.group is not None else None
         match command:
-            case MakeInvite():
-                return self._invite(vlan, command, now, unix)
             case Revoke(_, name):
                 found = [one for one in vlan.invites.open if one.startswith(name)]
                 if len(found) != 1:
@@ -126,6 +128,10 @@ class Groups:
                 vlan.revoke(found[0], now)
             case Approve(_, identity, is_welcome):
                 vlan.approve(identity, now, is_welcome=is_welcome)
+            case Agree(_, name, is_welcome) if is_welcome:
+                vlan.act(self._group(vlan).agree(name, now, unix), now)
+            case Agree(_, name):
+                self._group(vlan).refuse(name)
             case Kick(_, identity):
                 vlan.act(self._group(vlan).kick(identity, unix), now)
             case Promote(_, identity):
@@ -138,7 +144,9 @@ class Groups:
                 vlan.act(self._group(vlan).rotate(unix), now)
             case LeaveVlan(_, at_once):
                 self._leave(vlan, at_once, now, unix)
-        return {"vlan": vlan.label, "epoch": vlan.group.epoch if vlan.group is not None else None}
+        epoch = vlan.group.epoch if vlan.group is not None else None
+        waits = vlan.group is not None and vlan.group.charter.threshold > 1 and epoch == before
+        return {"vlan": vlan.label, "epoch": epoch, "agreement": "waits" if waits else "done"}
 
     def _create(self, command: Create, now: float, unix: int) -> dict[str, Any]:
         self._require_free(command.label)
@@ -146,11 +154,11 @@ class Groups:
         charter = Charter(
             label=command.label,
             name_nonce=random(16),
-            creators=(us.public_key,),
-            threshold=1,
+            creators=tuple(sorted((us.public_key, *command.founders))),
+            threshold=command.threshold,
             aead=command.aead,
             lobby=random(32),
-            admins=(us.public_key,),
+            admins=(us.public_key, *command.founders),
         )
         vlan_id = charter_vlan_id(charter)
         grant, expiry = random(32), unix + GRANT_S

@@ -7,6 +7,7 @@ from typing import Any
 from peertap.identity.node import format_peer_id, peer_id_from_public
 from peertap.node.group_vlan import GroupVlan
 from peertap.node.node import Node
+from peertap.vlan.motions import describe
 
 SUITES = {0xF1A1: "hybrid", 1: "x25519-aes128", 3: "x25519-chacha20"}  # SPEC 9.1
 
@@ -30,6 +31,17 @@ def group_status(node: Node, vlan: GroupVlan) -> dict[str, Any]:
         "waiting": [
             {"peer_id": _text(one.identity), "name": one.name, "invite": one.invite.hex()[:8]}
             for one in vlan.invites.waiting.values()
+        ],
+        "admins_needed": group.charter.threshold,
+        "changes": [
+            {
+                "id": name,
+                "what": [{"do": what, "peer_id": _text(who)} for what, who in describe(one.motion, group.charter)],
+                "asked_by": _text(one.by),
+                "agreed": [_text(who) for who, _ in one.motion.signatures],
+            }
+            for name, one in group.motions.items()
+            if not one.is_refused
         ],
         "refused": {"count": group.refusals, "last": list(group.refused)[-3:]},
         "routing_number": vlan.source.secrets.number if vlan.source is not None else None,

@@ -75,5 +75,5 @@ class Ports:
             return tuple(map(ip_interface, port.addresses))
         source = vlan.source
         founders = source.group.charter.creators if isinstance(source, GroupMembership) else ()
-        is_founder = any(self._me.endswith(founder) for founder in founders)
+        is_founder = len(founders) == 1 and self._me.endswith(founders[0])  # several cannot have the same address
         return interface_addresses(source.label, source.vlan_id, self._me, founder=is_founder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -15,9 +16,10 @@ from peertap._core import AES_256_GCM
 from peertap.config.model import Tap
 from peertap.errors import ConfigError, DecodeError
 from peertap.identity.invite import emit_line, parse_line
-from peertap.identity.node import format_peer_id, peer_id_from_public
+from peertap.identity.node import format_peer_id, parse_peer_id, peer_id_from_public
 from peertap.identity.secret import LABEL_HINT, is_label
 from peertap.node.commands import (
+    Agree,
     Approve,
     Bridge,
     Command,
@@ -36,7 +38,9 @@ from peertap.node.group_vlan import GroupVlan
 from peertap.node.node import Node
 from peertap.observe.groups import SUITES, group_status, invites, state
 from peertap.shell.store import MAX_RECORD_FILE_BYTES, read_private, write_file
+from peertap.vlan.membership import IDENTITY_AT
 from peertap.vlan.record import Port, VlanRecord
+from peertap.wire.charter import MAX_CREATORS
 
 JOIN_S: Final = 30.0  # ours: `join` says how it stands after that, and the node goes on trying
 LEAVE_S: Final = 10.0  # ours
@@ -113,7 +117,27 @@ class VlanAdmin:
         suite = next((number for number, text in SUITES.items() if text == wanted), None)
         if suite is None:
             raise ConfigError(f"{str(wanted)[:40]!r} is no suite", key="--suite", hint=", ".join(SUITES.values()))
-        return self._runtime.command(Create(label, suite, AES_256_GCM, self._port(request)))
+        founders, threshold = self._founders(request)
+        return self._runtime.command(Create(label, suite, AES_256_GCM, self._port(request), founders, threshold))
+
+    def _founders(self, request: dict[str, Any]) -> tuple[tuple[bytes, ...], int]:
+        """Who are admins from the beginning beside us, and how many of all have to agree."""
+        founders: dict[bytes, None] = {}
+        for text in _texts(request, "founders"):
+            try:
+                founders[parse_peer_id(text)[IDENTITY_AT:]] = None
+            except DecodeError as error:
+                raise ConfigError(f"{text[:60]!r}: {error.what}", key="--admin", hint="peertap id prints it") from None
+        if self._runtime.node.identity.peer_id[IDENTITY_AT:] in founders:
+            raise ConfigError("this node is an admin anyway", key="--admin", hint="name the others")
+        wanted = str(request.get("admins") or f"1-of-{1 + len(founders)}")
+        found = re.fullmatch(r"([0-9]{1,2})-of-([0-9]{1,2})", wanted, re.ASCII)
+        if found is None or not 1 <= int(found[1]) <= int(found[2]) <= MAX_CREATORS:
+            raise ConfigError(f"{wanted[:20]!r} is no number of admins", key="--admins", hint="write 2-of-3")
+        if int(found[2]) != 1 + len(founders):
+            named = f"{wanted} names {int(found[2]) - 1} admins beside this node, not {len(founders)}"
+            raise ConfigError(named, key="--admins", hint="each with --admin PEER_ID; peertap id prints it there")
+        return tuple(founders), int(found[1])
 
     def _invite(self, request: dict[str, Any]) -> dict[str, Any]:
         uses, lifetime_s = request.get("uses", 1), request.get("lifetime_s", 86_400)
@@ -154,7 +178,7 @@ class VlanAdmin:
 
     def _why_not_in(self, vlan: GroupVlan) -> str:
         if state(vlan) == "waiting":
-            return "an admin has to approve it; this node waits and comes in by itself"
+            return f"{group_status(self._runtime.node, vlan)['reason']}; this node waits and comes in by itself"
         if vlan.joining is None:
             return "opening the VLAN"
         inviter = format_peer_id(peer_id_from_public(vlan.joining.invite.inviter))
@@ -214,7 +238,10 @@ class VlanAdmin:
 
     def _person(self, name: str, request: dict[str, Any]) -> dict[str, Any]:
         vlan = self._vlan(request)
-        identity = self._identity(vlan, str(request.get("member", "")), waiting=name in ("approve", "refuse"))
+        wanted = str(request.get("member", ""))
+        if name in ("approve", "refuse") and vlan.group is not None and wanted in vlan.group.motions:
+            return self._runtime.command(Agree(vlan.label, wanted, is_welcome=name == "approve"))
+        identity = self._identity(vlan, wanted, waiting=name in ("approve", "refuse"))
         commands: dict[str, Callable[[], Command]] = {
             "approve": lambda: Approve(vlan.label, identity, is_welcome=True),
             "refuse": lambda: Approve(vlan.label, identity, is_welcome=False),

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from peertap.types import VlanId
+from peertap.vlan.agreement import Agreed, is_genuine
 from peertap.vlan.names import name_hash, vlan_id
-from peertap.wire.charter import MAX_REMOVED, Charter, Removal
+from peertap.wire.charter import MAX_REMOVED, Charter
 from peertap.wire.codec import Reader, lp
-from peertap.wire.routes import signed_by
+from peertap.wire.motion import Admission, Motion, Removal, Roles
 
 MAX_COMMITS: Final = 64  # PROTOCOL 10: as many epochs as rejoin secrets; who slept longer rejoins
 NO_RANK: Final = 0xFFFF
@@ -90,7 +91,7 @@ def _fixed_refusal(before: Charter, after: Charter) -> str | None:
 
 def _people_refusal(before: Charter, after: Charter, change: Change, members: frozenset[bytes]) -> str | None:
     added = {leaf.identity for leaf in change.added}
-    if not set(after.admins) <= members:
+    if not set(after.admins) <= members | set(after.creators):
         return "it makes somebody an admin who is no member"
     if not after.bridges <= members:
         return "it lets somebody bridge who is no member"
@@ -103,16 +104,9 @@ def _people_refusal(before: Charter, after: Charter, change: Change, members: fr
         return "it lets somebody come back whom it does not add"
     vlan_id = charter_vlan_id(after)
     for one in set(after.removals) - set(before.removals):
-        if not is_genuine(one, vlan_id, before.admins):
+        if not is_genuine(one, vlan_id, before.admins, before.threshold):
             return "it has a removal that no admin signed"
     return None
-
-
-def is_genuine(removal: Removal, vlan_id: VlanId, admins: Sequence[bytes]) -> bool:
-    """Whether one of these admins signed it, or the member itself."""
-    return removal.admin in (*admins, removal.identity) and signed_by(
-        removal.admin, removal.signature, removal.signed(vlan_id)
-    )
 
 
 def _invite_refusal(before: Charter, after: Charter, now_unix: float) -> str | None:
@@ -134,24 +128,44 @@ class Step:
         epoch: the one that it began.
         transcript_hash: of all commits up to it.
         rank: its sender's among the admins, 0 is the highest; None: it came back by this commit.
-        removals: those that it did.
+        removals, admissions, roles: what was agreed on with it; the last two where several admins have to agree.
     """
 
     epoch: int
     transcript_hash: bytes
     rank: int | None
     removals: frozenset[Removal] = frozenset()
+    admissions: frozenset[Admission] = frozenset()
+    roles: Roles | None = None
+
+    @classmethod
+    def between(cls, position: tuple[int, bytes], rank: int | None, before: Charter, after: Charter) -> Step:
+        """The commit that led from one charter to another."""
+        return cls(
+            *position,
+            rank,
+            frozenset(after.removals) - frozenset(before.removals),
+            frozenset(after.admissions) - frozenset(before.admissions),
+            after.roles if after.roles != before.roles else None,
+        )
+
+    @property
+    def motions(self) -> tuple[Motion, ...]:
+        """What was agreed on with it, but for roles."""
+        return *self.removals, *self.admissions
 
     @property
     def position(self) -> tuple[int, bytes]:
         return self.epoch, self.transcript_hash
 
     def emit(self) -> bytes:
-        """Epoch 8 ‖ lp(transcript hash) ‖ rank 2 (ffff: none) ‖ n 2 ‖ n × removal."""
+        """Epoch 8 ‖ lp(hash) ‖ rank 2 (ffff: none) ‖ n 2 ‖ n × removal ‖ n 2 ‖ n × admission ‖ 0, or 1 ‖ roles."""
         rank = NO_RANK if self.rank is None else self.rank
         removals = sorted(one.emit() for one in self.removals)
         head = self.epoch.to_bytes(8, "big") + lp(self.transcript_hash) + rank.to_bytes(2, "big")
-        return head + len(removals).to_bytes(2, "big") + b"".join(removals)
+        admissions = sorted(one.emit() for one in self.admissions)
+        lists = b"".join(len(many).to_bytes(2, "big") + b"".join(many) for many in (removals, admissions))
+        return head + lists + (b"\0" if self.roles is None else b"\1" + self.roles.emit())
 
     @classmethod
     def read(cls, reader: Reader) -> Step:
@@ -159,7 +173,9 @@ class Step:
         epoch, digest = reader.uint(8, "epoch"), reader.lp("transcript hash", MAX_HASH_BYTES)
         rank = reader.uint(2, "rank")
         removals = frozenset(Removal.read(reader) for _ in range(reader.uint(2, "removals")))
-        return cls(epoch, digest, None if rank == NO_RANK else rank, removals)
+        admissions = frozenset(Admission.read(reader) for _ in range(reader.uint(2, "admissions")))
+        roles = Roles.read(reader) if reader.uint(1, "whether there are roles") else None
+        return cls(epoch, digest, None if rank == NO_RANK else rank, removals, admissions, roles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +184,13 @@ class Logged:
 
     Args:
         returned: who came back by it, if that is what it was.
+        before: what was agreed on until then, where several admins have to agree and it has changed.
     """
 
     messages: tuple[bytes, ...] | None
     step: Step
     returned: bytes | None = None
+    before: Agreed | None = None
 
     @property
     def size(self) -> int:
@@ -186,11 +204,18 @@ class CommitLog:
         self._commits: OrderedDict[int, Logged] = OrderedDict()
         self._bytes = 0
 
-    def add(self, messages: Sequence[bytes] | None, step: Step, *, returned: bytes | None = None) -> None:
+    def add(
+        self,
+        messages: Sequence[bytes] | None,
+        step: Step,
+        *,
+        returned: bytes | None = None,
+        before: Agreed | None = None,
+    ) -> None:
         """The step that was taken last: nothing of a later epoch stays, and the oldest leave."""
         self.cut(step.epoch - 1)
         kept = None if messages is None else tuple(messages)
-        self._commits[step.epoch] = Logged(kept, step, returned)
+        self._commits[step.epoch] = Logged(kept, step, returned, before)
         self._bytes += self._commits[step.epoch].size
         while len(self._commits) > MAX_COMMITS or (self._bytes > MAX_LOG_BYTES and len(self._commits) > 1):
             _, oldest = self._commits.popitem(last=False)
@@ -217,6 +242,11 @@ class CommitLog:
     def all(self) -> tuple[Logged, ...]:
         """Everything, oldest first."""
         return tuple(self._commits.values())
+
+    def agreed_at(self, epoch: int) -> Agreed | None:
+        """What was agreed on then; None: what is now."""
+        later = (one.before for number, one in self._commits.items() if number > epoch)
+        return next((before for before in later if before is not None), None)
 
     def returns_of(self, who: bytes) -> int:
         """How often a member has come back since the last change by an admin."""
@@ -269,6 +299,7 @@ def beats(one: Sequence[Step], other: Sequence[Step]) -> bool:
 def _weight(steps: Sequence[Step]) -> tuple[bool, int, int, int, bytes]:
     """Commits of admins count, returns of members do not: anybody could make many of them."""
     ranks = [one.rank for one in steps if one.rank is not None]
-    removals = {one.identity for step in steps for one in step.removals}
+    agreed = len({one.identity for step in steps for one in step.removals})
+    agreed += sum(len(step.admissions) + (step.roles is not None) for step in steps)
     first = steps[0].transcript_hash if steps else b""
-    return bool(ranks), len(removals), -ranks[0] if ranks else 0, len(ranks), bytes(255 - byte for byte in first)
+    return bool(ranks), agreed, -ranks[0] if ranks else 0, len(ranks), bytes(255 - byte for byte in first)

@@ -28,16 +28,16 @@ def owner_message(vlan: VlanId) -> bytes:
 def checked_grant(grant: Grant, now_unix: float) -> tuple[VTag, VlanId] | None:
     """The VTag and the VLAN-ID that it is proven to belong to; None when anything does not hold.
 
-    One creator's signature proves VLANs of one creator; a k-of-n set needs k and comes with the membership issue.
+    One creator's signature proves VLANs for which one admin can speak; where k have to, there is no grant yet.
     """
-    if grant.threshold != 1 or len(grant.creators) != 1 or len(grant.creators[0]) != CREATOR_KEY_BYTES:
+    if grant.threshold != 1 or any(len(key) != CREATOR_KEY_BYTES for key in grant.creators):
         return None
     if grant.expiry < now_unix:
         return None
     vlan = vlan_id(grant.creators, grant.threshold, grant.name_hash)
     vtag = vtag_of(grant.route_public)
     granted = grant_message(vlan, grant.grant_key, grant.expiry)
-    if not signed_by(grant.creators[0], grant.creator_signature, granted):
+    if not any(signed_by(creator, grant.creator_signature, granted) for creator in grant.creators):
         return None
     if not signed_by(grant.grant_key, grant.grant_signature, vtag_message(vtag)):
         return None

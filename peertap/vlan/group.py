@@ -23,8 +23,10 @@ from peertap._core import (
     mls_group_info_position,
     mls_message_epoch,
 )  # fmt: skip
-from peertap.errors import ConfigError, DecodeError, PeerError
-from peertap.vlan.commits import Step, beats, charter_vlan_id, fork, is_genuine, wins
+from peertap.errors import DecodeError, PeerError
+from peertap.vlan.agreement import Admins, is_genuine, unproven
+from peertap.vlan.commits import Step, beats, charter_vlan_id, fork, wins
+from peertap.vlan.decisions import Decisions
 from peertap.vlan.group_actions import (
     Action,
     AskAdmins,
@@ -40,9 +42,9 @@ from peertap.vlan.group_actions import (
     at_once,
 )  # fmt: skip
 from peertap.vlan.saved import SavedGroup
-from peertap.vlan.steps import Steps
 from peertap.vlan.wishes import Wishes
-from peertap.wire.charter import MAX_ADMINS, Charter, Removal, SpentInvite
+from peertap.wire.charter import Charter
+from peertap.wire.motion import Removal
 from peertap.wire.routes import signed_by
 
 COMMIT_AFTER_S: Final = 10.0  # PROTOCOL 10: commits that can wait are batched, at most one in 10 s
@@ -53,7 +55,7 @@ DISMISSED_S: Final = 10.0  # ours: who was told that it is removed believes it u
 TELL_GAP_S: Final = 1.0  # ours: our position is told once in so long
 
 
-class Group(Steps):
+class Group(Decisions):
     """A VLAN's group as one member sees it. `now` is monotonic, `unix` the time of day, both in seconds."""
 
     @classmethod
@@ -74,10 +76,9 @@ class Group(Steps):
             group = cls(MlsGroup.restore(saved.record), us, now)
         except MlsError as error:
             raise DecodeError(f"group state: {error}") from None
-        *before, (last, returned) = zip(saved.steps, saved.returned, strict=True)
-        for step, who in before:
-            group.log.add(None, step, returned=who)
-        group.log.add(saved.messages, last, returned=returned)
+        messages = (*(None for _ in saved.steps[1:]), saved.messages)
+        for given, step, who, before in zip(messages, saved.steps, saved.returned, saved.before, strict=True):
+            group.log.add(given, step, returned=who, before=before)
         group._wishes = Wishes(saved.wishes, saved.leavers, now if saved.wishes else None)
         group.is_leaving = group.me in group._wishes.leavers
         return group
@@ -121,68 +122,6 @@ class Group(Steps):
 
     # Commands
 
-    def admit(
-        self, packages: Sequence[tuple[bytes, bytes]], unix: int, *, used: SpentInvite | None = None
-    ) -> list[Action]:
-        """Adds members by (identity, key package); `used` is the invite that they came with, as it is spent then.
-
-        Raises:
-            ConfigError: we are no admin.
-            PeerError: a key package is none, or not for this group.
-        """
-        self._require_admin("admit members")
-        newcomers = {identity for identity, _ in packages}
-        lost = [leaf.index for leaf in self._mls.leaves if leaf.identity in newcomers]
-        charter = self._charter.with_newcomers(newcomers, used, unix)
-        return self._commit(unix, adds=packages, removes=lost, charter=charter)
-
-    def kick(self, identity: bytes, unix: int) -> list[Action]:
-        """Removes a member, who needs a new invite after that.
-
-        Raises:
-            ConfigError: we are no admin, there is no such member, or it is us.
-        """
-        self._require_admin("remove members")
-        leaf = self._leaf_of(identity)
-        if identity == self.me:
-            raise ConfigError("a node cannot kick itself", hint="peertap vlan leave")
-        charter = self._charter.with_removals([self._removal(identity)])
-        return self._commit(unix, removes=[leaf.index], charter=charter)
-
-    def promote(self, identity: bytes, unix: int) -> list[Action]:
-        """Makes a member an admin, of the lowest rank.
-
-        Raises:
-            ConfigError: we are no admin, there is no such member, or there are too many admins.
-        """
-        self._require_admin("promote")
-        self._leaf_of(identity)
-        if identity not in self._charter.admins and len(self._charter.admins) >= MAX_ADMINS:
-            raise ConfigError(f"there are {MAX_ADMINS} admins already", hint="peertap vlan demote MEMBER")
-        return self._agree_on(self._charter.with_admin(identity), unix)
-
-    def demote(self, identity: bytes, unix: int) -> list[Action]:
-        """Makes an admin a member like others.
-
-        Raises:
-            ConfigError: we are no admin, it is none, or it is the last one.
-        """
-        self._require_admin("demote")
-        if identity not in self._charter.admins:
-            raise ConfigError("this member is no admin")
-        self._require_another_admin(identity)
-        return self._agree_on(self._charter.without_admin(identity), unix)
-
-    def allow_bridging(self, identity: bytes, unix: int, *, is_allowed: bool) -> list[Action]:
-        """Says whether other MACs may be behind a member.
-
-        Raises:
-            ConfigError: we are no admin, or there is no such member.
-        """
-        self._require_admin("say who may bridge")
-        self._leaf_of(identity)
-        return self._agree_on(self._charter.with_bridge(identity, is_allowed=is_allowed), unix)
-
     def rotate(self, unix: int) -> list[Action]:
         """New keys: by a commit of ours, or by a wish for one where we are no admin."""
         if self.me in self._charter.admins:
@@ -203,9 +142,9 @@ class Group(Steps):
         if self.me not in self._charter.admins:
             self.is_leaving = True
             return self._wish(self._propose_leave)
-        self._require_another_admin(self.me)
+        self._require_enough_admins(self.me)
         self.is_leaving = True
-        return [*self.demote(self.me, unix), *self._wish(self._propose_leave)]
+        return [*self._step_down(unix), *self._wish(self._propose_leave)]
 
     # What others send
 
@@ -262,8 +201,8 @@ class Group(Steps):
         if parts is None:
             too_far = bool(shown.steps) and shown.steps[0].epoch > self.epoch
             return self._lose(now) if too_far else []
-        _, ours, theirs = parts
-        if not theirs:
+        shared, ours, theirs = parts
+        if not theirs or not self._were_agreed_on(shared, theirs):
             return []
         if not wins(ours, theirs):
             if not beats(self._lost.branch, shown.steps):
@@ -303,23 +242,28 @@ class Group(Steps):
         shared = parts[0] if parts is not None else self.epoch
         try:
             mls, commit = self._mls.rejoin(info.group_info, shared, unix)
-            charter = Charter.parse_untrusted(mls.context)
+            after = self._reached(mls)
         except (MlsError, DecodeError) as error:
             return self._refuse(str(error))
+        charter = after.charter
         if charter_vlan_id(charter) != self._vlan_id or self.me in charter.removed:
             return self._refuse("a GroupInfo of another VLAN, or of one that we were removed from")
+        before, new = self.log.agreed_at(shared) or self._agreed, [one for one in info.steps if one.epoch > shared]
+        reason = unproven(before, after, self._vlan_id, [one.roles for one in new if one.roles is not None])
+        is_back = any(after.roster.get(one.identity) == one.key for one in self._charter.removals)
+        if reason is not None or (is_back and charter.threshold > 1):
+            return self._refuse(f"a GroupInfo that does not follow: {reason or 'somebody removed is in it'}")
         self.log.cut(shared)
-        for step in info.steps:
-            if step.epoch > shared:
-                self.log.add(None, step)
-        self._mls, self._charter, self._wishes, self._helper = mls, charter, Wishes(since=self._wishes.since), admin
-        return self._stepped(commit, Step(*self.position, None), frozenset(), [ToAll(commit)], returned=self.me)
+        for step in new:
+            self.log.add(None, step, before=before if step is new[0] and charter.threshold > 1 else None)
+        self._mls, self._agreed, self._wishes, self._helper = mls, after, Wishes(since=self._wishes.since), admin
+        return self._stepped(commit, None, after, [ToAll(commit)], returned=self.me)
 
     def dismissed_untrusted(self, removal: Removal, now: float) -> list[Action]:
         """Somebody says that we were removed: an admin's word counts, and our own if we wish to go."""
         is_ours = (removal.identity, removal.key) == (self.me, self._leaf_of(self.me).key)
-        counts = is_ours and (removal.admin != self.me or self.is_leaving)
-        if self.is_gone or not counts or not is_genuine(removal, self._vlan_id, self._charter.admins):
+        counts = is_ours and (not removal.is_own or self.is_leaving)
+        if self.is_gone or not counts or not self._is_genuine(removal):
             return []
         if self._dismissed_at == float("inf"):  # whoever said so may itself be gone: others may give us what we lack
             self._dismissed_at = now + DISMISSED_S
@@ -343,8 +287,8 @@ class Group(Steps):
         if self.is_gone:
             return None
         again = float("-inf") if self._must_wish_again() else float("inf")
-        wait = self._returns.next_at()
-        return min(self._update_at, self._commit_at(), self._lost.next_at(), self._dismissed_at, again, wait)
+        waits = self._returns.next_at(), self._motions.next_at()
+        return min(self._update_at, self._commit_at(), self._lost.next_at(), self._dismissed_at, again, *waits)
 
     def tick(self, now: float, unix: int) -> list[Action]:
         """Commits what was wished for, and gives ourselves new keys every day."""
@@ -359,11 +303,12 @@ class Group(Steps):
             return []
         if self._returns.next_at() <= now:
             return self._help(now)
+        if self._motions.next_at() <= now:
+            return [action for one in self._motions.due(now) for action in self._pursue(one, unix)]
         if self._commit_at() <= now:
             return self._commit_wishes(now, unix)
         if self._must_wish_again():
-            demoted = self.demote(self.me, unix) if self.me in self._charter.admins else []
-            return [*demoted, *self._wish(self._propose_leave)]
+            return [*self._step_down(unix), *self._wish(self._propose_leave)]
         if self._update_at <= now:
             self._update_at = now + UPDATE_S * (0.5 + self._us.jitter() / 2)
             return self.rotate(unix)
@@ -371,12 +316,12 @@ class Group(Steps):
 
     def _must_wish_again(self) -> bool:
         """A commit did not take up our wish to go, or a branch won on which we are an admin still."""
-        is_last = set(self._charter.admins) == {self.me}
+        is_last = self.members.intersection(self._charter.admins) == {self.me}
         return self.is_leaving and not is_last and self.me not in self._wishes.leavers
 
     def _commit_at(self) -> float:
         since = self._wishes.since
-        if since is None or self.me not in self._charter.admins:
+        if since is None or self.me not in self._charter.admins or self.is_leaving:
             return float("inf")
         return since + COMMIT_AFTER_S + min(RANK_STEP_S * self._charter.admins.index(self.me), RANK_MOST_S)
 
@@ -441,8 +386,8 @@ class Group(Steps):
 
     def _condemn(self, theirs: Sequence[Step], now: float) -> None:
         """Who was removed on a branch that lost, by an admin or by itself, goes here too before anybody comes back."""
-        leaves = {leaf.identity: leaf.key for leaf in self._mls.leaves if leaf.identity != self.me}
-        if self._returns.condemn(theirs, leaves, self._vlan_id, self._charter.admins):
+        leaves = {who: key for who, key in self._agreed.roster.items() if who != self.me}
+        if self._returns.condemn(theirs, leaves, self._vlan_id, self._charter):
             self._wishes.since = now - COMMIT_AFTER_S
 
     def _help(self, now: float) -> list[Action]:
@@ -465,14 +410,19 @@ class Group(Steps):
 
     def _may_help(self, helper: bytes, lost: bytes) -> bool:
         """An admin may let somebody come back; the only admin itself is helped by any member."""
-        return helper in self._charter.admins or (set(self._charter.admins) == {lost} and helper in self.members)
+        is_only = self.members.intersection(self._charter.admins) == {lost}
+        return helper in self._charter.admins or (is_only and helper in self.members)
 
-    def _require_admin(self, what: str) -> None:
-        if self._lost.never_resumes:
-            raise ConfigError("this node's state is a backup: it waits until an admin lets it come back")
-        if self.me not in self._charter.admins:
-            raise ConfigError(f"only admins {what}, and this node is none", hint="ask an admin to promote it")
+    def _were_agreed_on(self, shared: int, steps: Sequence[Step]) -> bool:
+        """Whether admins agreed on what steps after a common epoch did; where one is enough its word is."""
+        before = (self.log.agreed_at(shared) or self._agreed).charter
+        admins = Admins(self._vlan_id, before)
+        for step in steps if before.threshold > 1 else ():
+            admins.follow(step.roles)
+            is_followed = step.roles is None or admins.roles == step.roles
+            if not is_followed or not all(map(admins.agreed, step.motions)):
+                return False
+        return True
 
-    def _require_another_admin(self, identity: bytes) -> None:
-        if set(self._charter.admins) == {identity}:
-            raise ConfigError("this is the last admin", hint="peertap vlan promote MEMBER first")
+    def _is_genuine(self, removal: Removal) -> bool:
+        return is_genuine(removal, self._vlan_id, self._charter.admins, self._charter.threshold)

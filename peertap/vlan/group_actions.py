@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from peertap.vlan.commits import Step
-from peertap.wire.charter import Removal
 from peertap.wire.codec import lp
+from peertap.wire.motion import Motion, Removal
 
 
 class Us(Protocol):
@@ -125,6 +125,20 @@ class Dismiss:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """A change that more admins have to agree to, with the signatures that there are: to all other admins."""
+
+    motion: Motion
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Enough admins agreed on a newcomer: whoever has its key package lets it in."""
+
+    identity: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class EpochBegan:
     """New keys. `removed` are those who are gone with it."""
 
@@ -137,7 +151,22 @@ class Gone:
     """We are no member any more."""
 
 
-Action = Save | ToAll | Welcome | Give | Tell | Show | AskAdmins | GiveInfo | Remind | Dismiss | EpochBegan | Gone
+Action = (
+    Save
+    | ToAll
+    | Welcome
+    | Give
+    | Tell
+    | Show
+    | AskAdmins
+    | GiveInfo
+    | Remind
+    | Dismiss
+    | Move
+    | Admit
+    | EpochBegan
+    | Gone
+)
 
 
 def at_once(actions: list[Action]) -> list[Action]:

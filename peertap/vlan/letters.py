@@ -9,11 +9,11 @@ from typing import Final
 
 from peertap.errors import DecodeError
 from peertap.vlan.commits import MAX_COMMITS, Step
-from peertap.vlan.group_actions import AskAdmins, Dismiss, Give, GiveInfo, Remind, Show, Tell, ToAll
+from peertap.vlan.group_actions import AskAdmins, Dismiss, Give, GiveInfo, Move, Remind, Show, Tell, ToAll
 from peertap.vlan.secrets import VlanSecrets
-from peertap.wire.charter import Removal
 from peertap.wire.codec import Reader, lp, lp32
 from peertap.wire.invite import ID_BYTES
+from peertap.wire.motion import Admission, Removal, Roles
 from peertap.wire.parcel import MAX_BODY_BYTES
 
 MAX_MESSAGES: Final = 1024  # ours: those of 64 steps with their wishes
@@ -22,6 +22,7 @@ MAX_NAME_BYTES: Final = 32
 MAX_REASON_BYTES: Final = 200
 PROOF_BYTES: Final = 48  # HMAC-SHA-384
 NONCE_BYTES: Final = 16
+MOTIONS: Final = (Removal, Admission, Roles)  # by their number
 
 
 class Kind(IntEnum):
@@ -39,6 +40,7 @@ class Kind(IntEnum):
     WELCOME = 10
     ANSWER = 11
     DISMISSAL = 12
+    MOTION = 13
 
 
 class Verdict(IntEnum):
@@ -86,7 +88,8 @@ class Answer:
     reason: str
 
 
-Letter = ToAll | Give | Tell | Show | AskAdmins | GiveInfo | Remind | Dismiss | Secrets | Join | WelcomeIn | Answer
+InGroup = ToAll | Give | Tell | Show | AskAdmins | GiveInfo | Remind | Dismiss | Move
+Letter = InGroup | Secrets | Join | WelcomeIn | Answer
 
 
 def emit(letter: Letter) -> bytes:
@@ -108,6 +111,8 @@ def emit(letter: Letter) -> bytes:
             return _kind(Kind.REMINDER) + secrets
         case Dismiss(_, removal):
             return _kind(Kind.DISMISSAL) + removal.emit()
+        case Move(motion):
+            return _kind(Kind.MOTION) + bytes((MOTIONS.index(type(motion)),)) + motion.emit()
         case Secrets(secrets):
             return _kind(Kind.SECRETS) + secrets.emit()
         case Join(invite, name, proof, package):
@@ -155,6 +160,11 @@ def _read(kind: Kind, reader: Reader, me: bytes) -> Letter:
             return Remind(me, reader.rest())
         case Kind.DISMISSAL:
             return Dismiss(me, Removal.read(reader))
+        case Kind.MOTION:
+            number = reader.uint(1, "kind of motion")
+            if number >= len(MOTIONS):
+                raise DecodeError(f"letter: motion {number} is not known")
+            return Move(MOTIONS[number].read(reader))
         case Kind.SECRETS:
             return Secrets(VlanSecrets.read(reader))
         case Kind.JOIN:

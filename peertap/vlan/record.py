@@ -18,9 +18,9 @@ from typing import Final, TypeVar
 from peertap.errors import DecodeError
 from peertap.vlan.saved import MAX_FIELD_BYTES
 from peertap.vlan.secrets import VlanSecrets
-from peertap.wire.charter import KEY_BYTES
 from peertap.wire.codec import Reader, lp, lp32
 from peertap.wire.invite import Invite
+from peertap.wire.motion import KEY_BYTES
 
 MAGIC: Final = b"PTV1"
 MAX_TEXT_BYTES: Final = 255

@@ -6,8 +6,10 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Final
 
 from peertap.types import VlanId
-from peertap.vlan.commits import Step, is_genuine
-from peertap.wire.charter import Removal
+from peertap.vlan.agreement import is_genuine
+from peertap.vlan.commits import Step
+from peertap.wire.charter import Charter
+from peertap.wire.motion import Removal
 
 HELP_S: Final = 3.0  # ours: who got a GroupInfo comes back within that, or another is helped
 
@@ -48,9 +50,7 @@ class Returns:
         self._helping = None
         return True
 
-    def condemn(
-        self, theirs: Sequence[Step], leaves: Mapping[bytes, bytes], vlan_id: VlanId, admins: Sequence[bytes]
-    ) -> bool:
+    def condemn(self, theirs: Sequence[Step], leaves: Mapping[bytes, bytes], vlan_id: VlanId, charter: Charter) -> bool:
         """Who was removed on a branch that lost, by an admin or by itself, goes here too; says whether anybody is new.
 
         Args:
@@ -59,7 +59,7 @@ class Returns:
         before = len(self.condemned)
         for one in (removal for step in theirs for removal in step.removals):
             is_here = leaves.get(one.identity) == one.key and one.identity not in self.condemned
-            if is_here and is_genuine(one, vlan_id, admins):
+            if is_here and is_genuine(one, vlan_id, charter.admins, charter.threshold):
                 self.condemned[one.identity] = one
         return len(self.condemned) > before
 

@@ -1,9 +1,9 @@
 """A group's state as it stands on disk: its MLS record, and what must not be lost with a process (SPEC 9.5).
 
     "PTG1" ‖ lp32(record) ‖ n 1 ‖ n × step ‖ n 2 ‖ n × lp32(message of the last step)
-    ‖ n 2 ‖ n × lp32(wish) ‖ n 2 ‖ n × removal 160
-    step: epoch 8 ‖ lp(transcript hash) ‖ rank 2 (ffff: none) ‖ n 2 ‖ n × removal 160
-    ‖ who came back by it 32 (zero: nobody)
+    ‖ n 2 ‖ n × lp32(wish) ‖ n 2 ‖ n × removal
+    step: epoch 8 ‖ lp(transcript hash) ‖ rank 2 (ffff: none) ‖ n 2 ‖ n × removal ‖ n 2 ‖ n × admission
+    ‖ 0, or 1 ‖ roles ‖ who came back by it 32 (zero: nobody) ‖ 0, or 1 ‖ what was agreed on before it
 
 The last commit is in it: who stopped between taking a step and sending it can still give it to the others.
 """
@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from peertap.errors import DecodeError
+from peertap.vlan.agreement import Agreed
 from peertap.vlan.commits import Step
-from peertap.wire.charter import KEY_BYTES, Removal
 from peertap.wire.codec import Reader, lp32
+from peertap.wire.motion import KEY_BYTES, Removal
 
 MAGIC: Final = b"PTG1"
 NOBODY: Final = bytes(KEY_BYTES)
@@ -32,6 +33,7 @@ class SavedGroup:
         record: of the MLS part, see the data plane's MlsGroup.
         steps: those of the log, the last one last.
         returned: who came back by it, or None.
+        before: what was agreed on until then, see Logged.
         messages: the last step's; empty where it has none.
         wishes: of the present epoch.
         leavers: the words of those who wish to go.
@@ -40,6 +42,7 @@ class SavedGroup:
     record: bytes
     steps: tuple[Step, ...]
     returned: tuple[bytes | None, ...]
+    before: tuple[Agreed | None, ...]
     messages: tuple[bytes, ...]
     wishes: tuple[bytes, ...]
     leavers: tuple[Removal, ...]
@@ -47,7 +50,8 @@ class SavedGroup:
     def emit(self) -> bytes:
         """Returns the file's bytes."""
         steps = b"".join(
-            one.emit() + (returned or NOBODY) for one, returned in zip(self.steps, self.returned, strict=True)
+            one.emit() + (returned or NOBODY) + (b"\0" if before is None else b"\1" + before.emit())
+            for one, returned, before in zip(self.steps, self.returned, self.before, strict=True)
         )
         leavers = len(self.leavers).to_bytes(2, "big") + b"".join(one.emit() for one in self.leavers)
         head = MAGIC + lp32(self.record) + bytes((len(self.steps),)) + steps
@@ -70,13 +74,14 @@ class SavedGroup:
         reader.end()
         if not logged:
             raise DecodeError("group state: there is no step")
-        steps, returned = zip(*logged, strict=True)
-        return cls(record, steps, returned, messages, wishes, leavers)
+        steps, returned, before = zip(*logged, strict=True)
+        return cls(record, steps, returned, before, messages, wishes, leavers)
 
 
-def _read_step(reader: Reader) -> tuple[Step, bytes | None]:
+def _read_step(reader: Reader) -> tuple[Step, bytes | None, Agreed | None]:
     step, returned = Step.read(reader), reader.take(KEY_BYTES, "who came back")
-    return step, None if returned == NOBODY else returned
+    before = Agreed.read(reader) if reader.uint(1, "whether it changed what was agreed on") else None
+    return step, None if returned == NOBODY else returned, before
 
 
 def _many(messages: Iterable[bytes]) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from peertap._core import (
@@ -20,6 +19,7 @@ from peertap._core import (
 )  # fmt: skip
 from peertap.errors import ConfigError, DecodeError, PeerError
 from peertap.types import VlanId
+from peertap.vlan.agreement import Agreed, unproven
 from peertap.vlan.commits import MAX_RETURNS, CommitLog, Step, beats, refusal
 from peertap.vlan.group_actions import (
     Action,
@@ -32,10 +32,12 @@ from peertap.vlan.group_actions import (
     Welcome,
 )  # fmt: skip
 from peertap.vlan.lost import Lost
+from peertap.vlan.motions import Motions, Waiting
 from peertap.vlan.returns import Returns
 from peertap.vlan.saved import SavedGroup
 from peertap.vlan.wishes import Wishes
-from peertap.wire.charter import Charter, Removal
+from peertap.wire.charter import Charter
+from peertap.wire.motion import M, Removal, with_signatures
 
 UPDATE_S: Final = 24 * 3600.0  # PROTOCOL 10: new keys of our own every day
 MAX_REASONS: Final = 16
@@ -52,7 +54,8 @@ class Steps:
         self.is_gone = False
         self._mls = mls
         self._us = us
-        self._charter = Charter.parse_untrusted(mls.context)
+        self._agreed = self._reached(mls)
+        self._motions: Final = Motions(self._vlan_id)
         self.log.add((), Step(*self.position, None))
         self._wishes = Wishes()
         self._update_at = now + UPDATE_S * (0.5 + us.jitter() / 2)
@@ -74,7 +77,12 @@ class Steps:
 
     @property
     def charter(self) -> Charter:
-        return self._charter
+        return self._agreed.charter
+
+    @property
+    def motions(self) -> dict[str, Waiting]:
+        """What waits until more admins agree, by a short name."""
+        return self._motions.waiting
 
     @property
     def members(self) -> frozenset[bytes]:
@@ -82,12 +90,14 @@ class Steps:
         return frozenset(leaf.identity for leaf in self._mls.leaves)
 
     @property
+    def highest_admin(self) -> bytes | None:
+        """Of those who are in: founders may still have to come."""
+        return next((one for one in self._charter.admins if one in self._agreed.roster), None)
+
+    @property
     def position(self) -> tuple[int, bytes]:
         """Epoch and transcript hash."""
         return self._mls.epoch, self._mls.transcript_hash
-
-    def _agree_on(self, charter: Charter, unix: int) -> list[Action]:
-        return [] if charter == self._charter else self._commit(unix, charter=charter)
 
     def _commit(
         self,
@@ -98,14 +108,14 @@ class Steps:
         charter: Charter | None = None,
     ) -> list[Action]:
         charter = (charter or self._charter).with_removals(list(self._wishes.leavers.values()))
-        before, rank = self.members, self._charter.admins.index(self.me)
+        before, rank = self._agreed, self._charter.admins.index(self.me)
         going = {leaf.index for leaf in self._mls.leaves if leaf.identity in self._wishes.leavers}
         removes = [index for index in removes if index not in going]  # their own wish does it
         packages = [package for _, package in adds]
         try:
             context = charter.emit() if charter != self._charter else None
             message, welcome = self._mls.commit(unix, adds=packages, removes=removes, context=context)
-            reached = Charter.parse_untrusted(self._mls.context)
+            after = self._reached(self._mls)
         except (MlsError, DecodeError) as error:
             self._mls.drop_step()
             if self._wishes.messages:
@@ -113,14 +123,17 @@ class Steps:
                 self._wishes.clear()
             raise PeerError(f"commit: {error}", hint="try again: wishes of members were forgotten") from None
         added = {identity for identity, _ in adds}
-        if reached != charter or self.members - before != added - before or not added <= self.members:
+        new = after.roster.keys() - before.roster.keys()
+        if after.charter != charter or new != added - before.roster.keys() or not added <= after.roster.keys():
             self._mls.drop_step()
             raise PeerError("commit: it would do something else; a key package is another node's")
-        removals = frozenset(charter.removals) - frozenset(self._charter.removals)
-        self._charter = charter
+        reason = unproven(before, after, self._vlan_id)
+        if reason is not None:
+            self._mls.drop_step()
+            raise PeerError(f"commit: {reason}")
+        self._agreed = after
         sent: list[Action] = [ToAll(message), *(Welcome(identity, welcome) for identity, _ in adds)]
-        step = Step(*self.position, rank, removals)
-        return self._stepped(message, step, before - self.members, sent)
+        return self._stepped(message, rank, before, sent)
 
     def _wished(self, proposal: MlsProposal, message: bytes, now: float) -> list[Action]:
         try:
@@ -131,26 +144,26 @@ class Steps:
         return [self._save()]
 
     def _changed(self, change: MlsChange, message: bytes, unix: int) -> list[Action]:
-        before = self._charter
+        before = self._agreed
         if change.removed_us:
             return self._removed(change)
         try:
-            after = Charter.parse_untrusted(self._mls.context)
-            reason = refusal(before, after, change, self.members, unix) or self._too_often(change)
+            after = self._reached(self._mls)
+            members = frozenset(after.roster)
+            reason = refusal(before.charter, after.charter, change, members, unix) or self._too_often(change)
+            reason = reason or unproven(before, after, self._vlan_id)
         except DecodeError as error:
             reason = str(error)
         if reason is not None:
             self._mls.drop_step()
             return self._refuse(reason)
-        self._charter = after
+        self._agreed = after
         who = change.committer.identity if change.committer is not None else b""
-        rank = None if change.is_external else before.admins.index(who)
+        rank = None if change.is_external else before.charter.admins.index(who)
         reminded: list[Action] = []
         if change.is_external and self._returns.is_back(who):
             reminded = [Remind(who, self._mls.rejoin_secrets())]
-        step = Step(*self.position, rank, frozenset(after.removals) - frozenset(before.removals))
-        gone = frozenset(leaf.identity for leaf in change.removed)
-        return self._stepped(message, step, gone, reminded, returned=who if change.is_external else None)
+        return self._stepped(message, rank, before, reminded, returned=who if change.is_external else None)
 
     def _too_often(self, change: MlsChange) -> str | None:
         """Why a return is one too many; None: it is not."""
@@ -170,14 +183,19 @@ class Steps:
     def _stepped(
         self,
         message: bytes,
-        step: Step,
-        gone: frozenset[bytes],
+        rank: int | None,
+        before: Agreed,
         sent: list[Action],
         *,
         returned: bytes | None = None,
     ) -> list[Action]:
         """A step counts: its record first, then what it says to others."""
-        self.log.add((*self._wishes.messages, message), step, returned=returned)
+        step = Step.between(self.position, rank, before.charter, self._charter)
+        gone = frozenset(before.roster.keys() - self._agreed.roster.keys())
+        is_to_prove = self._charter.threshold > 1 and before != self._agreed
+        messages = (*self._wishes.messages, message)
+        self.log.add(messages, step, returned=returned, before=before if is_to_prove else None)
+        self._motions.stepped(self._agreed)
         self._dismissed_at = float("inf")  # who was dismissed is not given a step
         self._returns.stepped(self.members)
         self._wishes.clear()
@@ -193,6 +211,7 @@ class Steps:
             record=self._mls.keep(),
             steps=self.log.steps(),
             returned=tuple(one.returned for one in self.log.all()),
+            before=tuple(one.before for one in self.log.all()),
             messages=last.messages or (),
             wishes=tuple(self._wishes.messages),
             leavers=tuple(self._wishes.leavers.values()),
@@ -200,8 +219,20 @@ class Steps:
         return Save(saved.emit())
 
     def _removal(self, identity: bytes) -> Removal:
-        unsigned = Removal(identity, self._leaf_of(identity).key, self.me)
-        return replace(unsigned, signature=self._us.sign(unsigned.signed(self._vlan_id)))
+        return self._signed(Removal(identity, self._leaf_of(identity).key))
+
+    def _signed(self, motion: M) -> M:
+        """The motion with our signature under it."""
+        return with_signatures(motion, ((self.me, self._us.sign(motion.signed(self._vlan_id))),))
+
+    @property
+    def _charter(self) -> Charter:
+        return self._agreed.charter
+
+    @staticmethod
+    def _reached(mls: MlsGroup) -> Agreed:
+        """Where a group is. Raises DecodeError: its charter is none."""
+        return Agreed(Charter.parse_untrusted(mls.context), {leaf.identity: leaf.key for leaf in mls.leaves})
 
     def _refuse(self, reason: str) -> list[Action]:
         self.refused.append(reason)

@@ -1,72 +1,38 @@
 """What the members of a VLAN agree on: the group's context (SPEC 9.4).
 
     ├ version 1 ┼ lp(label) ┼ name nonce 16 ┼ n 1 ┼ n × creator key 32 ┼ k 1 ┼ AEAD 1 ┼ lobby secret 32 ┤
-    ├ n 2 ┼ n × admin 32 ┼ n 2 ┼ n × bridge 32 ┼ n 2 ┼ n × removal 160 ┼ n 2 ┼ n × spent invite 26 ┤
-    removal: identity 32 ‖ leaf key 32 ‖ admin 32 ‖ signature 64      spent invite: id 16 ‖ uses 2 ‖ expiry 8 (Unix s)
+    ├ n 2 ┼ n × admin 32 ┼ n 2 ┼ n × bridge 32 ┼ n 2 ┼ n × removal ┼ n 2 ┼ n × spent invite 26 ┤
+    ├ n 2 ┼ n × admission ┼ n 1: 0 or 1 ┼ roles ┤
+    spent invite: id 16 ‖ uses 2 ‖ expiry 8 (Unix s)      removal, admission, roles: see peertap.wire.motion
 
 Admins, bridges and the removed are identities: Ed25519 public keys. Admins stand in the order of their rank, removals
-in that of their time, the rest is sorted, so that equal charters are equal bytes.
+and admissions in that of their time, the rest is sorted, so that equal charters are equal bytes. Where one admin is
+enough, there are neither admissions nor roles: nobody has to prove what any admin may do.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from peertap.errors import DecodeError
 from peertap.wire.codec import Reader, lp
+from peertap.wire.motion import MAX_ADMINS, MAX_BRIDGES, Admission, Removal, Roles, emit_keys, read_keys
 
 VERSION: Final = 1
 LABEL: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}", re.ASCII)  # it names a file
-KEY_BYTES: Final = 32  # Ed25519
-SIGNATURE_BYTES: Final = 64  # Ed25519
 NONCE_BYTES: Final = 16
 LOBBY_BYTES: Final = 32
 INVITE_ID_BYTES: Final = 16
 MAX_LABEL_BYTES: Final = 32  # as in the text of a secret (SPEC 8.2)
 MAX_CREATORS: Final = 16  # ours
-MAX_ADMINS: Final = 64  # ours
-MAX_BRIDGES: Final = 1024  # ours
 MAX_REMOVED: Final = 256  # ours: who was removed longest ago is forgotten
+MAX_ADMITTED: Final = 256  # ours: who was admitted longest ago needs no proof for members that slept less
 MAX_SPENT: Final = 1024  # ours: invites that are used up or expired leave
 
-
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """An admin's word that a member is removed, or the member's own. It counts on every branch (PROTOCOL 10).
-
-    Args:
-        key: the leaf's MLS key: a member that was admitted anew has another, and this says nothing about it.
-        admin: who said it.
-    """
-
-    identity: bytes
-    key: bytes
-    admin: bytes
-    signature: bytes = b""
-
-    def signed(self, vlan_id: bytes) -> bytes:
-        """What the admin's identity signs."""
-        return b"PeerTap/1 removal" + vlan_id + self.identity + self.key
-
-    def emit(self) -> bytes:
-        return self.identity + self.key + self.admin + self.signature
-
-    @classmethod
-    def parse_untrusted(cls, data: bytes) -> Removal:
-        """Raises DecodeError."""
-        reader = Reader(data, "removal")
-        removal = cls.read(reader)
-        reader.end()
-        return removal
-
-    @classmethod
-    def read(cls, reader: Reader) -> Removal:
-        """Raises DecodeError."""
-        identity, key = reader.take(KEY_BYTES, "removed identity"), reader.take(KEY_BYTES, "leaf key")
-        return cls(identity, key, reader.take(KEY_BYTES, "admin"), reader.take(SIGNATURE_BYTES, "signature"))
+C = TypeVar("C", bound=Collection[Any])
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -77,6 +43,15 @@ class SpentInvite:
     uses: int
     expiry: int
 
+    def emit(self) -> bytes:
+        """Id 16 ‖ uses 2 ‖ expiry 8."""
+        return self.id + self.uses.to_bytes(2, "big") + self.expiry.to_bytes(8, "big")
+
+    @classmethod
+    def read(cls, reader: Reader) -> SpentInvite:
+        """Raises DecodeError."""
+        return cls(reader.take(INVITE_ID_BYTES, "invite"), reader.uint(2, "uses"), reader.uint(8, "expiry"))
+
 
 @dataclass(frozen=True, slots=True)
 class Charter:
@@ -85,13 +60,15 @@ class Charter:
     Args:
         label: the VLAN's name for people.
         name_nonce: 16 random bytes; with label, creators and threshold it makes the VLAN-ID (SPEC 3.2).
-        creators, threshold: whose signatures, and how many of them, speak for the VLAN.
+        creators: those who were admins from the beginning, before they came in.
+        threshold: how many admins have to agree on who is in and who may do what.
         aead: of all frames.
         lobby: 32 random bytes that never change: where those who slept find the others (PROTOCOL 10).
         admins: identities that may commit, highest rank first.
         bridges: identities that may speak with many MACs.
         removals: of those who may not come back by themselves, the longest gone first.
         spent: invites that were used.
+        admissions, roles: what members that were away need to believe it, where more than one admin has to agree.
     """
 
     label: str
@@ -104,6 +81,8 @@ class Charter:
     bridges: frozenset[bytes] = frozenset()
     removals: tuple[Removal, ...] = ()
     spent: tuple[SpentInvite, ...] = ()
+    admissions: tuple[Admission, ...] = ()
+    roles: Roles | None = None
 
     @property
     def removed(self) -> frozenset[bytes]:
@@ -121,6 +100,7 @@ class Charter:
             admins=tuple(one for one in self.admins if one not in gone),
             bridges=self.bridges - gone,
             removals=(*kept, *removals)[-MAX_REMOVED:],
+            admissions=tuple(one for one in self.admissions if one.identity not in gone),
         )
 
     def with_newcomers(self, newcomers: Set[bytes], used: SpentInvite | None, unix: float) -> Charter:
@@ -130,6 +110,20 @@ class Charter:
             spent[used.id] = used
         forgiven = tuple(one for one in self.removals if one.identity not in newcomers)
         return replace(self, removals=forgiven, spent=tuple(sorted(spent.values())))
+
+    def with_admission(self, admission: Admission) -> Charter:
+        """The charter once it says who agreed on a newcomer."""
+        others = tuple(one for one in self.admissions if one.identity != admission.identity)
+        return replace(self, admissions=(*others, admission)[-MAX_ADMITTED:])
+
+    def with_roles(self, roles: Roles) -> Charter:
+        """The charter once these roles are agreed on; who was removed meanwhile has none."""
+        admins = tuple(one for one in roles.admins if one not in self.removed)
+        return replace(self, admins=admins, bridges=roles.bridges - self.removed, roles=roles)
+
+    def next_roles(self, admins: tuple[bytes, ...], bridges: frozenset[bytes]) -> Roles:
+        """These roles, to be signed."""
+        return Roles(1 if self.roles is None else self.roles.number + 1, admins, bridges)
 
     def with_admin(self, identity: bytes) -> Charter:
         """The charter once this member is an admin, of the lowest rank if it was none."""
@@ -156,15 +150,13 @@ class Charter:
             _keys(sorted(self.creators), 1, MAX_CREATORS, "creators") + bytes((self.threshold, self.aead)) + self.lobby
         )
         out += _keys(self.admins, 2, MAX_ADMINS, "admins") + _keys(sorted(self.bridges), 2, MAX_BRIDGES, "bridges")
-        if len(self.removals) > MAX_REMOVED:
-            raise DecodeError(f"charter: {len(self.removals)} removals, at most {MAX_REMOVED}")
-        out += len(self.removals).to_bytes(2, "big") + b"".join(one.emit() for one in self.removals)
-        if len(self.spent) > MAX_SPENT:
-            raise DecodeError(f"charter: {len(self.spent)} spent invites, at most {MAX_SPENT}")
-        out += len(self.spent).to_bytes(2, "big")
-        for one in sorted(self.spent):
-            out += one.id + one.uses.to_bytes(2, "big") + one.expiry.to_bytes(8, "big")
-        return out
+        removals = _few(self.removals, MAX_REMOVED, "removals")
+        out += len(removals).to_bytes(2, "big") + b"".join(one.emit() for one in removals)
+        spent = _few(self.spent, MAX_SPENT, "spent invites")
+        out += len(spent).to_bytes(2, "big") + b"".join(one.emit() for one in sorted(spent))
+        admissions = _few(self.admissions, MAX_ADMITTED, "admissions")
+        out += len(admissions).to_bytes(2, "big") + b"".join(one.emit() for one in admissions)
+        return out + (b"\0" if self.roles is None else b"\1" + self.roles.emit())
 
     @classmethod
     def parse_untrusted(cls, data: bytes) -> Charter:
@@ -179,14 +171,16 @@ class Charter:
         charter = cls(
             label=reader.text("label", MAX_LABEL_BYTES),
             name_nonce=reader.take(NONCE_BYTES, "name nonce"),
-            creators=_read_keys(reader, 1, MAX_CREATORS, "creators"),
+            creators=read_keys(reader, 1, MAX_CREATORS, "creators"),
             threshold=reader.uint(1, "threshold"),
             aead=reader.uint(1, "AEAD"),
             lobby=reader.take(LOBBY_BYTES, "lobby secret"),
-            admins=_read_keys(reader, 2, MAX_ADMINS, "admins"),
-            bridges=frozenset(_read_keys(reader, 2, MAX_BRIDGES, "bridges")),
-            removals=_read_removals(reader),
-            spent=_read_spent(reader),
+            admins=read_keys(reader, 2, MAX_ADMINS, "admins"),
+            bridges=frozenset(read_keys(reader, 2, MAX_BRIDGES, "bridges")),
+            removals=tuple(Removal.read(reader) for _ in range(_count(reader, MAX_REMOVED, "removals"))),
+            spent=tuple(SpentInvite.read(reader) for _ in range(_count(reader, MAX_SPENT, "spent invites"))),
+            admissions=tuple(Admission.read(reader) for _ in range(_count(reader, MAX_ADMITTED, "admissions"))),
+            roles=Roles.read(reader) if reader.uint(1, "whether there are roles") else None,
         )
         reader.end()
         if charter.emit() != data:
@@ -195,40 +189,30 @@ class Charter:
             raise DecodeError("charter: the label is not valid")
         if not 1 <= charter.threshold <= len(charter.creators):
             raise DecodeError(f"charter: {charter.threshold} of {len(charter.creators)} creators")
+        if charter.threshold == 1 and (charter.admissions or charter.roles is not None):
+            raise DecodeError("charter: one admin is enough, and it has what several agreed on")
         gone = tuple(one.identity for one in charter.removals)
+        inside = tuple(one.identity for one in charter.admissions)
         used = tuple(one.id for one in charter.spent)
-        if any(len(set(names)) != len(names) for names in (charter.admins, charter.creators, gone, used)):
+        if any(len(set(names)) != len(names) for names in (charter.admins, charter.creators, gone, inside, used)):
             raise DecodeError("charter: a list names somebody twice")
         if not charter.admins:
             raise DecodeError("charter: there is no admin")
         return charter
 
 
-def _keys(keys: tuple[bytes, ...] | list[bytes], size: int, most: int, field: str) -> bytes:
-    if len(keys) > most:
-        raise DecodeError(f"charter: {len(keys)} {field}, at most {most}")
-    return len(keys).to_bytes(size, "big") + b"".join(keys)
+def _keys(keys: Collection[bytes], size: int, most: int, field: str) -> bytes:
+    return emit_keys(_few(keys, most, field), size)
 
 
-def _read_keys(reader: Reader, size: int, most: int, field: str) -> tuple[bytes, ...]:
-    count = reader.uint(size, field)
+def _few(found: C, most: int, field: str) -> C:
+    if len(found) > most:
+        raise DecodeError(f"charter: {len(found)} {field}, at most {most}")
+    return found
+
+
+def _count(reader: Reader, most: int, field: str) -> int:
+    count = reader.uint(2, field)
     if count > most:
         raise DecodeError(f"charter: {count} {field}, at most {most}")
-    return tuple(reader.take(KEY_BYTES, field) for _ in range(count))
-
-
-def _read_removals(reader: Reader) -> tuple[Removal, ...]:
-    count = reader.uint(2, "removals")
-    if count > MAX_REMOVED:
-        raise DecodeError(f"charter: {count} removals, at most {MAX_REMOVED}")
-    return tuple(Removal.read(reader) for _ in range(count))
-
-
-def _read_spent(reader: Reader) -> tuple[SpentInvite, ...]:
-    count = reader.uint(2, "spent invites")
-    if count > MAX_SPENT:
-        raise DecodeError(f"charter: {count} spent invites, at most {MAX_SPENT}")
-    return tuple(
-        SpentInvite(reader.take(INVITE_ID_BYTES, "invite"), reader.uint(2, "uses"), reader.uint(8, "expiry"))
-        for _ in range(count)
-    )
+    return count

@@ -10,13 +10,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peertap.errors import DecodeError
-from peertap.wire.charter import MAX_ADMINS, Charter, Removal, SpentInvite
+from peertap.wire.charter import Charter, SpentInvite
+from peertap.wire.motion import MAX_ADMINS, Admission, Removal, Roles
 
 keys = st.binary(min_size=32, max_size=32)
 u64 = st.integers(0, 2**64 - 1)
-removals = st.builds(Removal, keys, keys, keys, st.binary(min_size=64, max_size=64))
+signatures = st.dictionaries(keys, st.binary(min_size=64, max_size=64), max_size=3).map(
+    lambda found: tuple(sorted(found.items()))
+)
+removals = st.builds(Removal, keys, keys, signatures)
+admissions = st.builds(Admission, keys, keys, signatures)
+roles = st.builds(
+    Roles,
+    number=u64,
+    admins=st.lists(keys, max_size=3, unique=True).map(tuple),
+    bridges=st.frozensets(keys, max_size=3),
+    signatures=signatures,
+)
 spent = st.builds(SpentInvite, st.binary(min_size=16, max_size=16), st.integers(0, 65535), u64)
-charters = st.builds(
+plain_charters = st.builds(
     Charter,
     label=st.from_regex(r"[a-z0-9][a-z0-9-]{0,31}", fullmatch=True),
     name_nonce=st.binary(min_size=16, max_size=16),
@@ -29,6 +41,15 @@ charters = st.builds(
     removals=st.lists(removals, max_size=3, unique_by=lambda one: one.identity).map(tuple),
     spent=st.lists(spent, max_size=3, unique_by=lambda one: one.id).map(lambda found: tuple(sorted(found))),
 )
+charters = plain_charters | st.builds(
+    lambda charter, more, admissions, roles: replace(
+        charter, creators=tuple(sorted({*charter.creators, more})), threshold=2, admissions=admissions, roles=roles
+    ),
+    plain_charters,
+    keys,
+    st.lists(admissions, max_size=3, unique_by=lambda one: one.identity).map(tuple),
+    st.none() | roles,
+).filter(lambda charter: len(charter.creators) > 1)
 PLAIN = Charter("lab", bytes(16), (b"c" * 32,), 1, 1, bytes(32), (b"a" * 32,))
 
 
@@ -56,7 +77,9 @@ def test_changed_bytes_are_refused_or_another_charter_in_its_one_form(charter: C
         (replace(PLAIN, threshold=2), "2 of 1 creators"),
         (replace(PLAIN, threshold=0), "0 of 1 creators"),
         (replace(PLAIN, creators=(b"c" * 32, b"c" * 32)), "twice"),
-        (replace(PLAIN, removals=(Removal(b"r" * 32, b"k" * 32, b"a" * 32, bytes(64)),) * 2), "twice"),
+        (replace(PLAIN, removals=(Removal(b"r" * 32, b"k" * 32, ((b"a" * 32, bytes(64)),)),) * 2), "twice"),
+        (replace(PLAIN, admissions=(Admission(b"r" * 32, b"k" * 32),)), "one admin is enough"),
+        (replace(PLAIN, roles=Roles(1, (), frozenset())), "one admin is enough"),
         (replace(PLAIN, spent=(SpentInvite(bytes(16), 1, 1), SpentInvite(bytes(16), 2, 1))), "twice"),
     ],
 )

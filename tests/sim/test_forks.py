@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from peertap.vlan.commits import Step, fork, wins
 from peertap.vlan.group_actions import AskAdmins, GiveInfo, Show
-from peertap.wire.charter import Removal
+from peertap.wire.motion import Removal
 from tests.support.identities import identity
 from tests.support.town import Town, key_of
 
@@ -21,7 +21,7 @@ steps = st.lists(
         epoch=st.just(0),
         transcript_hash=st.binary(min_size=2, max_size=2),
         rank=st.none() | st.integers(0, 2),
-        removals=st.frozensets(st.sampled_from([Removal(b"x", b"", b""), Removal(b"y", b"", b"")])),
+        removals=st.frozensets(st.sampled_from([Removal(b"x", b""), Removal(b"y", b"")])),
     ),
     max_size=3,
 )
@@ -37,7 +37,7 @@ def test_both_sides_of_a_fork_come_to_the_same_winner(ours: list[Step], theirs: 
 
 def test_the_rule_looks_at_return_removal_rank_length_and_hash_in_this_order() -> None:
     def step(rank: int | None, digest: int, *removed: bytes) -> Step:
-        return Step(1, bytes([digest]), rank, frozenset(Removal(one, b"", b"") for one in removed))
+        return Step(1, bytes([digest]), rank, frozenset(Removal(one, b"") for one in removed))
 
     assert wins([step(9, 9)], [step(None, 0, b"x")])
     assert wins([step(9, 9, b"x")], [step(0, 0)])
@@ -99,7 +99,7 @@ def test_a_member_that_forks_by_itself_and_claims_to_win_moves_nobody() -> None:
     town = two_admins()
     epoch, _ = town["mayor"].position
     key = next(leaf.key for leaf in town["d"].mls.leaves if leaf.identity == key_of("d"))
-    forged = Removal(key_of("d"), key, key_of("mayor"), identity("c").sign(b"anything"))
+    forged = Removal(key_of("d"), key, ((key_of("mayor"), identity("c").sign(b"anything")),))
     claim = (*town["c"].log.steps(), Step(epoch + 1, b"better", 0, frozenset({forged})))
     for name in ("mayor", "a", "b"):
         shown = Show(key_of(name), claim)

@@ -11,7 +11,6 @@ from peertap.node.commands import Approve, Demote, JoinBy, Kick, LeaveVlan, Prom
 from peertap.node.events import TimePassed
 from peertap.types import Mac, PeerId, VlanId
 from peertap.vlan import introductions
-from peertap.vlan.commits import Step
 from peertap.vlan.group_actions import ToAll
 from peertap.vlan.letters import Secrets
 from peertap.vlan.names import virtual_mac
@@ -291,7 +290,7 @@ def storm(club: Club, name: str, times: int, gap_s: float) -> int:
         assert group is not None
         unix = int(club.nodes[name].node.now_unix)
         group._mls, commit = group._mls.rejoin(group._mls.group_info(), group.epoch, unix)
-        vlan._do(group._stepped(commit, Step(*group.position, None), frozenset(), [ToAll(commit)]), club.now)
+        vlan._do(group._stepped(commit, None, group._agreed, [ToAll(commit)]), club.now)
         club.nodes[name].post(TimePassed())
         club.run(gap_s)
     return club.at("ada").group.epoch - before  # type: ignore[union-attr]

@@ -11,7 +11,8 @@ from peertap.errors import ConfigError, PeerError
 from peertap.vlan.commits import MAX_COMMITS
 from peertap.vlan.group import COMMIT_AFTER_S, RANK_STEP_S, UPDATE_S, Group
 from peertap.vlan.saved import SavedGroup
-from peertap.wire.charter import Removal, SpentInvite
+from peertap.wire.charter import SpentInvite
+from peertap.wire.motion import Removal
 from tests.support.identities import identity
 from tests.support.town import HYBRID, Town, Us, key_of, member
 
@@ -146,13 +147,15 @@ def test_who_was_removed_while_away_stays_out() -> None:
 
 def test_nobody_is_dismissed_but_by_the_word_of_an_admin() -> None:
     town = Town("b", "c")
-    unsigned = Removal(key_of("c"), town["c"]._leaf_of(key_of("c")).key, key_of("b"))
-    by_a_member = replace(unsigned, signature=identity("b").sign(unsigned.signed(town.vlan_id)))
-    by_itself = replace(unsigned, admin=key_of("c"), signature=identity("c").sign(unsigned.signed(town.vlan_id)))
-    of_another_leaf = replace(unsigned, key=bytes(32), admin=key_of("mayor"))
-    of_another_leaf = replace(of_another_leaf, signature=identity("mayor").sign(of_another_leaf.signed(town.vlan_id)))
-    for word in (by_a_member, by_itself, of_another_leaf, replace(by_a_member, admin=key_of("mayor"))):
-        assert town["c"].dismissed_untrusted(word, town.now) == []
+    removal = Removal(key_of("c"), town["c"]._leaf_of(key_of("c")).key)
+
+    def word(of: Removal, who: str, *, as_if: str = "") -> Removal:
+        return replace(of, signatures=((key_of(as_if or who), identity(who).sign(of.signed(town.vlan_id))),))
+
+    by_a_member, by_itself = word(removal, "b"), word(removal, "c")
+    of_another_leaf = word(replace(removal, key=bytes(32)), "mayor")
+    for one in (by_a_member, by_itself, of_another_leaf, word(removal, "b", as_if="mayor")):
+        assert town["c"].dismissed_untrusted(one, town.now) == []
         town.pass_time(15)
         assert not town["c"].is_gone
 

@@ -21,7 +21,7 @@ PORT = Port("ptap0")
 class Club(SimMesh):
     """Nodes around a switch of trunks, one of which made the VLAN "club"."""
 
-    def __init__(self, *names: str, seed: int = 1) -> None:
+    def __init__(self, *names: str, seed: int = 1, founders: tuple[str, ...] = (), threshold: int = 1) -> None:
         super().__init__(seed)
         self.labels = "club"
         for name in names:
@@ -30,7 +30,8 @@ class Club(SimMesh):
             for other in names[at + 1 :]:
                 self.link(name, other)
         self.run(1)
-        self.nodes[names[0]].command(Create("club", CLASSICAL, AES_256_GCM, PORT))
+        others = tuple(identity(name).public_key for name in founders)
+        self.nodes[names[0]].command(Create("club", CLASSICAL, AES_256_GCM, PORT, others, threshold))
 
     def invite(self, by: str, **fields: Any) -> Invite:
         wanted = MakeInvite("club", uses=1, lifetime_s=3600, approve=False, addresses=("/ip4/1.2.3.4/tcp/1",))

@@ -15,11 +15,13 @@ from peertap.vlan.commits import charter_vlan_id
 from peertap.vlan.group import Group
 from peertap.vlan.group_actions import (
     Action,
+    Admit,
     AskAdmins,
     Dismiss,
     EpochBegan,
     Give,
     GiveInfo,
+    Move,
     Remind,
     Save,
     Show,
@@ -42,15 +44,16 @@ def key_of(name: str) -> bytes:
     return identity(name).public_key
 
 
-def charter_of(creator: str) -> Charter:
+def charter_of(*founders: str, threshold: int = 1) -> Charter:
+    admins = tuple(map(key_of, founders))
     return Charter(
         label="town",
         name_nonce=bytes(16),
-        creators=(key_of(creator),),
-        threshold=1,
+        creators=tuple(sorted(admins)),
+        threshold=threshold,
         aead=AES_256_GCM,
         lobby=bytes(32),
-        admins=(key_of(creator),),
+        admins=admins,
     )
 
 
@@ -103,22 +106,29 @@ class Citizen:
 class Town:
     """All members; what one sends reaches all who are not away, at once."""
 
-    def __init__(self, *others: str, suite: int = CLASSICAL) -> None:
+    def __init__(
+        self, *others: str, suite: int = CLASSICAL, founders: tuple[str, ...] = (), threshold: int = 1
+    ) -> None:
+        """Args: founders: admins from the beginning, beside the mayor; threshold: of them have to agree."""
         self.now, self.suite = 1000.0, suite
-        charter = charter_of("mayor")
+        charter = charter_of("mayor", *founders, threshold=threshold)
         self.vlan_id = charter_vlan_id(charter)
         mayor = member("mayor", self.vlan_id, suite)
         group, actions = Group.create(mayor, Us("mayor"), charter, self.now, self.unix)
         self.citizens = {"mayor": Citizen("mayor", group)}
         self.newcomers: dict[bytes, tuple[str, MlsMember]] = {}
+        self.packages: dict[bytes, bytes] = {}
         self._todo: deque[tuple[Citizen, Action]] = deque()
         self._busy = False
         self.done = 0  # actions
         self.crash_at = 0  # instead of this one its actor's process ends, and starts again
         self.chance: random.Random | None = None  # picks who acts next; None: who has waited longest
         self.do("mayor", actions)
+        for name in founders:
+            self.invite(name)
         for name in others:
             self.invite(name)
+            self.agree_on(*founders[: threshold - 1])
 
     @property
     def unix(self) -> int:
@@ -134,7 +144,15 @@ class Town:
     def invite(self, name: str, by: str = "mayor") -> None:
         newcomer = member(name, self.vlan_id, self.suite)
         self.newcomers[key_of(name)] = (name, newcomer)
-        self.do(by, self[by].admit([(key_of(name), newcomer.key_package(self.unix))], self.unix))
+        self.packages[key_of(name)] = newcomer.key_package(self.unix)
+        self.do(by, self[by].admit([(key_of(name), self.packages[key_of(name)])], self.unix))
+
+    def agree_on(self, *names: str) -> None:
+        """These admins agree to all that waits."""
+        for name in names:
+            for motion in list(self[name].motions):
+                if motion in self[name].motions:
+                    self.do(name, self[name].agree(motion, *self.times))
 
     def do(self, name: str, actions: list[Action]) -> None:
         """Carries out one member's actions, and all that follow from them, in order."""
@@ -197,6 +215,14 @@ class Town:
                 self._reach(me, who, lambda group: group.dismissed_untrusted(removal, self.now))
             case Remind(who, secrets):
                 self._reach(me, who, lambda group: group.reminded_untrusted(secrets, key_of(me.name)))
+            case Move():
+                for other in self._present(me.name):
+                    if key_of(other.name) in me.group.charter.admins:
+                        self._reach(
+                            me, other, lambda group: group.moved_untrusted(action.motion, key_of(me.name), *self.times)
+                        )
+            case Admit(who) if who in self.packages:
+                self.do(me.name, me.group.admit([(who, self.packages[who])], self.unix))
             case EpochBegan(epoch, _):
                 me.epochs.append(epoch)
 

@@ -25,7 +25,7 @@ mod _core {
     #[pymodule_export]
     use super::mls::{
         MlsChange, MlsError, MlsGroup, MlsLeaf, MlsMember, MlsProposal, MlsSigner, mls_credential_message,
-        mls_group_info_position, mls_hpke_open, mls_hpke_seal, mls_message_epoch,
+        mls_group_info_position, mls_hpke_open, mls_hpke_seal, mls_key_package_owner, mls_message_epoch,
     };
     #[pymodule_export]
     use super::tables::{Label, Member, Tables, Trunk, Vlan};

@@ -53,6 +53,15 @@ pub fn mls_group_info_position<'py>(py: Python<'py>, group_info: &[u8]) -> Optio
     group::info_position(group_info).map(|(epoch, hash)| (epoch, PyBytes::new(py, &hash)))
 }
 
+/// Identity and MLS signature key of whoever made a key package; None: it is none. Neither is looked at.
+#[pyfunction]
+pub fn mls_key_package_owner<'py>(
+    py: Python<'py>,
+    package: &[u8],
+) -> Option<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+    group::package_owner(package).map(|(who, key)| (PyBytes::new(py, &who), PyBytes::new(py, &key)))
+}
+
 /// The epoch that an MLS message was made in; None for one that belongs to none, or is no MLS message.
 #[pyfunction]
 pub fn mls_message_epoch(message: &[u8]) -> Option<u64> {

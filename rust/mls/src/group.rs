@@ -86,6 +86,13 @@ pub fn info_position(bytes: &[u8]) -> Option<(u64, Vec<u8>)> {
     Some((info.group_context().epoch, info.group_context().confirmed_transcript_hash.to_vec()))
 }
 
+/// Identity and MLS signature key of whoever made a key package; None: it is none. Neither is looked at.
+pub fn package_owner(bytes: &[u8]) -> Option<([u8; 32], Vec<u8>)> {
+    let package = message(bytes).ok()?.into_key_package()?;
+    let who = package.signing_identity();
+    Some((credential_of(who)?.identity, who.signature_key.to_vec()))
+}
+
 /// The epoch that an MLS message was made in; None for one that belongs to none, or is no MLS message.
 pub fn message_epoch(bytes: &[u8]) -> Option<u64> {
     message(bytes).ok()?.epoch()

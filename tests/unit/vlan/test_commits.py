@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import pytest
 
 from peertap.vlan.commits import MAX_COMMITS, CommitLog, Step, charter_vlan_id, refusal
-from peertap.wire.charter import Charter, Removal, SpentInvite
+from peertap.wire.charter import Charter, SpentInvite
+from peertap.wire.motion import Removal
 from tests.support.identities import identity
 from tests.support.town import charter_of, key_of
 
@@ -34,9 +35,9 @@ class Change:
 
 
 def removal(who: str, by: str, *, signer: str = "") -> Removal:
-    unsigned = Removal(key_of(who), bytes(32), key_of(by))
+    unsigned = Removal(key_of(who), bytes(32))
     signature = identity(signer or by).sign(unsigned.signed(charter_vlan_id(BEFORE)))
-    return replace(unsigned, signature=signature)
+    return replace(unsigned, signatures=((key_of(by), signature),))
 
 
 def judged(change: Change, after: Charter = BEFORE, before: Charter = BEFORE) -> str | None:
