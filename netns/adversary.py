@@ -32,7 +32,7 @@ from peertap.shell.host import TRUNK_PROTOCOL, Host, running_host
 from peertap.shell.link import Link, shake_hands
 from peertap.shell.store import Store, load_vlan_secret_file
 from peertap.trunk.handshake import TrunkSecrets
-from peertap.types import PeerId, TrunkId, VlanIndex
+from peertap.types import PeerId, TrunkId
 from peertap.vlan import introductions
 from peertap.vlan.membership import StaticMembership
 from peertap.vlan.record import VlanRecord
@@ -45,7 +45,6 @@ from peertap.wire.packet import FLAG_INTRO, HOP_LIMIT, FramePacket, GroupTrailer
 AHEAD: Final = 60_000  # a window that moved before the signature was checked would refuse the victim's next frames
 FRAMES: Final = 20  # forged in a row, each further ahead
 WITHIN_S: Final = 20.0
-VLAN: Final = VlanIndex(1)
 ROOT_AT: Final = 4 + 2 + 16 + 104  # SPEC 9.5: in the record of the group
 TRUNK: Final = TrunkId(1)
 
@@ -73,15 +72,44 @@ def root_of(record: VlanRecord) -> bytes:
 
 
 class Puppet:
-    """A member's node with a data plane in Python; all its packets go over the frame stream of one trunk."""
+    """A member's node with a data plane in Python; all its packets go over the frame stream of one trunk.
 
-    def __init__(self, node: Node) -> None:
+    Args:
+        root: of the VLAN's present epoch.
+    """
+
+    def __init__(self, node: Node, root: bytes) -> None:
         self.node = node
+        self._root = root
+        self._key = Ed25519PrivateKey.generate()  # no member's
         self.agreed: TrunkSecrets | None = None
         self._link: Link | None = None
         self._send_index: int | None = None
         self._counter = 0
         self._batches: list[bytes] = []
+
+    @property
+    def vlan(self) -> LocalVlan:
+        """The one VLAN that it is for."""
+        return next(one for one in self.node.vlans.values() if one.is_inside)
+
+    def forge(self, victim: PeerId, frame: bytes) -> int:
+        """Sends group frames under the victim's key, signed by another one; returns how many packets."""
+        source, hello = self.vlan.source, self.vlan.introductions.peers[victim].hello
+        keys, aead, token = source.keys, source.aead, self.vlan.newest.group_token
+        key, kid = packet.frame_key(packet.group_secret(self._root, victim, hello.sid, hello.generation, aead))
+        hops = self.node.group_hops(self.vlan.index)
+        for number in range(FRAMES):
+            nonce = kid + (hello.floor + AHEAD * (number + 1)).to_bytes(8, "big")
+            aad = packet.frame_aad(keys.vlan_id, keys.mls_id, token, nonce)
+            content, salt = b"\1\0" + frame, secrets.token_bytes(16)
+            leaf = packet.group_leaf(salt, aad, content)
+            message = packet.group_message(keys.vlan_id, keys.mls_id, kid, salt, 0, leaf)
+            trailer = GroupTrailer((), salt, self._key.sign(message), 0)
+            tag, ciphertext = packet.seal(key, aead, nonce, aad, content + trailer.emit())
+            for hop in hops:
+                self.send_packet(hop, 0, nonce, tag, ciphertext)
+        return FRAMES * len(hops)
 
     # The data plane, as peertap.shell.link.FrameCarrier wants it
 
@@ -142,39 +170,6 @@ class Puppet:
                         self.send_packet(hop, FLAG_INTRO, nonce, sealed[:16], sealed[16:])
 
 
-class Adversary(Puppet):
-    """A member of a static VLAN that speaks in another's name."""
-
-    def __init__(self, secret: bytes, membership: StaticMembership, node: Node) -> None:
-        super().__init__(node)
-        self._secret = secret
-        self._membership = membership
-        self._key = Ed25519PrivateKey.generate()  # not the victim's
-
-    @property
-    def vlan(self) -> LocalVlan:
-        return self.node.vlans[VLAN]
-
-    def forge(self, victim: PeerId, frame: bytes) -> int:
-        """Sends frames under the victim's group key, signed by our own; returns how many."""
-        peer, keys = self.vlan.introductions.peers[victim], self._membership.keys
-        root = packet.expand(self._secret, "static root")
-        stolen = packet.group_secret(root, victim, peer.hello.sid, peer.hello.generation, self._membership.aead)
-        key, kid = packet.frame_key(stolen)
-        hops = self.node.group_hops(VLAN)
-        for number in range(FRAMES):
-            nonce = kid + (peer.hello.floor + AHEAD * (number + 1)).to_bytes(8, "big")
-            aad = packet.frame_aad(keys.vlan_id, keys.mls_id, self.vlan.newest.group_token, nonce)
-            content, salt = b"\1\0" + frame, secrets.token_bytes(16)
-            leaf = packet.group_leaf(salt, aad, content)
-            message = packet.group_message(keys.vlan_id, keys.mls_id, kid, salt, 0, leaf)
-            trailer = GroupTrailer((), salt, self._key.sign(message), 0)
-            tag, ciphertext = packet.seal(key, self._membership.aead, nonce, aad, content + trailer.emit())
-            for hop in hops:
-                self.send_packet(hop, 0, nonce, tag, ciphertext)
-        return FRAMES * len(hops)
-
-
 async def connect(
     puppet: Puppet, identity: NodeIdentity, host: Host, address: str, peer: PeerId, nursery: trio.Nursery
 ) -> None:
@@ -187,6 +182,17 @@ async def connect(
     nursery.start_soon(link.run, host)
 
 
+def run(module: str, machine: Namespace, order: dict[str, Any]) -> int:
+    """Runs such a node as a process of its own; returns how many packets it sent.
+
+    Raises: LabError: none could be sent.
+    """
+    status, out, errors = machine.try_run(sys.executable, "-m", module, json.dumps(order))
+    if status != 0 or not out.strip().isdigit() or int(out) == 0:
+        raise LabError(f"{module} sent nothing: exit status {status}, {out.strip()} {errors[-2000:]}")
+    return int(out)
+
+
 async def _attack(order: dict[str, Any]) -> int:
     identity = Store(Path(order["state_directory"])).load_identity()
     secret = load_vlan_secret_file(Path(order["secret_file"]))
@@ -196,12 +202,12 @@ async def _attack(order: dict[str, Any]) -> int:
         identity, [VlanSettings(membership)], RelayPolicy(Mode.NONE), endpoints=Endpoints((), ()),
         random=secrets.token_bytes, now=time.monotonic(), now_unix=time.time(), payload_bytes=1452, udp_allowed=False,
     )  # fmt: skip
-    adversary = Adversary(secret.secret, membership, node)
+    adversary = Puppet(node, packet.expand(secret.secret, "static root"))
     sent = 0
     async with running_host(identity, []) as host, trio.open_nursery() as nursery:
         await connect(adversary, identity, host, order["relay_address"], relay, nursery)
         with trio.move_on_after(WITHIN_S):
-            while victim not in adversary.vlan.introductions.peers or not node.group_hops(VLAN):
+            while victim not in adversary.vlan.introductions.peers or not node.group_hops(adversary.vlan.index):
                 await trio.sleep(0.05)
                 adversary.post(TimePassed())
             sent = adversary.forge(victim, bytes.fromhex(order["frame"]))
@@ -227,10 +233,7 @@ def send_forged_group_frame(
         "victim_peer_id": victim_peer_id,
         "frame": frame.hex(),
     }
-    status, out, errors = machine.try_run(sys.executable, "-m", "netns.adversary", json.dumps(order))
-    if status != 0 or not out.strip().isdigit() or int(out) == 0:
-        raise LabError(f"the adversary sent nothing: exit status {status}, {out.strip()} {errors[-2000:]}")
-    return int(out)
+    return run("netns.adversary", machine, order)
 
 
 if __name__ == "__main__":

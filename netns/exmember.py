@@ -42,18 +42,13 @@ class ExMember(Puppet):
     """Counts what reaches it and what it opens."""
 
     def __init__(self, node: Node, root: bytes, me: PeerId) -> None:
-        super().__init__(node)
+        super().__init__(node, root)
         self.opened: list[float] = []
         self.seen: list[float] = []
-        self._root = root
         self._me = me
         self._pairs = note_pair_secrets()
         self._keys: dict[bytes, bytes] = {}  # by kid
         self._known: set[object] = set()
-
-    @property
-    def vlan(self) -> Any:
-        return next(one for one in self.node.vlans.values() if one.is_inside)
 
     def frame(self, got: FramePacket, token: bytes) -> None:
         """Tries every key on a frame of the VLAN itself."""

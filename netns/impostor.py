@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import trio
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from netns.adversary import Puppet, connect, note_pair_secrets, root_of
-from netns.errors import LabError
+from netns.adversary import FRAMES, Puppet, connect, note_pair_secrets, root_of, run
 from netns.namespace import Namespace
 from peertap.identity.node import parse_peer_id
 from peertap.mesh.policy import Mode, RelayPolicy
@@ -29,24 +27,16 @@ from peertap.shell.store import Store
 from peertap.types import PeerId
 from peertap.wire import packet
 from peertap.wire.control import Endpoints
-from peertap.wire.packet import GroupTrailer
 
 WITHIN_S: Final = 20.0
-FRAMES: Final = 10
 
 
 class Impostor(Puppet):
     """Speaks as itself with another's MAC, and as another."""
 
     def __init__(self, node: Node, root: bytes) -> None:
-        super().__init__(node)
-        self._root = root
-        self._key = Ed25519PrivateKey.generate()  # not the victim's
+        super().__init__(node, root)
         self._pairs = note_pair_secrets()
-
-    @property
-    def vlan(self) -> Any:
-        return next(one for one in self.node.vlans.values() if one.is_inside)
 
     def is_ready(self, victim: PeerId, witness: PeerId) -> bool:
         """Whether it knows both, and can send to all and to the witness."""
@@ -70,25 +60,6 @@ class Impostor(Puppet):
             assert hop is not None
             self.send_packet(hop, 0, nonce, tag, ciphertext)
         return FRAMES
-
-    def forge(self, victim: PeerId, frame: bytes) -> int:
-        """Group frames under the victim's key, signed by our own."""
-        vlan = self.vlan
-        keys, aead, token = vlan.source.keys, vlan.source.aead, vlan.newest.group_token
-        hello = vlan.introductions.peers[victim].hello
-        key, kid = packet.frame_key(packet.group_secret(self._root, victim, hello.sid, hello.generation, aead))
-        hops = self.node.group_hops(vlan.index)
-        for number in range(FRAMES):
-            nonce = kid + (hello.floor + 60_000 + number).to_bytes(8, "big")
-            aad = packet.frame_aad(keys.vlan_id, keys.mls_id, token, nonce)
-            content, salt = b"\1\0" + frame, secrets.token_bytes(16)
-            leaf = packet.group_leaf(salt, aad, content)
-            message = packet.group_message(keys.vlan_id, keys.mls_id, kid, salt, 0, leaf)
-            trailer = GroupTrailer((), salt, self._key.sign(message), 0)
-            tag, ciphertext = packet.seal(key, aead, nonce, aad, content + trailer.emit())
-            for hop in hops:
-                self.send_packet(hop, 0, nonce, tag, ciphertext)
-        return FRAMES * len(hops)
 
 
 async def _attack(order: dict[str, Any]) -> int:
@@ -128,10 +99,7 @@ def attack(
         "address": address, "peer_id": peer_id, "victim": victim, "witness": witness,
         "state_directory": str(state_directory), "spoofed": spoofed.hex(), "forged": forged.hex(),
     }  # fmt: skip
-    status, out, errors = machine.try_run(sys.executable, "-m", "netns.impostor", json.dumps(order))
-    if status != 0 or not out.strip().isdigit() or int(out) == 0:
-        raise LabError(f"the impostor sent nothing: exit status {status}, {out.strip()} {errors[-2000:]}")
-    return int(out)
+    return run("netns.impostor", machine, order)
 
 
 if __name__ == "__main__":

@@ -168,9 +168,7 @@ def test_a_new_admin_invites_and_removes(club: Club) -> None:
 
 
 def test_a_member_that_was_off_for_many_epochs_is_back_within_three_seconds(club: Club) -> None:
-    neighbours = [link.other(club.nodes["dan"]).name for link in club.nodes["dan"].trunks.values()]
-    for link in list(club.nodes["dan"].trunks.values()):
-        link.close("away")
+    neighbours = club.cut_off("dan")
     for _ in range(30):
         club.nodes["ada"].command(Rotate("club"))
         club.run(1)
@@ -183,9 +181,7 @@ def test_a_member_that_was_off_for_many_epochs_is_back_within_three_seconds(club
 
 
 def test_a_member_that_was_off_for_longer_than_the_log_comes_back_by_itself(club: Club) -> None:
-    neighbours = [link.other(club.nodes["dan"]).name for link in club.nodes["dan"].trunks.values()]
-    for link in list(club.nodes["dan"].trunks.values()):
-        link.close("away")
+    neighbours = club.cut_off("dan")
     for _ in range(63):
         club.nodes["ada"].command(Rotate("club"))
         club.run(0.3)
@@ -406,10 +402,7 @@ def test_an_invite_for_one_lets_one_of_two_in_who_wait(club: Club) -> None:
 
 
 def test_a_wish_to_go_reaches_an_admin_that_was_away(club: Club) -> None:
-    links = list(club.nodes["ada"].trunks.values())
-    others = [link.other(club.nodes["ada"]).name for link in links]
-    for link in links:
-        link.close("away")
+    others = club.cut_off("ada")
     club.nodes["bob"].command(LeaveVlan("club"))
     club.run(120)
     for other in others:

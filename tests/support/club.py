@@ -43,6 +43,13 @@ class Club(SimMesh):
         self.run(seconds)
         assert self.state(name) == "member", self.at(name).joining
 
+    def cut_off(self, name: str) -> list[str]:
+        """From now on it has no trunks; returns who its neighbours were."""
+        links = list(self.nodes[name].trunks.values())
+        for link in links:
+            link.close("away")
+        return [link.other(self.nodes[name]).name for link in links]
+
     def at(self, name: str) -> GroupVlan:
         return self.nodes[name].node.groups.vlans["club"]
 
