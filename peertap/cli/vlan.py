@@ -332,6 +332,7 @@ def _member_lines(vlan: dict[str, Any]) -> list[str]:
         f"{', this node' if one['is_us'] else '' if one['reachable'] else ', not reached now'}"
         for one in vlan["members"]
     ]
+    lines += [f"  {one}  admin, not in yet: it needs an invite" for one in vlan["awaited"]]
     lines += [f"  {one['peer_id']}  waits for approval: {one['name']}" for one in vlan["waiting"]]
     needed = vlan["admins_needed"]
     for one in vlan["changes"]:

@@ -33,6 +33,7 @@ def group_status(node: Node, vlan: GroupVlan) -> dict[str, Any]:
             for one in vlan.invites.waiting.values()
         ],
         "admins_needed": group.charter.threshold,
+        "awaited": [_text(one) for one in group.charter.admins if one not in group.members],
         "changes": [
             {
                 "id": name,

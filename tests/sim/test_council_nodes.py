@@ -136,6 +136,7 @@ def test_one_of_two_founders_is_enough_where_the_creator_said_so() -> None:
 
 def test_a_founder_that_is_not_in_yet_keeps_nobody_from_going_on() -> None:
     club = Club("ada", "bob", founders=("zoe",))
+    assert len(group_status(club.nodes["ada"].node, club.at("ada"))["awaited"]) == 1
     club.join("bob", "ada")
     club.nodes["ada"].command(Promote("club", identity("bob").public_key))
     club.run(2)
