@@ -15,6 +15,7 @@ from typing import Final
 
 from peertap.errors import ConfigError, DecodeError, PeerError
 from peertap.node.actions import DropRecord, Log, SaveRecord, SendControl
+from peertap.node.doors import Doors
 from peertap.node.group_host import Host, Joining, Us, new_member, peer_id_of
 from peertap.node.vlan import VlanSettings
 from peertap.types import PeerId, VlanIndex
@@ -35,9 +36,9 @@ from peertap.vlan.group_actions import (
     Tell,
     ToAll,
 )
-from peertap.vlan.invites import End, Invites, proof
+from peertap.vlan.invites import End, Waiting, proof
 from peertap.vlan.letters import Answer, Join, Letter, Secrets, Verdict, WelcomeIn
-from peertap.vlan.membership import IDENTITY_AT, DoorMembership, GroupMembership, LobbyMembership
+from peertap.vlan.membership import IDENTITY_AT, GroupMembership, LobbyMembership
 from peertap.vlan.motions import describe
 from peertap.vlan.parcels import Out, Parcels
 from peertap.vlan.record import VlanRecord
@@ -47,8 +48,6 @@ from peertap.wire import parcel
 from peertap.wire.invite import Invite
 from peertap.wire.motion import Motion
 
-DOOR_STAYS_S: Final = 300.0  # ours: a door that lets nobody else in, for who came in and lost it by a crash
-LAST_ANSWER_S: Final = 20.0  # ours: the door by which we came in, until our answer is there
 TELL_S: Final = 60.0  # ours: where we are is told to somebody so often, in case a meeting was missed
 ROTATE_AFTER_S: Final = 60.0  # PROTOCOL 4: a new routing secret after removals, together
 ROTATE_RANK_S: Final = 10.0  # ours: the lower an admin's rank, the later, so that one of them does it
@@ -66,15 +65,13 @@ class GroupVlan:
         self.group: Group | None = None
         self.source: GroupMembership | None = None
         self.joining: Joining | None = None
-        self.invites: Final = Invites()
+        self.doors: Final = Doors(host, us.public_key, record.invites, self._log)
         self.main: VlanIndex | None = None
         self.is_over = False
         self._host = host
         self._us = us
         self._name = name
         self._lobby: VlanIndex | None = None
-        self._doors: dict[bytes, VlanIndex] = {}
-        self._shut_at: dict[bytes, float] = {}
         self._parcels = Parcels(host.random)
         self._known: frozenset[bytes] = frozenset()  # members when the last epoch began
         self._heard_by: dict[PeerId, VlanIndex] = {}  # by which way a member's last letter came
@@ -82,11 +79,6 @@ class GroupVlan:
         self._tidy_at = now + TIDY_S
         self._rotate_at = float("inf")
         self._use_at = float("inf")  # new tokens
-        for invite, revoked, forgives in record.invites:
-            self.invites.add(invite, forgives)
-            self.invites.open[invite.id].revoked = revoked
-        self._expected: dict[bytes, bytes] = {}  # who was let in and not met inside yet, by which invite
-        self._welcomes: dict[bytes, tuple[bytes, WelcomeIn]] = {}  # what they were sent, for which key package
 
     @property
     def label(self) -> str:
@@ -96,7 +88,7 @@ class GroupVlan:
     @property
     def indexes(self) -> list[VlanIndex]:
         """The local VLANs by which letters can go, the best first."""
-        return [one for one in (self.main, self._lobby, *self._doors.values()) if one is not None]
+        return [one for one in (self.main, self._lobby, *self.doors.indexes) if one is not None]
 
     # Beginnings
 
@@ -118,9 +110,7 @@ class GroupVlan:
             self._open_inside()
             if self.record.is_rotation_due:
                 self._rotation_due(now)
-            for name, one in self.invites.open.items():
-                if not one.revoked and one.invite.expiry > self._host.now_unix:
-                    self._open_door(name, one.invite)  # who was let in may not have heard of it
+            self.doors.restore(self._source())
             self._tend_doors(now)
 
     def begin(self, group: Group, actions: Sequence[group_actions.Action], secrets: VlanSecrets, now: float) -> None:
@@ -143,7 +133,7 @@ class GroupVlan:
         unix = int(self._host.now_unix)
         member = new_member(self._us, invite.vlan_id, invite.suite, unix)
         self.joining = Joining(invite, self._name, member, member.key_package(unix))
-        self._doors[invite.id] = self._host.open_vlan(VlanSettings(DoorMembership(invite, None), is_inside=False))
+        self.doors.open(invite, None)
 
     def _open_inside(self) -> None:
         source = self._source()
@@ -181,13 +171,12 @@ class GroupVlan:
         if self.joining is not None:
             self._show_invite(index, member, now)
         elif index in (self.main, self._lobby) and member[IDENTITY_AT:] in self._group().members:
-            self._expected.pop(member[IDENTITY_AT:], None)
-            self._welcomes.pop(member[IDENTITY_AT:], None)
+            self.doors.met_inside(member[IDENTITY_AT:])
             self._tell(member, now)
 
     def next_deadline(self) -> float:
         """When `tick` has something to do."""
-        dues: list[float | None] = [self._tidy_at, self._parcels.next_deadline(), *self._shut_at.values()]
+        dues: list[float | None] = [self._tidy_at, self._parcels.next_deadline(), self.doors.next_deadline()]
         if self.joining is not None:
             dues.append(self.joining.again_at)
         if self.group is not None:
@@ -196,12 +185,7 @@ class GroupVlan:
 
     def tick(self, now: float) -> None:
         self._send(self._parcels.tick(now))
-        for name in [name for name, at in self._shut_at.items() if at <= now]:
-            if name in self._expected.values():
-                self._shut_at[name] = now + DOOR_STAYS_S
-                continue
-            del self._shut_at[name]
-            self._host.close_vlan(self._doors.pop(name))
+        self.doors.tick(now)
         if self._tidy_at <= now:
             self._tidy_at = now + TIDY_S
             self._tidy(now)
@@ -232,7 +216,7 @@ class GroupVlan:
         opened = self._host.open_vlan(settings)
         self.main = opened if index == self.main else self.main
         self._lobby = opened if index == self._lobby else self._lobby
-        self._doors = {name: opened if one == index else one for name, one in self._doors.items()}
+        self.doors.replace(index, opened)
 
     def keep(self) -> None:
         """Has the record written."""
@@ -253,20 +237,21 @@ class GroupVlan:
 
     def close(self) -> None:
         """Shuts all doors of this node; the record stays."""
+        self.doors.close()
         for index in self.indexes:
             self._host.close_vlan(index)
-        self.main, self._lobby, self._doors, self._shut_at = None, None, {}, {}
+        self.main, self._lobby = None, None
 
     # Commands
 
     def add_invite(self, invite: Invite, now: float) -> None:
         """Gives an invite out."""
-        self.invites.add(invite, self._group().charter.removed)
+        self.doors.invites.add(invite, self._group().charter.removed)
         self._save()
         self._tend_doors(now)
 
     def revoke(self, name: bytes, now: float) -> None:
-        self.invites.revoke(name)
+        self.doors.invites.revoke(name)
         self._save()
         self._tend_doors(now)
 
@@ -277,20 +262,15 @@ class GroupVlan:
             ConfigError: nobody like that waits.
             PeerError: its key package is none.
         """
-        waiting = self.invites.waiting.get(identity)
-        if waiting is None:
-            raise ConfigError("nobody like that waits", hint=f"peertap vlan members {self.label}")
-        if not is_welcome:
-            del self.invites.waiting[identity]
-            self._post(peer_id_of(identity), Answer(Verdict.REFUSED, "an admin said no"), now)
+        waiting = self.doors.waiting(identity)
+        refusal = self.doors.shut_for(waiting, self._group().charter) if is_welcome else "an admin said no"
+        if refusal is None:
+            self._admit(waiting, now)
             return
-        known = self.invites.open[waiting.invite]
-        refusal = self.invites.shut(known, self._group().charter, self._host.now_unix)
-        if refusal is not None:
-            del self.invites.waiting[identity]
-            self._post(peer_id_of(identity), Answer(Verdict.REFUSED, refusal), now)
+        self.doors.turn_away(identity)
+        self._post(peer_id_of(identity), Answer(Verdict.REFUSED, refusal), now)
+        if is_welcome:
             raise ConfigError(refusal)
-        self._admit(identity, waiting.package, known.invite, now)
 
     # Inside: letters
 
@@ -301,7 +281,7 @@ class GroupVlan:
             return
         group = self._group()
         match letter:
-            case Join() if index in self._doors.values():
+            case Join() if index in self.doors.indexes:
                 self._asked_in(index, member, letter, now)
             case ToAll(message):
                 self._do(group.received_untrusted(message, sender, now, unix), now)
@@ -384,9 +364,9 @@ class GroupVlan:
 
     def _show_again(self, now: float) -> None:
         """Neither a Welcome nor an answer came for long: it may be lost, or the admin may have forgotten us."""
-        if self.joining is None or now < self.joining.again_at or not self._doors:
+        if self.joining is None or now < self.joining.again_at or not self.doors.indexes:
             return
-        inviter, (door, *_) = peer_id_of(self.joining.invite.inviter), self._doors.values()
+        inviter, (door, *_) = peer_id_of(self.joining.invite.inviter), self.doors.indexes
         self.joining.again_at = now + SHOW_AGAIN_S
         if self._host.reaches(door, inviter):
             self.joining.again_at = now
@@ -419,74 +399,39 @@ class GroupVlan:
             raise PeerError("welcome: its secrets are signed by no admin")
         self.joining = None
         self._take(group, letter.secrets)
-        self._shut_at[invite.id] = now + LAST_ANSWER_S
+        self.doors.came_in(invite, now)
         self._do(actions, now)
         self._log("info", "joined", epoch=group.epoch, members=len(group.members))
 
     def _asked_in(self, index: VlanIndex, member: PeerId, join: Join, now: float) -> None:
         """A newcomer stands before a door of ours."""
-        group, unix = self._group(), self._host.now_unix
-        here, identity = self._host.vlans[index].introductions, member[IDENTITY_AT:]
-        ends = (End(identity, here.peers[member].sid), End(self._us.public_key, here.sid))
-        is_member = identity in group.members
-        package, welcome = self._welcomes.get(identity, (b"", None))
-        if is_member and welcome is not None and package == join.package:
-            self._post(member, welcome, now)  # it did not arrive
-            return
-        refusal = self.invites.refusal(join, ends, group.charter, unix, is_member=is_member)
-        if refusal is None and self._us.public_key not in group.charter.admins:
-            refusal = "its inviter is no admin any more; ask another one"
-        if refusal is not None:
-            self._log("warning", "newcomer refused", newcomer=member, reason=refusal)
-            self._post(member, Answer(Verdict.REFUSED, refusal), now)
-            return
-        invite = self.invites.open[join.invite].invite
-        self.invites.wait(join, identity)
-        if invite.approve and not is_member:
-            self._log("info", "newcomer waits for approval", newcomer=member, name=join.name)
-            self._post(member, Answer(Verdict.WAIT, "an admin has to approve it"), now)
-            return
-        self._admit(identity, join.package, invite, now)
-        if identity in self.invites.waiting:
-            reason = f"{group.charter.threshold} admins have to agree"
+        answer = self.doors.knock_untrusted(self._group(), index, member, join)
+        if answer is not None:
+            self._post(member, answer, now)
+        elif not self._admit(self.doors.waiting(member[IDENTITY_AT:]), now):
+            reason = f"{self._group().charter.threshold} admins have to agree"
             self._post(member, Answer(Verdict.WAIT, reason), now)
 
-    def _admit(self, identity: bytes, package: bytes, invite: Invite, now: float) -> None:
-        group, unix = self._group(), int(self._host.now_unix)
-        used = None if identity in group.members else self.invites.spent(invite, group.charter)
-        actions = group.admit([(identity, package)], unix, used=used)
-        for action in actions:
-            if isinstance(action, group_actions.Welcome):
-                self.invites.waiting.pop(identity, None)
-                self._expected[identity] = invite.id
-                self._welcomes[identity] = package, WelcomeIn(action.message, self._source().secrets)
+    def _admit(self, waiting: Waiting, now: float) -> bool:
+        """Lets somebody in who waits; False: other admins were asked to agree first."""
+        group, who = self._group(), waiting.identity
+        actions = group.admit([(who, waiting.package)], int(self._host.now_unix), used=self.doors.price(waiting, group))
+        welcomes = [one for one in actions if isinstance(one, group_actions.Welcome)]
+        for one in welcomes:
+            self.doors.admitted(waiting, WelcomeIn(one.message, self._source().secrets))
         self._do(actions, now)
+        return bool(welcomes)
 
     def _tend_doors(self, now: float) -> None:
-        """Opens a door for each invite that still lets somebody in, and shuts the others a little later."""
-        group = self.group
-        if group is None:
-            return
-        is_admin = self._us.public_key in group.charter.admins
-        wanted = self.invites.doors(group.charter, self._host.now_unix) if is_admin else {}
-        for name, invite in wanted.items():
-            self._shut_at.pop(name, None)
-            if name not in self._doors:
-                self._open_door(name, invite)
-        for name in self._doors:
-            if name not in wanted:
-                self._shut_at.setdefault(name, now + DOOR_STAYS_S)
-
-    def _open_door(self, name: bytes, invite: Invite) -> None:
-        settings = VlanSettings(DoorMembership(invite, self._source()), is_inside=False)
-        self._doors[name] = self._host.open_vlan(settings)
+        if self.group is not None:
+            self.doors.tend(self.group.charter, self._source(), now)
 
     def _tidy(self, now: float) -> None:
         unix = self._host.now_unix
         if self.joining is not None and self.joining.invite.expiry <= unix and not self.joining.is_refused:
             self.joining.answer = Answer(Verdict.REFUSED, "this invite has expired; ask for a new one")
             self._gone()
-        elif self.group is not None and self.invites.tidy(unix):
+        elif self.group is not None and self.doors.invites.tidy(unix):
             self._save()
             self._tend_doors(now)
 
@@ -512,7 +457,7 @@ class GroupVlan:
                     for identity in sorted(self._known.intersection(self._group().charter.admins)):
                         self._post(peer_id_of(identity), action, now)
                 case Admit(identity):
-                    if identity in self.invites.waiting:
+                    if identity in self.doors.invites.waiting:
                         self.approve(identity, now, is_welcome=True)
                 case EpochBegan(epoch, removed):
                     self._epoch_began(epoch, removed, now)
@@ -582,7 +527,7 @@ class GroupVlan:
 
     def _save(self) -> None:
         """The record must be on disk before anything that follows is done."""
-        invites = tuple((one.invite, one.revoked, one.forgives) for one in self.invites.open.values())
+        invites = tuple((one.invite, one.revoked, one.forgives) for one in self.doors.invites.open.values())
         joining = self.joining.invite if self.joining is not None else None
         secrets = self.source.secrets if self.source is not None else None
         self.record = replace(self.record, invites=invites, joining=joining, secrets=secrets)

@@ -122,7 +122,7 @@ class Groups:
         before = vlan.group.epoch if vlan.group is not None else None
         match command:
             case Revoke(_, name):
-                found = [one for one in vlan.invites.open if one.startswith(name)]
+                found = [one for one in vlan.doors.invites.open if one.startswith(name)]
                 if len(found) != 1:
                     raise ConfigError("there is no such invite", hint=f"peertap vlan invites {vlan.label}")
                 vlan.revoke(found[0], now)
@@ -203,8 +203,8 @@ class Groups:
             raise ConfigError("only admins invite, and this node is none", hint="ask an admin to promote it")
         if not 0 < command.lifetime_s <= MAX_LIFETIME_S:
             raise ConfigError("an invite lives for at least a second and at most a year", key="--expires")
-        vlan.invites.tidy(unix)
-        if len(vlan.invites.open) >= MAX_OPEN:
+        vlan.doors.invites.tidy(unix)
+        if len(vlan.doors.invites.open) >= MAX_OPEN:
             raise ConfigError(f"there are {MAX_OPEN} invites already", hint="peertap vlan invites --revoke ID")
         unsigned = Invite(
             vlan_id=charter_vlan_id(group.charter),

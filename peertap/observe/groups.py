@@ -30,7 +30,7 @@ def group_status(node: Node, vlan: GroupVlan) -> dict[str, Any]:
         "members": [_member(node, vlan, identity) for identity in sorted(group.members, key=_rank(vlan))],
         "waiting": [
             {"peer_id": _text(one.identity), "name": one.name, "invite": one.invite.hex()[:8]}
-            for one in vlan.invites.waiting.values()
+            for one in vlan.doors.invites.waiting.values()
         ],
         "admins_needed": group.charter.threshold,
         "awaited": [_text(one) for one in group.charter.admins if one not in group.members],
@@ -57,12 +57,12 @@ def invites(vlan: GroupVlan, now_unix: float) -> list[dict[str, Any]]:
         {
             "id": name.hex()[:8],
             "uses": one.invite.uses,
-            "left": vlan.invites.left(one.invite, charter) if charter is not None else None,
+            "left": vlan.doors.invites.left(one.invite, charter) if charter is not None else None,
             "expires_in_s": max(0, round(one.invite.expiry - now_unix)),
             "approve": one.invite.approve,
             "revoked": one.revoked,
         }
-        for name, one in vlan.invites.open.items()
+        for name, one in vlan.doors.invites.open.items()
     ]
 
 

@@ -257,7 +257,7 @@ class VlanAdmin:
         """Whom the operator means: a peer ID, its end, or the name of somebody who waits."""
         people: dict[bytes, str] = dict.fromkeys(vlan.group.members if vlan.group is not None else (), "")
         if waiting:
-            people = {one.identity: one.name for one in vlan.invites.waiting.values()}
+            people = {one.identity: one.name for one in vlan.doors.invites.waiting.values()}
         texts = {identity: format_peer_id(peer_id_from_public(identity)) for identity in people}
         found = [one for one in people if texts[one] == text]
         if not found:  # a newcomer chooses its own name: it may be another one's

@@ -53,7 +53,7 @@ def test_a_newcomer_waits_until_another_admin_agrees(club: Club) -> None:
     club.run(5)
     club.agree("ada", "bob", "cyd", "dan")
     assert not any(changes(club, name) for name in ("ada", "bob", "cyd", "dan"))
-    assert not club.at("ada").invites.waiting
+    assert not club.at("ada").doors.invites.waiting
 
 
 def test_an_invite_with_approval_takes_the_inviters_word_and_another_one(club: Club) -> None:
@@ -92,7 +92,7 @@ def test_a_removal_waits_for_another_admin_and_then_counts_for_all(club: Club) -
 
 def test_an_invite_that_is_revoked_meanwhile_lets_nobody_in(club: Club) -> None:
     come(club, "dan", "ada")
-    *_, name = club.at("ada").invites.open
+    *_, name = club.at("ada").doors.invites.open
     club.nodes["ada"].command(Revoke("club", name))
     agree(club, "bob")
     club.run(30)

@@ -82,7 +82,7 @@ class Story(Club):
                     continue
                 self.do(name, JoinBy(invite, PORT))
             self.live(3)
-            if approve and identity(name).public_key in self.at(by).invites.waiting:
+            if approve and identity(name).public_key in self.at(by).doors.invites.waiting:
                 self.do(by, Approve("club", identity(name).public_key, is_welcome=True))
                 self.live(2)
 
@@ -91,7 +91,7 @@ class Story(Club):
         self.bring_in(bob, ada)
         self.bring_in(cyd, ada, approve=True)
         self.do(ada, MakeInvite("club", 1, 600, False, ("/ip4/1.2.3.4/tcp/1",)))
-        for name in list(self.at(ada).invites.open)[-1:]:
+        for name in list(self.at(ada).doors.invites.open)[-1:]:
             self.do(ada, Revoke("club", name))
         self.do(ada, Promote("club", identity(bob).public_key))
         self.live(2)
