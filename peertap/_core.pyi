@@ -333,7 +333,7 @@ class MlsChange:
         """Whether its sender came back by it."""
     @property
     def added(self) -> list[MlsLeaf]:
-        """Identities that were not there before."""
+        """Those that were let in, also anew."""
     @property
     def removed(self) -> list[MlsLeaf]:
         """Identities that are gone."""

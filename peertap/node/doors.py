@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from peertap._core import mls_key_package_owner
 from peertap.errors import ConfigError
 from peertap.node.group_host import Host
 from peertap.node.vlan import VlanSettings
@@ -118,6 +119,9 @@ class Doors:
         if refusal is not None:
             self._log("warning", "newcomer refused", newcomer=member, reason=refusal)
             return Answer(Verdict.REFUSED, refusal)
+        key = group.roster.get(identity)
+        if group.charter.threshold > 1 and mls_key_package_owner(join.package) == (identity, key):
+            return Answer(Verdict.REFUSED, "this node is in already, and has lost that; join again")
         self.invites.wait(join, identity)
         if self.invites.open[join.invite].invite.approve and not is_member:
             self._log("info", "newcomer waits for approval", newcomer=member, name=join.name)

@@ -194,7 +194,7 @@ class GroupVlan:
             return
         try:
             self._do(self.group.tick(now, int(self._host.now_unix)), now)
-        except (PeerError, ConfigError) as error:  # what others wished for may be of no use; it is tried again later
+        except (DecodeError, PeerError, ConfigError) as error:  # what others wished for may be of no use; later again
             self._log("warning", "group", reason=str(error))
         if self._tell_at <= now:
             self._tell_at = now + TELL_S * (0.5 + self._us.jitter())
@@ -255,8 +255,8 @@ class GroupVlan:
         self._save()
         self._tend_doors(now)
 
-    def approve(self, identity: bytes, now: float, *, is_welcome: bool) -> None:
-        """An admin's word on somebody who waits.
+    def approve(self, identity: bytes, now: float, *, is_welcome: bool) -> bool:
+        """An admin's word on somebody who waits; says whether it is done: other admins may have to agree first.
 
         Raises:
             ConfigError: nobody like that waits.
@@ -265,12 +265,12 @@ class GroupVlan:
         waiting = self.doors.waiting(identity)
         refusal = self.doors.shut_for(waiting, self._group().charter) if is_welcome else "an admin said no"
         if refusal is None:
-            self._admit(waiting, now)
-            return
+            return self._admit(waiting, now)
         self.doors.turn_away(identity)
         self._post(peer_id_of(identity), Answer(Verdict.REFUSED, refusal), now)
         if is_welcome:
             raise ConfigError(refusal)
+        return True
 
     # Inside: letters
 

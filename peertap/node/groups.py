@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -29,7 +29,8 @@ from peertap.node.group_host import Host, Us, new_member
 from peertap.node.group_vlan import GroupVlan
 from peertap.node.vlan import VlanSettings
 from peertap.types import PeerId, VlanIndex
-from peertap.vlan.commits import charter_vlan_id
+from peertap.vlan import group_actions
+from peertap.vlan.commits import MAX_LIFETIME_S, charter_vlan_id
 from peertap.vlan.grants import grant_message
 from peertap.vlan.group import Group
 from peertap.vlan.invites import MAX_OPEN
@@ -40,7 +41,6 @@ from peertap.wire.charter import Charter
 from peertap.wire.invite import Invite
 
 GRANT_S: Final = 5 * 365 * 86_400  # ours: how long the creator's word for the grant key holds
-MAX_LIFETIME_S: Final = 366 * 86_400  # ours: of an invite
 
 
 class Groups:
@@ -119,7 +119,8 @@ class Groups:
         vlan = self._vlan(command.label)
         if isinstance(command, MakeInvite):
             return self._invite(vlan, command, now, unix)
-        before = vlan.group.epoch if vlan.group is not None else None
+        actions: Sequence[group_actions.Action] = ()
+        waits = False
         match command:
             case Revoke(_, name):
                 found = [one for one in vlan.doors.invites.open if one.startswith(name)]
@@ -127,25 +128,27 @@ class Groups:
                     raise ConfigError("there is no such invite", hint=f"peertap vlan invites {vlan.label}")
                 vlan.revoke(found[0], now)
             case Approve(_, identity, is_welcome):
-                vlan.approve(identity, now, is_welcome=is_welcome)
+                waits = not vlan.approve(identity, now, is_welcome=is_welcome)
             case Agree(_, name, is_welcome) if is_welcome:
-                vlan.act(self._group(vlan).agree(name, now, unix), now)
+                actions = self._group(vlan).agree(name, now, unix)
             case Agree(_, name):
                 self._group(vlan).refuse(name)
             case Kick(_, identity):
-                vlan.act(self._group(vlan).kick(identity, unix), now)
+                actions = self._group(vlan).kick(identity, unix)
             case Promote(_, identity):
-                vlan.act(self._group(vlan).promote(identity, unix), now)
+                actions = self._group(vlan).promote(identity, unix)
             case Demote(_, identity):
-                vlan.act(self._group(vlan).demote(identity, unix), now)
+                actions = self._group(vlan).demote(identity, unix)
             case Bridge(_, identity, is_allowed):
-                vlan.act(self._group(vlan).allow_bridging(identity, unix, is_allowed=is_allowed), now)
+                actions = self._group(vlan).allow_bridging(identity, unix, is_allowed=is_allowed)
             case Rotate():
-                vlan.act(self._group(vlan).rotate(unix), now)
+                actions = self._group(vlan).rotate(unix)
             case LeaveVlan(_, at_once):
                 self._leave(vlan, at_once, now, unix)
+        vlan.act(actions, now)
+        kinds = {type(action) for action in actions}
+        waits = waits or (group_actions.Move in kinds and group_actions.EpochBegan not in kinds)
         epoch = vlan.group.epoch if vlan.group is not None else None
-        waits = vlan.group is not None and vlan.group.charter.threshold > 1 and epoch == before
         return {"vlan": vlan.label, "epoch": epoch, "agreement": "waits" if waits else "done"}
 
     def _create(self, command: Create, now: float, unix: int) -> dict[str, Any]:

@@ -239,7 +239,9 @@ class VlanAdmin:
     def _person(self, name: str, request: dict[str, Any]) -> dict[str, Any]:
         vlan = self._vlan(request)
         wanted = str(request.get("member", ""))
-        if name in ("approve", "refuse") and vlan.group is not None and wanted in vlan.group.motions:
+        is_newcomer = any(one.name == wanted for one in vlan.doors.invites.waiting.values())
+        is_change = vlan.group is not None and wanted in vlan.group.motions and not is_newcomer
+        if name in ("approve", "refuse") and is_change:
             return self._runtime.command(Agree(vlan.label, wanted, is_welcome=name == "approve"))
         identity = self._identity(vlan, wanted, waiting=name in ("approve", "refuse"))
         commands: dict[str, Callable[[], Command]] = {

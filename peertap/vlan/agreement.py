@@ -1,21 +1,25 @@
 """Where several admins have to agree on who is in and who may do what: what proves that they did (SPEC 9.7).
 
-Everything that is not signed by so many of them is refused, in a commit and in the group that an admin shows to a
-member that was lost: charter and roster there must follow from those that both had in common.
+    what was agreed on ──motion──▶ what is agreed on now ──motion──▶ …
+
+A state of the group is believed if motions that fit lead to it from one that was believed before: that of each commit,
+and that to which a member comes back after it was lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 from peertap.types import VlanId
 from peertap.wire.charter import Charter
 from peertap.wire.codec import Reader, lp32
-from peertap.wire.motion import KEY_BYTES, Admission, Motion, Removal, Roles, is_agreed, signers
+from peertap.wire.motion import KEY_BYTES, Admission, M, Motion, Removal, is_agreed, signers
 
-MAX_CHARTER_BYTES = 4 << 20  # ours: all its lists at their bounds, with room
-MAX_ROSTER = 1 << 16  # ours
+GOOD_FOR: Final = 16  # ours: changes; who wants it still asks again
+MAX_CHARTER_BYTES: Final = 4 << 20  # ours: all its lists at their bounds, with room
+MAX_ROSTER: Final = 1 << 16  # ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,83 +47,115 @@ class Agreed:
         return cls(charter, roster)
 
 
-class Admins:
-    """Those who were admins one after another, as far as each set agreed on the next."""
-
-    def __init__(self, vlan_id: VlanId, charter: Charter) -> None:
-        self.roles = charter.roles
-        self._vlan_id = vlan_id
-        self._threshold = charter.threshold
-        self._founders = set(charter.creators).intersection(charter.admins) - charter.removed
-        self._sets: list[Collection[bytes]] = [charter.admins]
-
-    def follow(self, roles: Roles | None) -> None:
-        """Goes on to the next roles, if they are, and agreed on."""
-        number = 0 if self.roles is None else self.roles.number
-        if roles is None or roles.number <= number:
-            return
-        if is_agreed(roles, self._vlan_id, self._sets[-1], self._threshold):
-            self.roles = roles
-            self._sets.append(roles.admins)
-
-    def agreed(self, motion: Motion) -> bool:
-        """Whether enough admins of one time have signed it; one is enough for a founder, who is an admin already."""
-        is_founder = isinstance(motion, Admission) and motion.identity in self._founders
-        enough = 1 if is_founder else self._threshold
-        signed = signers(motion, self._vlan_id)
-        is_own = isinstance(motion, Removal) and motion.identity in signed
-        return is_own or any(len(signed.intersection(admins)) >= enough for admins in self._sets)
+def fits(motion: Motion, at: Agreed) -> bool:
+    """Whether a change can be made here, and is no old one."""
+    charter = at.charter
+    if not -GOOD_FOR < motion.number - charter.changes - 1 < GOOD_FOR:
+        return isinstance(motion, Removal) and motion.is_own and at.roster.get(motion.identity) == motion.key
+    if isinstance(motion, Removal):
+        return at.roster.get(motion.identity) == motion.key
+    if isinstance(motion, Admission):
+        removal = next((one for one in charter.removals if one.identity == motion.identity), None)
+        is_old = removal is not None and (removal.key == motion.key or removal.number >= motion.number)
+        return not is_old and at.roster.get(motion.identity) != motion.key
+    kept = tuple(who for who in charter.admins if who in motion.admins)  # nobody's rank rises by the way
+    people = at.roster.keys() | (set(charter.creators) - charter.removed)
+    is_next = charter.roles is None or motion.number > charter.roles.number
+    are_in = people.issuperset(motion.admins) and motion.bridges <= at.roster.keys()
+    return is_next and are_in and motion.admins[: len(kept)] == kept and len(motion.admins) >= charter.threshold
 
 
-def unproven(before: Agreed, after: Agreed, vlan_id: VlanId, between: Sequence[Roles] = ()) -> str | None:
-    """Why a charter and roster do not follow from others by what admins agreed on; None: they do.
+def agreed(motion: Motion, charter: Charter, vlan_id: VlanId) -> bool:
+    """Whether enough admins have signed it, or who goes; one is enough for a founder, who is an admin already."""
+    if isinstance(motion, Removal) and motion.is_own and signers(motion, vlan_id, (motion.identity,)):
+        return True
+    founders = set(charter.creators).intersection(charter.admins) - charter.removed
+    is_founder = isinstance(motion, Admission) and motion.identity in founders
+    return is_agreed(motion, vlan_id, charter.admins, 1 if is_founder else charter.threshold)
+
+
+def follow(at: Agreed, motions: Iterable[Motion], vlan_id: VlanId) -> Agreed | None:
+    """Where changes lead; None: one of them does not fit, or was not agreed on."""
+    for motion in motions:
+        if not fits(motion, at) or not agreed(motion, at.charter, vlan_id):
+            return None
+        at = _after(at, motion)
+    return at if len(at.charter.admins) >= at.charter.threshold else None
+
+
+def _after(at: Agreed, motion: Motion) -> Agreed:
+    roster = dict(at.roster)
+    if isinstance(motion, Removal):
+        del roster[motion.identity]
+        return Agreed(at.charter.with_removals([motion]), roster)
+    if isinstance(motion, Admission):
+        roster[motion.identity] = motion.key
+        return Agreed(at.charter.with_admission(motion), roster)
+    return Agreed(at.charter.with_roles(motion), roster)
+
+
+def between(before: Charter, after: Charter) -> tuple[Motion, ...]:
+    """The changes that led from one charter to the next, in order: those who go by themselves are the last."""
+    removals = _new(after.removals, before.removals)
+    roles = (after.roles,) if after.roles is not None and after.roles != before.roles else ()
+    own = tuple(one for one in removals if one.is_own)
+    return *(one for one in removals if not one.is_own), *_new(after.admissions, before.admissions), *roles, *own
+
+
+def unproven(before: Agreed, after: Agreed, vlan_id: VlanId, motions: Iterable[Motion] | None = None) -> str | None:
+    """Why a charter and roster do not follow from others; None: they do.
 
     Args:
-        between: roles that were agreed on in between, in order.
+        motions: what was agreed on in between; None: what is new in the charter.
     """
+    if before.charter.threshold == 1:
+        return None
+    found = follow(before, between(before.charter, after.charter) if motions is None else motions, vlan_id)
+    if found is None:
+        return "not enough admins agreed on it"
+    is_same = replace(found.charter, spent=after.charter.spent) == after.charter and found.roster == after.roster
+    return None if is_same else "it does something else than admins agreed on"
+
+
+def unproven_leap(before: Agreed, after: Agreed, vlan_id: VlanId) -> str | None:
+    """The same where nobody knows any more what was agreed on in between: the charter's own lists have to show it."""
     old, new = before.charter, after.charter
     if old.threshold == 1:
         return None
-    admins = Admins(vlan_id, old)
-    for roles in (*between, new.roles):
-        admins.follow(roles)
-    if admins.roles != new.roles:
-        return "not enough admins agreed on its roles"
-    if not all(map(admins.agreed, set(new.removals) - set(old.removals))):
-        return "not enough admins agreed on a removal"
-    if new.removed & after.roster.keys():
-        return "it has a member that is marked as removed"
-    return _newcomers(before, after, admins) or _leavers(before, after) or _roles(before, after)
+    rings: list[Collection[bytes]] = [old.admins]
+    if new.roles is not None and new.roles != old.roles:
+        number = 0 if old.roles is None else old.roles.number
+        if new.roles.number <= number or not is_agreed(new.roles, vlan_id, old.admins, old.threshold):
+            return "not enough admins that we know agreed on its roles"
+        rings.append(new.roles.admins)
+
+    def known(motion: Motion) -> bool:
+        return any(agreed(motion, replace(old, admins=tuple(admins)), vlan_id) for admins in rings)
+
+    removals, admissions = _new(new.removals, old.removals), _new(new.admissions, old.admissions)
+    words: tuple[Motion, ...] = (*removals, *admissions)
+    if not all(map(known, words)) or new.removed & after.roster.keys():
+        return "not enough admins that we know agreed on a removal or an admission"
+    proven = {(one.identity, one.key) for one in new.admissions} - {(one.identity, one.key) for one in old.removals}
+    if not proven.issuperset(after.roster.items() - before.roster.items()):
+        return "not enough admins that we know agreed on a newcomer"
+    if not new.removed.issuperset(before.roster.keys() - after.roster.keys()):
+        return "it lacks a member whose removal nobody agreed on"
+    return _leap_of_roles(before, after)
 
 
-def _newcomers(before: Agreed, after: Agreed, admins: Admins) -> str | None:
-    admissions = {(one.identity, one.key): one for one in after.charter.admissions}
-    removed = {(one.identity, one.key) for one in before.charter.removals}
-    for leaf in after.roster.items() - before.roster.items():
-        if leaf in removed or leaf not in admissions or not admins.agreed(admissions[leaf]):
-            return "not enough admins agreed on a newcomer"
-    return None
-
-
-def _leavers(before: Agreed, after: Agreed) -> str | None:
-    removed = {(one.identity, one.key) for one in after.charter.removals}
-    gone = {leaf for leaf in before.roster.items() if leaf[0] not in after.roster}
-    return None if gone <= removed else "it lacks a member whose removal nobody agreed on"
-
-
-def _roles(before: Agreed, after: Agreed) -> str | None:
+def _leap_of_roles(before: Agreed, after: Agreed) -> str | None:
     """Roles end with a membership, and in no other way."""
     old, new = before.charter, after.charter
     given = old if new.roles is None or new.roles == old.roles else new.roles
-    ended = new.removed | {who for who, key in before.roster.items() if after.roster.get(who) != key}
+    number = 0 if new.roles is None else new.roles.number
+    anew = {one.identity for one in new.admissions if one.number > number and one not in old.admissions}
     is_order_kept = new.admins == tuple(who for who in given.admins if who in set(new.admins))
     lost = (set(given.admins) - set(new.admins)) | (given.bridges - new.bridges)
-    if not is_order_kept or not new.bridges <= given.bridges or not lost <= ended:
-        return "not enough admins agreed on its roles"
-    return None
+    is_proven = is_order_kept and new.bridges <= given.bridges and lost <= new.removed | anew
+    return None if is_proven else "not enough admins that we know agreed on its roles"
 
 
-def is_genuine(removal: Removal, vlan_id: VlanId, admins: Collection[bytes], threshold: int) -> bool:
-    """Whether enough of these admins signed it, or the member itself."""
-    signed = signers(removal, vlan_id)
-    return removal.identity in signed or len(signed.intersection(admins)) >= threshold
+def _new(after: Sequence[M], before: Sequence[M]) -> tuple[M, ...]:
+    known = set(before)
+    return tuple(one for one in after if one not in known)

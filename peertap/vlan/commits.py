@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from peertap.types import VlanId
-from peertap.vlan.agreement import Agreed, is_genuine
+from peertap.vlan.agreement import Agreed, agreed
 from peertap.vlan.names import name_hash, vlan_id
 from peertap.wire.charter import MAX_REMOVED, Charter
 from peertap.wire.codec import Reader, lp
-from peertap.wire.motion import Admission, Motion, Removal, Roles
+from peertap.wire.motion import Motion, Removal, emit_motion, read_motion
 
 MAX_COMMITS: Final = 64  # PROTOCOL 10: as many epochs as rejoin secrets; who slept longer rejoins
+MAX_LIFETIME_S: Final = 366 * 86_400  # ours: of an invite
 NO_RANK: Final = 0xFFFF
 MAX_HASH_BYTES: Final = 64
 CLOCK_SKEW_S: Final = 300.0  # ours: members' clocks may differ by so much
@@ -67,9 +68,10 @@ def refusal(before: Charter, after: Charter, change: Change, members: frozenset[
     if who not in before.admins:
         return "its sender is no admin"
     return (
-        _fixed_refusal(before, after)
+        fixed_refusal(before, after)
         or _people_refusal(before, after, change, members)
-        or _invite_refusal(before, after, now_unix)
+        or invite_refusal(before, after, now_unix)
+        or _spending_refusal(before, after, change, now_unix)
     )
 
 
@@ -81,7 +83,7 @@ def _rejoin_refusal(before: Charter, after: Charter, change: Change, who: bytes)
     return None
 
 
-def _fixed_refusal(before: Charter, after: Charter) -> str | None:
+def fixed_refusal(before: Charter, after: Charter) -> str | None:
     """What is settled when a VLAN is created."""
     for name in ("label", "name_nonce", "creators", "threshold", "aead", "lobby"):
         if getattr(before, name) != getattr(after, name):
@@ -104,12 +106,23 @@ def _people_refusal(before: Charter, after: Charter, change: Change, members: fr
         return "it lets somebody come back whom it does not add"
     vlan_id = charter_vlan_id(after)
     for one in set(after.removals) - set(before.removals):
-        if not is_genuine(one, vlan_id, before.admins, before.threshold):
+        if not agreed(one, before, vlan_id):
             return "it has a removal that no admin signed"
+        if one.identity not in {leaf.identity for leaf in change.removed}:
+            return "it marks somebody as removed whom it does not remove"
     return None
 
 
-def _invite_refusal(before: Charter, after: Charter, now_unix: float) -> str | None:
+def _spending_refusal(before: Charter, after: Charter, change: Change, now_unix: float) -> str | None:
+    """Invites are spent one by one, and never noted for longer than they may live: nobody fills that list."""
+    fresh = set(after.spent) - set(before.spent)
+    if len(fresh) > bool(change.added) or any(one.expiry > now_unix + MAX_LIFETIME_S + CLOCK_SKEW_S for one in fresh):
+        return "it spends an invite by which nobody comes in"
+    return None
+
+
+def invite_refusal(before: Charter, after: Charter, now_unix: float) -> str | None:
+    """Whether used invites stay used."""
     uses = {one.id: one for one in after.spent}
     for one in before.spent:
         still = uses.get(one.id)
@@ -128,54 +141,35 @@ class Step:
         epoch: the one that it began.
         transcript_hash: of all commits up to it.
         rank: its sender's among the admins, 0 is the highest; None: it came back by this commit.
-        removals, admissions, roles: what was agreed on with it; the last two where several admins have to agree.
+        motions: what admins agreed on with it, in order; removals only, where one is enough.
     """
 
     epoch: int
     transcript_hash: bytes
     rank: int | None
-    removals: frozenset[Removal] = frozenset()
-    admissions: frozenset[Admission] = frozenset()
-    roles: Roles | None = None
-
-    @classmethod
-    def between(cls, position: tuple[int, bytes], rank: int | None, before: Charter, after: Charter) -> Step:
-        """The commit that led from one charter to another."""
-        return cls(
-            *position,
-            rank,
-            frozenset(after.removals) - frozenset(before.removals),
-            frozenset(after.admissions) - frozenset(before.admissions),
-            after.roles if after.roles != before.roles else None,
-        )
+    motions: tuple[Motion, ...] = ()
 
     @property
-    def motions(self) -> tuple[Motion, ...]:
-        """What was agreed on with it, but for roles."""
-        return *self.removals, *self.admissions
+    def removals(self) -> tuple[Removal, ...]:
+        return tuple(one for one in self.motions if isinstance(one, Removal))
 
     @property
     def position(self) -> tuple[int, bytes]:
         return self.epoch, self.transcript_hash
 
     def emit(self) -> bytes:
-        """Epoch 8 ‖ lp(hash) ‖ rank 2 (ffff: none) ‖ n 2 ‖ n × removal ‖ n 2 ‖ n × admission ‖ 0, or 1 ‖ roles."""
+        """Epoch 8 ‖ lp(transcript hash) ‖ rank 2 (ffff: none) ‖ n 2 ‖ n × (kind 1 ‖ removal, admission or roles)."""
         rank = NO_RANK if self.rank is None else self.rank
-        removals = sorted(one.emit() for one in self.removals)
         head = self.epoch.to_bytes(8, "big") + lp(self.transcript_hash) + rank.to_bytes(2, "big")
-        admissions = sorted(one.emit() for one in self.admissions)
-        lists = b"".join(len(many).to_bytes(2, "big") + b"".join(many) for many in (removals, admissions))
-        return head + lists + (b"\0" if self.roles is None else b"\1" + self.roles.emit())
+        return head + len(self.motions).to_bytes(2, "big") + b"".join(map(emit_motion, self.motions))
 
     @classmethod
     def read(cls, reader: Reader) -> Step:
         """Raises DecodeError."""
         epoch, digest = reader.uint(8, "epoch"), reader.lp("transcript hash", MAX_HASH_BYTES)
         rank = reader.uint(2, "rank")
-        removals = frozenset(Removal.read(reader) for _ in range(reader.uint(2, "removals")))
-        admissions = frozenset(Admission.read(reader) for _ in range(reader.uint(2, "admissions")))
-        roles = Roles.read(reader) if reader.uint(1, "whether there are roles") else None
-        return cls(epoch, digest, None if rank == NO_RANK else rank, removals, admissions, roles)
+        motions = tuple(read_motion(reader) for _ in range(reader.uint(2, "changes")))
+        return cls(epoch, digest, None if rank == NO_RANK else rank, motions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +293,13 @@ def beats(one: Sequence[Step], other: Sequence[Step]) -> bool:
 def _weight(steps: Sequence[Step]) -> tuple[bool, int, int, int, bytes]:
     """Commits of admins count, returns of members do not: anybody could make many of them."""
     ranks = [one.rank for one in steps if one.rank is not None]
-    agreed = len({one.identity for step in steps for one in step.removals})
-    agreed += sum(len(step.admissions) + (step.roles is not None) for step in steps)
+    removed = {one.identity for step in steps for one in step.removals if not one.is_own}
+    others = [one for step in steps for one in step.motions if not isinstance(one, Removal)]
     first = steps[0].transcript_hash if steps else b""
-    return bool(ranks), agreed, -ranks[0] if ranks else 0, len(ranks), bytes(255 - byte for byte in first)
+    return (
+        bool(ranks),
+        len(removed) + len(others),
+        -ranks[0] if ranks else 0,
+        len(ranks),
+        bytes(255 - byte for byte in first),
+    )

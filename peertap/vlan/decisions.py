@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from peertap._core import mls_key_package_owner
 from peertap.errors import ConfigError, PeerError
-from peertap.vlan.agreement import Admins
-from peertap.vlan.group_actions import Action, Admit, Move
-from peertap.vlan.motions import STAND_IN_S, Waiting, is_open
+from peertap.vlan.agreement import agreed, fits
+from peertap.vlan.group_actions import Action, Admit, Dismiss, Move
+from peertap.vlan.motions import STAND_IN_S, Waiting
 from peertap.vlan.steps import Steps
 from peertap.wire.charter import Charter, SpentInvite
 from peertap.wire.motion import MAX_ADMINS, Admission, Motion, Removal, Roles
@@ -58,7 +58,7 @@ class Decisions(Steps):
         if identity == self.me:
             raise ConfigError("a node cannot kick itself", hint="peertap vlan leave")
         self._require_enough_admins(identity)
-        return self._decide(self._removal(identity), unix)
+        return self._decide(self._signed(self._motions.like(self._removal(identity))), unix)
 
     def promote(self, identity: bytes, unix: int) -> list[Action]:
         """Makes a member an admin, of the lowest rank.
@@ -107,8 +107,14 @@ class Decisions(Steps):
         return [Move(waiting.motion), *self._agreed_on(waiting, now, unix)]
 
     def refuse(self, name: str) -> None:
-        """We do not want a change that waits, and are not shown it again. Raises ConfigError: as above."""
-        self._waiting(name).is_refused = True
+        """We do not want a change that waits, and are not shown it again. Raises ConfigError: as above.
+
+        Our own we ask for no more; those who have our signature keep it.
+        """
+        waiting = self._waiting(name)
+        waiting.is_refused = True
+        if waiting.by == self.me:
+            self._motions.forget(waiting)
 
     # What other admins send
 
@@ -117,7 +123,7 @@ class Decisions(Steps):
         admins = self._charter.admins
         if self.is_gone or self._lost.never_resumes or self._charter.threshold == 1 or self.me not in admins:
             return []
-        if admin not in admins or not is_open(motion, self._agreed):
+        if admin not in admins or not fits(motion, self._agreed):
             return []
         waiting = self._motions.take_untrusted(motion, admin, admins)
         return [] if waiting is None else self._agreed_on(waiting, now, unix)
@@ -133,7 +139,8 @@ class Decisions(Steps):
             return []
         if charter.threshold == 1:
             return self._commit(unix, charter=charter)
-        return self._decide(self._signed(charter.next_roles(charter.admins, charter.bridges)), unix)
+        roles = Roles(charter.changes + 1, charter.admins, charter.bridges)
+        return self._decide(self._signed(roles), unix)
 
     def _step_down(self, unix: int) -> list[Action]:
         """We wish to go: where one admin is enough we are none from now on, else our role ends as we go."""
@@ -144,7 +151,7 @@ class Decisions(Steps):
         owner = mls_key_package_owner(package)
         if owner is None or owner[0] != identity:
             raise PeerError("commit: a key package is none, or another node's")
-        return self._signed(self._motions.admission(*owner))
+        return self._signed(self._motions.like(Admission(*owner, self._charter.changes + 1)))
 
     def _move(self, motion: Motion) -> list[Action]:
         """Asks the other admins; if one of them asked for the same, our signature is another one under that."""
@@ -159,12 +166,23 @@ class Decisions(Steps):
             return []
         if waiting.by == self.me:
             return self._carry_out(waiting.motion, unix)
-        waiting.next_at = now + STAND_IN_S * (1 + self._charter.admins.index(self.me))
+        if not waiting.is_agreed:
+            waiting.is_agreed = True
+            waiting.next_at = now + STAND_IN_S * (1 + self._charter.admins.index(self.me))
         return []
+
+    def _pursue_all(self, now: float, unix: int) -> list[Action]:
+        actions: list[Action] = []
+        for one in self._motions.due(now):
+            try:
+                actions += self._pursue(one, unix)
+            except (PeerError, ConfigError) as error:  # it waits on; the others have their turn
+                actions += self._refuse(str(error))
+        return actions
 
     def _pursue(self, waiting: Waiting, unix: int) -> list[Action]:
         """It still waits: other admins are asked again, or we stand in for who asked."""
-        is_void = not is_open(waiting.motion, self._agreed)  # another one that was due with it made it so
+        is_void = not fits(waiting.motion, self._agreed)  # another one that was due with it made it so
         if is_void or waiting.is_refused or self.me not in self._charter.admins:
             return []
         is_agreed, is_admission = self._is_agreed(waiting.motion), isinstance(waiting.motion, Admission)
@@ -175,10 +193,13 @@ class Decisions(Steps):
 
     def _carry_out(self, motion: Motion, unix: int) -> list[Action]:
         match motion:
+            case Removal(identity) if identity == self.me:
+                return []  # another admin does it
             case Removal(identity):
                 self._require_enough_admins(identity)
                 charter = self._charter.with_removals([motion])
-                return self._commit(unix, removes=[self._leaf_of(identity).index], charter=charter)
+                done = self._commit(unix, removes=[self._leaf_of(identity).index], charter=charter)
+                return [*done, Dismiss(identity, motion)] if self._charter.threshold > 1 else done
             case Roles():
                 return self._commit(unix, charter=self._charter.with_roles(motion))
             case Admission(identity):
@@ -186,12 +207,13 @@ class Decisions(Steps):
 
     def _waiting(self, name: str) -> Waiting:
         self._require_admin("agree to changes")
-        if name not in self._motions.waiting:
+        waiting = self._motions.named(name)
+        if waiting is None:
             raise ConfigError("nothing like that waits", hint="peertap vlan members lists what does")
-        return self._motions.waiting[name]
+        return waiting
 
     def _is_agreed(self, motion: Motion) -> bool:
-        return Admins(self._vlan_id, self._charter).agreed(motion)
+        return agreed(motion, self._charter, self._vlan_id)
 
     def _require_admin(self, what: str) -> None:
         if self._lost.never_resumes:

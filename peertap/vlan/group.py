@@ -24,8 +24,8 @@ from peertap._core import (
     mls_message_epoch,
 )  # fmt: skip
 from peertap.errors import DecodeError, PeerError
-from peertap.vlan.agreement import Admins, is_genuine, unproven
-from peertap.vlan.commits import Step, beats, charter_vlan_id, fork, wins
+from peertap.vlan.agreement import Agreed, agreed, follow, unproven, unproven_leap
+from peertap.vlan.commits import Step, beats, charter_vlan_id, fixed_refusal, fork, invite_refusal, wins
 from peertap.vlan.decisions import Decisions
 from peertap.vlan.group_actions import (
     Action,
@@ -97,8 +97,12 @@ class Group(Decisions):
             group = cls(mls, us, now)
         except (MlsError, DecodeError) as error:
             raise PeerError(f"welcome: {error}") from None
-        if charter_vlan_id(group.charter) != vlan_id:
+        charter = group.charter
+        if charter_vlan_id(charter) != vlan_id:
             raise PeerError("welcome: the charter is another VLAN's")
+        ours = [one for one in charter.admissions if one.identity == group.me]
+        if charter.threshold > 1 and not any(agreed(one, charter, charter_vlan_id(charter)) for one in ours):
+            raise PeerError("welcome: not enough admins agreed on us")
         return group, [group._save(), EpochBegan(mls.epoch)]
 
     def come_back(self, now: float) -> None:
@@ -216,7 +220,7 @@ class Group(Decisions):
         if sender not in self.members or self.is_gone or not self._may_help(self.me, sender):
             return []
         self._condemn(ask.steps, now)
-        if sender in self._returns.condemned or self._lost.is_lost:
+        if sender in self._returns.condemned or self._lost.is_new(now):
             return []
         self._returns.ask(sender, ask.nonce)
         return self._help(now)
@@ -240,6 +244,7 @@ class Group(Decisions):
             lost.end()
             return []
         shared = parts[0] if parts is not None else self.epoch
+        new = [one for one in info.steps if one.epoch > shared]
         try:
             mls, commit = self._mls.rejoin(info.group_info, shared, unix)
             after = self._reached(mls)
@@ -248,14 +253,15 @@ class Group(Decisions):
         charter = after.charter
         if charter_vlan_id(charter) != self._vlan_id or self.me in charter.removed:
             return self._refuse("a GroupInfo of another VLAN, or of one that we were removed from")
-        before, new = self.log.agreed_at(shared) or self._agreed, [one for one in info.steps if one.epoch > shared]
-        reason = unproven(before, after, self._vlan_id, [one.roles for one in new if one.roles is not None])
-        is_back = any(after.roster.get(one.identity) == one.key for one in self._charter.removals)
-        if reason is not None or (is_back and charter.threshold > 1):
-            return self._refuse(f"a GroupInfo that does not follow: {reason or 'somebody removed is in it'}")
+        reason = self._return_refusal(after, None if parts is None else shared, new, unix)
+        if reason is not None:
+            return self._refuse(f"a GroupInfo that does not follow: {reason}")
+        before = self.log.agreed_at(shared) or self._agreed
         self.log.cut(shared)
         for step in new:
-            self.log.add(None, step, before=before if step is new[0] and charter.threshold > 1 else None)
+            is_to_prove = charter.threshold > 1 and bool(step.motions)
+            self.log.add(None, step, before=before if is_to_prove else None)
+            before = (follow(before, step.motions, self._vlan_id) if is_to_prove else None) or before
         self._mls, self._agreed, self._wishes, self._helper = mls, after, Wishes(since=self._wishes.since), admin
         return self._stepped(commit, None, after, [ToAll(commit)], returned=self.me)
 
@@ -263,8 +269,11 @@ class Group(Decisions):
         """Somebody says that we were removed: an admin's word counts, and our own if we wish to go."""
         is_ours = (removal.identity, removal.key) == (self.me, self._leaf_of(self.me).key)
         counts = is_ours and (not removal.is_own or self.is_leaving)
-        if self.is_gone or not counts or not self._is_genuine(removal):
+        if self.is_gone or not counts or not agreed(removal, self._charter, self._vlan_id):
             return []
+        if self._charter.threshold > 1 and not removal.is_own:  # more than one former admin would have to lie
+            self.is_gone = True
+            return [Gone()]
         if self._dismissed_at == float("inf"):  # whoever said so may itself be gone: others may give us what we lack
             self._dismissed_at = now + DISMISSED_S
         return []
@@ -304,7 +313,7 @@ class Group(Decisions):
         if self._returns.next_at() <= now:
             return self._help(now)
         if self._motions.next_at() <= now:
-            return [action for one in self._motions.due(now) for action in self._pursue(one, unix)]
+            return self._pursue_all(now, unix)
         if self._commit_at() <= now:
             return self._commit_wishes(now, unix)
         if self._must_wish_again():
@@ -386,8 +395,8 @@ class Group(Decisions):
 
     def _condemn(self, theirs: Sequence[Step], now: float) -> None:
         """Who was removed on a branch that lost, by an admin or by itself, goes here too before anybody comes back."""
-        leaves = {who: key for who, key in self._agreed.roster.items() if who != self.me}
-        if self._returns.condemn(theirs, leaves, self._vlan_id, self._charter):
+        others = {who: key for who, key in self._agreed.roster.items() if who != self.me}
+        if self._returns.condemn(theirs, replace(self._agreed, roster=others), self._vlan_id):
             self._wishes.since = now - COMMIT_AFTER_S
 
     def _help(self, now: float) -> list[Action]:
@@ -415,14 +424,21 @@ class Group(Decisions):
 
     def _were_agreed_on(self, shared: int, steps: Sequence[Step]) -> bool:
         """Whether admins agreed on what steps after a common epoch did; where one is enough its word is."""
-        before = (self.log.agreed_at(shared) or self._agreed).charter
-        admins = Admins(self._vlan_id, before)
-        for step in steps if before.threshold > 1 else ():
-            admins.follow(step.roles)
-            is_followed = step.roles is None or admins.roles == step.roles
-            if not is_followed or not all(map(admins.agreed, step.motions)):
-                return False
-        return True
+        before = self.log.agreed_at(shared) or self._agreed
+        motions = [motion for step in steps for motion in step.motions]
+        return before.charter.threshold == 1 or follow(before, motions, self._vlan_id) is not None
 
-    def _is_genuine(self, removal: Removal) -> bool:
-        return is_genuine(removal, self._vlan_id, self._charter.admins, self._charter.threshold)
+    def _return_refusal(self, after: Agreed, shared: int | None, steps: Sequence[Step], unix: int) -> str | None:
+        """Why we do not come back into a group; `shared`: the last epoch in common, if there is one."""
+        now = self._agreed
+        if shared is None:
+            before, reason = now, unproven_leap(now, after, self._vlan_id)
+        else:
+            before = self.log.agreed_at(shared) or now
+            motions = [motion for step in steps for motion in step.motions]
+            reason = unproven(before, after, self._vlan_id, motions)
+        is_back = any(after.roster.get(one.identity) == one.key for one in now.charter.removals)
+        if now.charter.threshold > 1 and is_back:
+            reason = reason or "somebody is in it who was removed"
+        charters = before.charter, after.charter
+        return reason or fixed_refusal(*charters) or invite_refusal(*charters, unix)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from peertap.vlan.commits import Step
-from peertap.wire.codec import lp
+from peertap.wire.codec import lp32
 from peertap.wire.motion import Motion, Removal
 
 
@@ -73,7 +73,7 @@ class Show:
 
     def signed(self, vlan_id: bytes) -> bytes:
         """What the admin signs."""
-        return b"PeerTap/1 branch" + vlan_id + self.identity + b"".join(lp(one.emit()) for one in self.steps)
+        return b"PeerTap/1 branch" + vlan_id + self.identity + b"".join(lp32(one.emit()) for one in self.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class GiveInfo:
     def signed(self, vlan_id: bytes, nonce: bytes) -> bytes:
         """What the admin's identity signs."""
         asked = b"PeerTap/1 group info" + vlan_id + self.identity + nonce
-        return asked + b"".join(lp(one.emit()) for one in self.steps) + self.group_info
+        return asked + b"".join(lp32(one.emit()) for one in self.steps) + self.group_info
 
 
 @dataclass(frozen=True, slots=True)

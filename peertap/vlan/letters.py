@@ -13,7 +13,7 @@ from peertap.vlan.group_actions import AskAdmins, Dismiss, Give, GiveInfo, Move,
 from peertap.vlan.secrets import VlanSecrets
 from peertap.wire.codec import Reader, lp, lp32
 from peertap.wire.invite import ID_BYTES
-from peertap.wire.motion import Admission, Removal, Roles
+from peertap.wire.motion import Removal, emit_motion, read_motion
 from peertap.wire.parcel import MAX_BODY_BYTES
 
 MAX_MESSAGES: Final = 1024  # ours: those of 64 steps with their wishes
@@ -22,7 +22,7 @@ MAX_NAME_BYTES: Final = 32
 MAX_REASON_BYTES: Final = 200
 PROOF_BYTES: Final = 48  # HMAC-SHA-384
 NONCE_BYTES: Final = 16
-MOTIONS: Final = (Removal, Admission, Roles)  # by their number
+MAX_MOTIONS: Final = 512  # ours: in the steps of one letter
 
 
 class Kind(IntEnum):
@@ -112,7 +112,7 @@ def emit(letter: Letter) -> bytes:
         case Dismiss(_, removal):
             return _kind(Kind.DISMISSAL) + removal.emit()
         case Move(motion):
-            return _kind(Kind.MOTION) + bytes((MOTIONS.index(type(motion)),)) + motion.emit()
+            return _kind(Kind.MOTION) + emit_motion(motion)
         case Secrets(secrets):
             return _kind(Kind.SECRETS) + secrets.emit()
         case Join(invite, name, proof, package):
@@ -161,10 +161,7 @@ def _read(kind: Kind, reader: Reader, me: bytes) -> Letter:
         case Kind.DISMISSAL:
             return Dismiss(me, Removal.read(reader))
         case Kind.MOTION:
-            number = reader.uint(1, "kind of motion")
-            if number >= len(MOTIONS):
-                raise DecodeError(f"letter: motion {number} is not known")
-            return Move(MOTIONS[number].read(reader))
+            return Move(read_motion(reader))
         case Kind.SECRETS:
             return Secrets(VlanSecrets.read(reader))
         case Kind.JOIN:
@@ -201,4 +198,7 @@ def _read_steps(reader: Reader) -> tuple[Step, ...]:
     count = reader.uint(1, "steps")
     if count > MAX_COMMITS:
         raise DecodeError(f"letter: {count} steps, at most {MAX_COMMITS}")
-    return tuple(Step.read(reader) for _ in range(count))
+    steps = tuple(Step.read(reader) for _ in range(count))
+    if sum(len(one.motions) for one in steps) > MAX_MOTIONS:
+        raise DecodeError(f"letter: more than {MAX_MOTIONS} changes")
+    return steps

@@ -8,6 +8,7 @@ from typing import Final
 from peertap.vlan.commits import Step
 
 ASK_GAP_S: Final = 1.0  # ours: admins are asked again, at most twice as late
+NEW_S: Final = 10.0  # ours: who has been lost for longer may be where the group is, and helps others again
 GIVE_UP_S: Final = 60.0  # ours: then we go on where we are, until an admin shows another branch again
 NONCE_BYTES: Final = 16
 
@@ -25,17 +26,23 @@ class Lost:
         self.nonce = b""
         self._ask_at = float("inf")
         self._give_up_at = float("inf")
+        self._since = float("-inf")
 
     def begin(self, now: float, *, never_resumes: bool = False) -> None:
         """From now on we ask."""
         self.is_lost, self.never_resumes, self._ask_at = True, never_resumes, now
         self._give_up_at = float("inf") if never_resumes else now + GIVE_UP_S
+        self._since = now
 
     def end(self) -> None:
         """We are where we belong, as far as we know."""
         self.is_lost, self.never_resumes = False, False
         self._ask_at, self._give_up_at = float("inf"), float("inf")
         self.branch, self.nonce = (), b""
+
+    def is_new(self, now: float) -> bool:
+        """Whether we have just become lost, or have nothing but a backup."""
+        return self.never_resumes or (self.is_lost and now < self._since + NEW_S)
 
     def next_at(self) -> float:
         """When there is something to do."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from typing import Final
 
 from peertap.types import VlanId
-from peertap.vlan.agreement import is_genuine
+from peertap.vlan.agreement import Agreed, agreed, fits
 from peertap.vlan.commits import Step
-from peertap.wire.charter import Charter
 from peertap.wire.motion import Removal
 
 HELP_S: Final = 3.0  # ours: who got a GroupInfo comes back within that, or another is helped
@@ -50,17 +49,14 @@ class Returns:
         self._helping = None
         return True
 
-    def condemn(self, theirs: Sequence[Step], leaves: Mapping[bytes, bytes], vlan_id: VlanId, charter: Charter) -> bool:
-        """Who was removed on a branch that lost, by an admin or by itself, goes here too; says whether anybody is new.
-
-        Args:
-            leaves: identities and MLS keys of the others.
-        """
-        before = len(self.condemned)
+    def condemn(self, theirs: Sequence[Step], at: Agreed, vlan_id: VlanId) -> bool:
+        """Who was removed on a branch that lost, by admins or by itself, goes here too; says whether anybody is new."""
+        before, tried = len(self.condemned), set(self.condemned)
         for one in (removal for step in theirs for removal in step.removals):
-            is_here = leaves.get(one.identity) == one.key and one.identity not in self.condemned
-            if is_here and is_genuine(one, vlan_id, charter.admins, charter.threshold):
-                self.condemned[one.identity] = one
+            if one.identity not in tried and at.roster.get(one.identity) == one.key:
+                tried.add(one.identity)  # signatures cost time, and it is a member that says so
+                if fits(one, at) and agreed(one, at.charter, vlan_id):
+                    self.condemned[one.identity] = one
         return len(self.condemned) > before
 
     def stepped(self, members: Container[bytes]) -> None:

@@ -7,7 +7,7 @@ order or message ──▶ tentative step of the MLS group ──▶ allowed? �
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from peertap._core import (
@@ -19,7 +19,7 @@ from peertap._core import (
 )  # fmt: skip
 from peertap.errors import ConfigError, DecodeError, PeerError
 from peertap.types import VlanId
-from peertap.vlan.agreement import Agreed, unproven
+from peertap.vlan.agreement import Agreed, between, unproven
 from peertap.vlan.commits import MAX_RETURNS, CommitLog, Step, beats, refusal
 from peertap.vlan.group_actions import (
     Action,
@@ -55,7 +55,7 @@ class Steps:
         self._mls = mls
         self._us = us
         self._agreed = self._reached(mls)
-        self._motions: Final = Motions(self._vlan_id)
+        self._motions: Final = Motions(self._vlan_id, us.random)
         self.log.add((), Step(*self.position, None))
         self._wishes = Wishes()
         self._update_at = now + UPDATE_S * (0.5 + us.jitter() / 2)
@@ -81,13 +81,18 @@ class Steps:
 
     @property
     def motions(self) -> dict[str, Waiting]:
-        """What waits until more admins agree, by a short name."""
-        return self._motions.waiting
+        """What waits until more admins agree, by name."""
+        return {one.name: one for one in self._motions.all()}
 
     @property
     def members(self) -> frozenset[bytes]:
         """Identities."""
         return frozenset(leaf.identity for leaf in self._mls.leaves)
+
+    @property
+    def roster(self) -> Mapping[bytes, bytes]:
+        """Members' MLS keys by identity."""
+        return self._agreed.roster
 
     @property
     def highest_admin(self) -> bytes | None:
@@ -107,7 +112,9 @@ class Steps:
         removes: Sequence[int] = (),
         charter: Charter | None = None,
     ) -> list[Action]:
-        charter = (charter or self._charter).with_removals(list(self._wishes.leavers.values()))
+        charter = charter or self._charter
+        leavers = [one for one in self._wishes.leavers.values() if one.identity not in charter.removed]
+        charter = charter.with_removals(leavers)
         before, rank = self._agreed, self._charter.admins.index(self.me)
         going = {leaf.index for leaf in self._mls.leaves if leaf.identity in self._wishes.leavers}
         removes = [index for index in removes if index not in going]  # their own wish does it
@@ -117,25 +124,33 @@ class Steps:
             message, welcome = self._mls.commit(unix, adds=packages, removes=removes, context=context)
             after = self._reached(self._mls)
         except (MlsError, DecodeError) as error:
-            self._mls.drop_step()
-            if self._wishes.messages:
-                self._mls.forget_wishes()
-                self._wishes.clear()
-            raise PeerError(f"commit: {error}", hint="try again: wishes of members were forgotten") from None
+            raise self._dropped(str(error)) from None
         added = {identity for identity, _ in adds}
         new = after.roster.keys() - before.roster.keys()
         if after.charter != charter or new != added - before.roster.keys() or not added <= after.roster.keys():
-            self._mls.drop_step()
-            raise PeerError("commit: it would do something else; a key package is another node's")
+            raise self._dropped("it would do something else; a key package is another node's")
         reason = unproven(before, after, self._vlan_id)
         if reason is not None:
-            self._mls.drop_step()
-            raise PeerError(f"commit: {reason}")
+            raise self._dropped(reason)
         self._agreed = after
         sent: list[Action] = [ToAll(message), *(Welcome(identity, welcome) for identity, _ in adds)]
         return self._stepped(message, rank, before, sent)
 
+    def _dropped(self, reason: str) -> PeerError:
+        """A commit of ours does not come about; the reason may be what members wished for."""
+        self._mls.drop_step()
+        if self._wishes.messages:
+            self._mls.forget_wishes()
+            self._wishes.clear()
+        return PeerError(f"commit: {reason}", hint="try again: wishes of members were forgotten")
+
     def _wished(self, proposal: MlsProposal, message: bytes, now: float) -> list[Action]:
+        who = next((leaf.identity for leaf in self._mls.leaves if leaf.index == proposal.sender), b"")
+        left = set(self._charter.admins) - {who, *self._wishes.leavers}
+        is_ours_to_commit = proposal.wish == "leave" and self.me in self._charter.admins
+        if is_ours_to_commit and who in self._charter.admins and len(left) < self._charter.threshold:
+            self._mls.drop_step()
+            return self._refuse("an admin wishes to go, and fewer would be left than have to agree")
         try:
             self._wishes.take_untrusted(proposal, message, self._mls.leaves, self._vlan_id, now)
         except DecodeError as error:
@@ -143,7 +158,7 @@ class Steps:
             return self._refuse(str(error))
         return [self._save()]
 
-    def _changed(self, change: MlsChange, message: bytes, unix: int) -> list[Action]:
+    def _changed(self, change: MlsChange, message: bytes, unix: int) -> list[Action] | None:
         before = self._agreed
         if change.removed_us:
             return self._removed(change)
@@ -152,6 +167,9 @@ class Steps:
             members = frozenset(after.roster)
             reason = refusal(before.charter, after.charter, change, members, unix) or self._too_often(change)
             reason = reason or unproven(before, after, self._vlan_id)
+            is_old = any(before.roster.get(leaf.identity) == leaf.key for leaf in change.added)
+            if is_old and before.charter.threshold > 1:
+                reason = reason or "it lets a member in by its old key package"
         except DecodeError as error:
             reason = str(error)
         if reason is not None:
@@ -172,8 +190,11 @@ class Steps:
             return None
         return "its sender came back too often since the last change by an admin"
 
-    def _removed(self, change: MlsChange) -> list[Action]:
-        """Only an admin removes."""
+    def _removed(self, change: MlsChange) -> list[Action] | None:
+        """Only an admin removes. Where several have to agree, the commit does not show that they did: we ask."""
+        if self._charter.threshold > 1:
+            self._mls.drop_step()
+            return None
         if change.committer is None or change.is_external or change.committer.identity not in self._charter.admins:
             self._mls.drop_step()
             return self._refuse("its sender is no admin")
@@ -190,7 +211,7 @@ class Steps:
         returned: bytes | None = None,
     ) -> list[Action]:
         """A step counts: its record first, then what it says to others."""
-        step = Step.between(self.position, rank, before.charter, self._charter)
+        step = Step(*self.position, rank, between(before.charter, self._charter))
         gone = frozenset(before.roster.keys() - self._agreed.roster.keys())
         is_to_prove = self._charter.threshold > 1 and before != self._agreed
         messages = (*self._wishes.messages, message)
@@ -219,7 +240,7 @@ class Steps:
         return Save(saved.emit())
 
     def _removal(self, identity: bytes) -> Removal:
-        return self._signed(Removal(identity, self._leaf_of(identity).key))
+        return self._signed(Removal(identity, self._leaf_of(identity).key, self._charter.changes + 1))
 
     def _signed(self, motion: M) -> M:
         """The motion with our signature under it."""

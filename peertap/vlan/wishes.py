@@ -8,8 +8,7 @@ from typing import Final
 from peertap._core import MlsLeaf, MlsProposal
 from peertap.errors import DecodeError
 from peertap.types import VlanId
-from peertap.vlan.agreement import is_genuine
-from peertap.wire.motion import Removal
+from peertap.wire.motion import Removal, signers
 
 UPDATE_GAP_S: Final = 6 * 3600.0  # ours: a commit is made for a member's new keys so often; PROTOCOL 10: they are daily
 
@@ -61,7 +60,7 @@ def _farewell(proposal: MlsProposal, leaves: Iterable[MlsLeaf], vlan_id: VlanId)
     """The word of a member that wishes to go. Raises DecodeError."""
     removal = Removal.parse_untrusted(proposal.word)
     sender = {(leaf.identity, leaf.key) for leaf in leaves if leaf.index == proposal.sender}
-    is_own = removal.is_own and is_genuine(removal, vlan_id, (), 1)
+    is_own = bool(signers(removal, vlan_id, (removal.identity,)))
     if (removal.identity, removal.key) not in sender or not is_own:
         raise DecodeError("removal: it is not its sender's own")
     return removal

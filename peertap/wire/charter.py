@@ -2,7 +2,7 @@
 
     ├ version 1 ┼ lp(label) ┼ name nonce 16 ┼ n 1 ┼ n × creator key 32 ┼ k 1 ┼ AEAD 1 ┼ lobby secret 32 ┤
     ├ n 2 ┼ n × admin 32 ┼ n 2 ┼ n × bridge 32 ┼ n 2 ┼ n × removal ┼ n 2 ┼ n × spent invite 26 ┤
-    ├ n 2 ┼ n × admission ┼ n 1: 0 or 1 ┼ roles ┤
+    ├ n 2 ┼ n × admission ┼ n 1: 0 or 1 ┼ roles ┼ changes 8 ┤
     spent invite: id 16 ‖ uses 2 ‖ expiry 8 (Unix s)      removal, admission, roles: see peertap.wire.motion
 
 Admins, bridges and the removed are identities: Ed25519 public keys. Admins stand in the order of their rank, removals
@@ -69,6 +69,7 @@ class Charter:
         removals: of those who may not come back by themselves, the longest gone first.
         spent: invites that were used.
         admissions, roles: what members that were away need to believe it, where more than one admin has to agree.
+        changes: how many there were, removals, admissions and roles; where one admin is enough nobody counts.
     """
 
     label: str
@@ -83,6 +84,7 @@ class Charter:
     spent: tuple[SpentInvite, ...] = ()
     admissions: tuple[Admission, ...] = ()
     roles: Roles | None = None
+    changes: int = 0
 
     @property
     def removed(self) -> frozenset[bytes]:
@@ -101,6 +103,7 @@ class Charter:
             bridges=self.bridges - gone,
             removals=(*kept, *removals)[-MAX_REMOVED:],
             admissions=tuple(one for one in self.admissions if one.identity not in gone),
+            changes=self.changes + len(gone) if self.threshold > 1 else 0,
         )
 
     def with_newcomers(self, newcomers: Set[bytes], used: SpentInvite | None, unix: float) -> Charter:
@@ -112,18 +115,19 @@ class Charter:
         return replace(self, removals=forgiven, spent=tuple(sorted(spent.values())))
 
     def with_admission(self, admission: Admission) -> Charter:
-        """The charter once it says who agreed on a newcomer."""
-        others = tuple(one for one in self.admissions if one.identity != admission.identity)
-        return replace(self, admissions=(*others, admission)[-MAX_ADMITTED:])
+        """The charter once it says who agreed on a newcomer; a removal of its is forgiven."""
+        return replace(
+            self,
+            removals=tuple(one for one in self.removals if one.identity != admission.identity),
+            admissions=(*(one for one in self.admissions if one.identity != admission.identity), admission)[
+                -MAX_ADMITTED:
+            ],
+            changes=self.changes + 1,
+        )
 
     def with_roles(self, roles: Roles) -> Charter:
-        """The charter once these roles are agreed on; who was removed meanwhile has none."""
-        admins = tuple(one for one in roles.admins if one not in self.removed)
-        return replace(self, admins=admins, bridges=roles.bridges - self.removed, roles=roles)
-
-    def next_roles(self, admins: tuple[bytes, ...], bridges: frozenset[bytes]) -> Roles:
-        """These roles, to be signed."""
-        return Roles(1 if self.roles is None else self.roles.number + 1, admins, bridges)
+        """The charter once these roles are agreed on."""
+        return replace(self, admins=roles.admins, bridges=roles.bridges, roles=roles, changes=self.changes + 1)
 
     def with_admin(self, identity: bytes) -> Charter:
         """The charter once this member is an admin, of the lowest rank if it was none."""
@@ -156,7 +160,8 @@ class Charter:
         out += len(spent).to_bytes(2, "big") + b"".join(one.emit() for one in sorted(spent))
         admissions = _few(self.admissions, MAX_ADMITTED, "admissions")
         out += len(admissions).to_bytes(2, "big") + b"".join(one.emit() for one in admissions)
-        return out + (b"\0" if self.roles is None else b"\1" + self.roles.emit())
+        out += b"\0" if self.roles is None else b"\1" + self.roles.emit()
+        return out + self.changes.to_bytes(8, "big")
 
     @classmethod
     def parse_untrusted(cls, data: bytes) -> Charter:
@@ -181,6 +186,7 @@ class Charter:
             spent=tuple(SpentInvite.read(reader) for _ in range(_count(reader, MAX_SPENT, "spent invites"))),
             admissions=tuple(Admission.read(reader) for _ in range(_count(reader, MAX_ADMITTED, "admissions"))),
             roles=Roles.read(reader) if reader.uint(1, "whether there are roles") else None,
+            changes=reader.uint(8, "changes"),
         )
         reader.end()
         if charter.emit() != data:
@@ -189,7 +195,7 @@ class Charter:
             raise DecodeError("charter: the label is not valid")
         if not 1 <= charter.threshold <= len(charter.creators):
             raise DecodeError(f"charter: {charter.threshold} of {len(charter.creators)} creators")
-        if charter.threshold == 1 and (charter.admissions or charter.roles is not None):
+        if charter.threshold == 1 and (charter.admissions or charter.roles is not None or charter.changes):
             raise DecodeError("charter: one admin is enough, and it has what several agreed on")
         gone = tuple(one.identity for one in charter.removals)
         inside = tuple(one.identity for one in charter.admissions)

@@ -1,11 +1,11 @@
 """What admins agree on, with their signatures: it counts on every branch of the group (SPEC 9.4, PROTOCOL 10).
 
-    removal, admission: identity 32 ‖ MLS key of the leaf 32 ‖ signatures
+    removal, admission: identity 32 ‖ MLS key of the leaf 32 ‖ number 8 ‖ signatures
     roles: number 8 ‖ n 2 × admin 32 ‖ n 2 × bridge 32 ‖ signatures
     signatures: n 1 ‖ n × (identity 32 ‖ Ed25519 signature 64), sorted by identity
 
-A leaf's key is new with each admission, so old removals and admissions say nothing about a later one; roles have a
-number that only rises.
+The number is one more than that of the changes that had been agreed on when it was asked for: a word counts for the
+next few changes, and then no more.
 """
 
 from __future__ import annotations
@@ -28,35 +28,39 @@ Signatures = tuple[tuple[bytes, bytes], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _OfLeaf:
+class OfLeaf:
     """About a member; `key` is its leaf's MLS key."""
 
     identity: bytes
     key: bytes
+    number: int = 1
     signatures: Signatures = ()
 
+    def _body(self) -> bytes:
+        return self.identity + self.key + self.number.to_bytes(8, "big")
+
     def emit(self) -> bytes:
-        return self.identity + self.key + emit_signatures(self.signatures)
+        return self._body() + emit_signatures(self.signatures)
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
         """Raises DecodeError."""
         identity, key = reader.take(KEY_BYTES, "identity"), reader.take(KEY_BYTES, "leaf key")
-        return cls(identity, key, read_signatures(reader))
+        return cls(identity, key, reader.uint(8, "number"), read_signatures(reader))
 
 
 @dataclass(frozen=True, slots=True)
-class Removal(_OfLeaf):
+class Removal(OfLeaf):
     """A member goes: the word of admins, or its own."""
 
     @property
     def is_own(self) -> bool:
-        """Whether it is the member itself that says so."""
-        return tuple(who for who, _ in self.signatures) == (self.identity,)
+        """Whether the member itself says so."""
+        return any(who == self.identity for who, _ in self.signatures)
 
     def signed(self, vlan_id: bytes) -> bytes:
         """What is signed."""
-        return b"PeerTap/1 removal" + vlan_id + self.identity + self.key
+        return b"PeerTap/1 removal" + vlan_id + self._body()
 
     @classmethod
     def parse_untrusted(cls, data: bytes) -> Removal:
@@ -68,17 +72,17 @@ class Removal(_OfLeaf):
 
 
 @dataclass(frozen=True, slots=True)
-class Admission(_OfLeaf):
+class Admission(OfLeaf):
     """Somebody comes in."""
 
     def signed(self, vlan_id: bytes) -> bytes:
         """What is signed."""
-        return b"PeerTap/1 admission" + vlan_id + self.identity + self.key
+        return b"PeerTap/1 admission" + vlan_id + self._body()
 
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """Who the admins are, highest rank first, and who may bridge; `number` is one more than that of those before."""
+    """Who the admins are, highest rank first, and who may bridge."""
 
     number: int
     admins: tuple[bytes, ...]
@@ -108,17 +112,34 @@ class Roles:
 
 Motion = Removal | Admission | Roles
 M = TypeVar("M", bound=Motion)
+L = TypeVar("L", Removal, Admission)
 
 
-def signers(motion: Motion, vlan_id: bytes) -> frozenset[bytes]:
-    """Whose signatures under it hold."""
+KINDS: Final = (Removal, Admission, Roles)  # by their number
+
+
+def emit_motion(motion: Motion) -> bytes:
+    """Kind 1 (0: removal, 1: admission, 2: roles) ‖ it."""
+    return bytes((KINDS.index(type(motion)),)) + motion.emit()
+
+
+def read_motion(reader: Reader) -> Motion:
+    """Raises DecodeError."""
+    kind = reader.uint(1, "kind of change")
+    if kind >= len(KINDS):
+        raise DecodeError(f"change: kind {kind} is not known")
+    return KINDS[kind].read(reader)
+
+
+def signers(motion: Motion, vlan_id: bytes, among: Collection[bytes]) -> frozenset[bytes]:
+    """Whose signatures under it hold, of these; no others are looked at."""
     message = motion.signed(vlan_id)
-    return frozenset(who for who, signature in motion.signatures if signed_by(who, signature, message))
+    return frozenset(who for who, signed in motion.signatures if who in among and signed_by(who, signed, message))
 
 
 def is_agreed(motion: Motion, vlan_id: bytes, admins: Collection[bytes], threshold: int) -> bool:
     """Whether so many of these admins have signed it."""
-    return len(signers(motion, vlan_id).intersection(admins)) >= threshold
+    return len(signers(motion, vlan_id, admins)) >= threshold
 
 
 def with_signatures(motion: M, more: Signatures) -> M:

@@ -18,8 +18,8 @@ u64 = st.integers(0, 2**64 - 1)
 signatures = st.dictionaries(keys, st.binary(min_size=64, max_size=64), max_size=3).map(
     lambda found: tuple(sorted(found.items()))
 )
-removals = st.builds(Removal, keys, keys, signatures)
-admissions = st.builds(Admission, keys, keys, signatures)
+removals = st.builds(Removal, keys, keys, u64, signatures)
+admissions = st.builds(Admission, keys, keys, u64, signatures)
 roles = st.builds(
     Roles,
     number=u64,
@@ -77,7 +77,7 @@ def test_changed_bytes_are_refused_or_another_charter_in_its_one_form(charter: C
         (replace(PLAIN, threshold=2), "2 of 1 creators"),
         (replace(PLAIN, threshold=0), "0 of 1 creators"),
         (replace(PLAIN, creators=(b"c" * 32, b"c" * 32)), "twice"),
-        (replace(PLAIN, removals=(Removal(b"r" * 32, b"k" * 32, ((b"a" * 32, bytes(64)),)),) * 2), "twice"),
+        (replace(PLAIN, removals=(Removal(b"r" * 32, b"k" * 32, 1, ((b"a" * 32, bytes(64)),)),) * 2), "twice"),
         (replace(PLAIN, admissions=(Admission(b"r" * 32, b"k" * 32),)), "one admin is enough"),
         (replace(PLAIN, roles=Roles(1, (), frozenset())), "one admin is enough"),
         (replace(PLAIN, spent=(SpentInvite(bytes(16), 1, 1), SpentInvite(bytes(16), 2, 1))), "twice"),

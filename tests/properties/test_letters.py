@@ -35,9 +35,7 @@ few_steps = st.lists(
         epoch=u64,
         transcript_hash=st.binary(max_size=64),
         rank=st.none() | st.integers(0, 63),
-        removals=st.frozensets(removals, max_size=2),
-        admissions=st.frozensets(admissions, max_size=2),
-        roles=st.none() | roles,
+        motions=st.lists(removals | admissions | roles, max_size=4).map(tuple),
     ),
     max_size=3,
 ).map(tuple)

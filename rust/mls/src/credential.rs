@@ -150,8 +150,9 @@ impl IdentityProvider for Identities {
         after: &SigningIdentity,
         _: &ExtensionList,
     ) -> Result<bool, CredentialError> {
+        let is_same_key = before.signature_key == after.signature_key; // admissions and removals name it (SPEC 9.7)
         let [before, after] = [before, after].map(|who| credential_of(who).map(|found| found.identity));
-        Ok(before.is_some() && before == after)
+        Ok(is_same_key && before.is_some() && before == after)
     }
 
     fn supported_types(&self) -> Vec<CredentialType> {

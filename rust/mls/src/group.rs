@@ -54,7 +54,7 @@ pub struct Change {
     pub committer: Option<Leaf>,
     /// Whether its sender came back by it.
     pub is_external: bool,
-    /// Identities that were not there before.
+    /// Those that were let in, also anew.
     pub added: Vec<Leaf>,
     /// Identities that are gone.
     pub removed: Vec<Leaf>,
@@ -281,14 +281,22 @@ impl Group {
             self.arrive()?;
         }
         let after = self.by_identity();
-        let only = |these: &BTreeMap<[u8; 32], Leaf>, those: &BTreeMap<[u8; 32], Leaf>| {
-            these.iter().filter(|(who, _)| !those.contains_key(*who)).map(|(_, leaf)| leaf.clone()).collect()
+        let applied = match &commit.effect {
+            CommitEffect::NewEpoch(epoch) => &epoch.applied_proposals[..],
+            _ => &[],
         };
+        let is_added = |who: &[u8; 32]| {
+            applied.iter().any(|one| match &one.proposal {
+                Proposal::Add(add) => credential_of(add.signing_identity()).is_some_and(|found| found.identity == *who),
+                _ => false,
+            })
+        };
+        let is_new = |who: &[u8; 32]| !before.contains_key(who) || is_added(who);
         Ok(Change {
             committer: after.values().find(|leaf| leaf.index == commit.committer).cloned(),
             is_external: commit.is_external,
-            added: only(&after, before),
-            removed: only(before, &after),
+            added: after.values().filter(|leaf| is_new(&leaf.credential.identity)).cloned().collect(),
+            removed: before.values().filter(|leaf| !after.contains_key(&leaf.credential.identity)).cloned().collect(),
             removed_us,
         })
     }
@@ -330,6 +338,22 @@ mod tests {
     use crate::suite::Suite;
     use crate::support::{Crowd, NOW, index_of, member};
     use mls_rs::mls_rules::DefaultMlsRules;
+
+    #[test]
+    fn a_wish_for_new_keys_does_not_change_the_signature_key() {
+        let mut crowd = Crowd::new(Suite::X25519Aes128, 3);
+        let keys = |group: &Group| group.leaves().into_iter().map(|leaf| leaf.key).collect::<Vec<_>>();
+        let (before, other) = (keys(&crowd.0[0]), member(2, Suite::X25519Aes128));
+        let package = message(&other.key_package(NOW).unwrap()).unwrap().into_key_package().unwrap();
+        let (who, signer) = (package.signing_identity().clone(), other.signer.clone());
+        assert_eq!(credential_of(&who).unwrap().identity, crowd.0[0].leaves()[1].credential.identity);
+        let wish = crowd.0[1].inner.propose_update_with_identity(signer, who, Vec::new()).unwrap();
+        let _ = crowd.0[0].process(&wish.to_bytes().unwrap(), NOW); // if it is taken, then not up
+        crowd.0[1].drop_step().unwrap();
+        crowd.commit(0, Order::default());
+        crowd.agree();
+        assert_eq!(keys(&crowd.0[0]), before);
+    }
 
     #[test]
     fn a_member_decides_nothing_by_a_proposal_that_an_admin_would_commit() {

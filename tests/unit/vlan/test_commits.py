@@ -34,6 +34,10 @@ class Change:
     removed: tuple[Leaf, ...] = ()
 
 
+SPENT = SpentInvite(b"n" * 16, 1, int(NOW) + 1000)
+COMING = Change(added=(Leaf(key_of("c")),))
+
+
 def removal(who: str, by: str, *, signer: str = "") -> Removal:
     unsigned = Removal(key_of(who), bytes(32))
     signature = identity(signer or by).sign(unsigned.signed(charter_vlan_id(BEFORE)))
@@ -47,7 +51,8 @@ def judged(change: Change, after: Charter = BEFORE, before: Charter = BEFORE) ->
 def test_an_admins_commit_is_taken() -> None:
     assert judged(Change()) is None
     assert judged(Change(), replace(BEFORE, admins=(key_of("c"), key_of("mayor")))) is None
-    assert judged(Change(), replace(BEFORE, removals=(removal("gone", "mayor"),))) is None
+    assert judged(Change(removed=(Leaf(key_of("x")),)), replace(BEFORE, removals=(removal("x", "mayor"),))) is None
+    assert judged(COMING, replace(BEFORE, spent=(*BEFORE.spent, SPENT))) is None
     assert judged(Change(), replace(BEFORE, spent=BEFORE.spent[:1])) is None  # the other has expired
     before = replace(BEFORE, removals=(removal("c", "mayor"),))
     assert judged(Change(added=(Leaf(key_of("c")),)), BEFORE, before) is None
@@ -68,6 +73,10 @@ def test_an_admins_commit_is_taken() -> None:
         (Change(added=(Leaf(key_of("c")),)), replace(BEFORE, removals=(removal("c", "mayor"),)), "marked as removed"),
         (Change(), replace(BEFORE, removals=(removal("x", "c"),)), "no admin signed"),
         (Change(), replace(BEFORE, removals=(removal("x", "mayor", signer="c"),)), "no admin signed"),
+        (Change(), replace(BEFORE, removals=(removal("x", "mayor"),)), "does not remove"),
+        (Change(), replace(BEFORE, spent=(*BEFORE.spent, SPENT)), "nobody comes in"),
+        (COMING, replace(BEFORE, spent=(*BEFORE.spent, replace(SPENT, expiry=2**40))), "nobody comes in"),
+        (COMING, replace(BEFORE, spent=(replace(BEFORE.spent[0], uses=2), SPENT)), "nobody comes in"),
         (Change(), replace(BEFORE, spent=BEFORE.spent[1:]), "forgets an invite"),
         (Change(), replace(BEFORE, spent=(replace(BEFORE.spent[0], uses=0),)), "useful again"),
         (Change(is_external=True), replace(BEFORE, bridges=frozenset()), "changes nothing else"),
