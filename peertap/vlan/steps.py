@@ -192,7 +192,7 @@ class Steps:
 
     def _removed(self, change: MlsChange) -> list[Action] | None:
         """Only an admin removes. Where several have to agree, the commit does not show that they did: we ask."""
-        if self._charter.threshold > 1:
+        if self._charter.threshold > 1 and not self.is_leaving:
             self._mls.drop_step()
             return None
         if change.committer is None or change.is_external or change.committer.identity not in self._charter.admins:

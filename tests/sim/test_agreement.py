@@ -109,7 +109,7 @@ def test_what_an_admin_refused_is_done_without_it() -> None:
 def test_an_admin_goes_by_itself_while_enough_are_left() -> None:
     town = council("c")
     town.do("b", town["b"].leave(town.unix))
-    town.pass_time(40)
+    town.pass_time(12)
     assert town["b"].is_gone
     town.agree("mayor", "a", "c")
     with pytest.raises(ConfigError, match="fewer would be left"):
