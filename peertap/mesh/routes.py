@@ -66,6 +66,7 @@ class _Neighbour:
     unacknowledged: bool = False
     tokens: int = 0
     is_retiring: bool = False
+    is_silent: bool = False
 
 
 class RouteTable:
@@ -91,11 +92,12 @@ class RouteTable:
     def retire(self, trunk: TrunkId, now: float) -> list[Outgoing]:
         """A trunk is to close soon: nothing goes by it that can go by another; returns requests to send."""
         self._neighbours[trunk].is_retiring = True
-        out: list[Outgoing] = []
-        for key, entry in list(self._entries.items()):
-            if trunk in entry.heard:
-                out += self._reselect(key, entry, now)
-        return out
+        return self._reselect_by(trunk, now)
+
+    def silence(self, trunk: TrunkId, now: float, *, is_silent: bool) -> list[Outgoing]:
+        """A neighbour should have answered, and nothing goes by it; or it spoke again. Returns requests to send."""
+        self._neighbours[trunk].is_silent = is_silent
+        return self._reselect_by(trunk, now)
 
     def remove_neighbour(self, trunk: TrunkId, now: float) -> list[Outgoing]:
         """A trunk went down; returns requests to send."""
@@ -125,11 +127,7 @@ class RouteTable:
         if neighbour.cost == cost:
             return []
         neighbour.cost = cost
-        out: list[Outgoing] = []
-        for key, entry in list(self._entries.items()):
-            if trunk in entry.heard:
-                out += self._reselect(key, entry, now)
-        return out
+        return self._reselect_by(trunk, now)
 
     # Own tokens
 
@@ -312,6 +310,14 @@ class RouteTable:
 
     # Inside
 
+    def _reselect_by(self, trunk: TrunkId, now: float) -> list[Outgoing]:
+        """Everything that this neighbour has announced is looked at anew."""
+        out: list[Outgoing] = []
+        for key, entry in list(self._entries.items()):
+            if trunk in entry.heard:
+                out += self._reselect(key, entry, now)
+        return out
+
     def _candidates(self, entry: _Entry) -> list[Selected]:
         """Feasible routes of the winning origin; by trunks that will last, if there are any."""
         out = []
@@ -319,6 +325,8 @@ class RouteTable:
             out.append(Selected(None, Advert(entry.own, 0, OWN_PATH_MTU), 0, OWN_PATH_MTU))
         for trunk, advert in entry.heard.items():
             neighbour = self._neighbours[trunk]
+            if neighbour.is_silent:
+                continue
             metric = advert.metric + neighbour.cost
             outdated = entry.newest is not None and not _better(advert.route.origin, entry.newest, advert.route.kind)
             if metric < INFINITE_METRIC and not outdated and self._is_feasible(entry, advert):

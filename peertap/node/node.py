@@ -303,6 +303,14 @@ class Node:
             if one is not kept and one.announces:
                 self._ask(self.routes.retire(one.id, now))
 
+    def _judge(self, trunk: Trunk, now: float) -> None:
+        """Whether anything goes by it: a neighbour that seems gone is gone around, long before it is given up."""
+        is_silent = trunk.seems_gone(now)
+        if trunk.announces and is_silent != trunk.is_silent:
+            trunk.is_silent = is_silent
+            self._log("info", "trunk silent" if is_silent else "trunk heard again", trunk)
+            self._ask(self.routes.silence(trunk.id, now, is_silent=is_silent))
+
     def _new_epoch(self, trunk: Trunk, event: TrunkRekeyed, now: float) -> None:
         trunk.begin_epoch(event.keys, now)
         self._barrier.defer(Send(trunk.id, self._indexes(event)))
@@ -353,7 +361,7 @@ class Node:
 
     def _path_lost(self, number: TrunkId, now: float) -> None:
         trunk = self.trunks.get(number)
-        if trunk is not None and trunk.choice.lost(now):
+        if trunk is not None and trunk.path_lost(now):
             self._dirty = True
             self._log("info", "carrier", trunk, carrier=trunk.choice.name)
 
@@ -364,6 +372,7 @@ class Node:
         if trunk is None:
             return
         trunk.heard(now)
+        self._judge(trunk, now)
         if trunk.is_leaving:
             return
         try:
@@ -479,6 +488,7 @@ class Node:
                 else:
                     self._leave(trunk, now)
             else:
+                self._judge(trunk, now)
                 self._out += [Send(trunk.id, ping) for ping in trunk.pings_due(now, self._random)]
                 self._out += [Probe(trunk.id, address) for address in trunk.probes_due(now)]
                 self._dirty |= trunk.drop_old_epochs(now) or trunk.labels.cut

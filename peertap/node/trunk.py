@@ -14,6 +14,8 @@ from peertap.wire.control import Indexes, Ping
 PING_AFTER_S: Final = 3.0  # ours: silence for so long is asked about; sooner costs an idle hub 0.2 % of a core a trunk
 PING_AFTER_ON_UDP_S: Final = 9.0  # ours: the data plane watches that path, and its loss is asked about at once
 PING_GAP_S: Final = 0.75  # ours: and asked again
+SILENT_AFTER_S: Final = 0.5  # ours: its udp path gone, a stream that is alive has answered by then
+SILENT_AFTER_ROUND_TRIPS: Final = 4  # ours: or by then
 DEAD_AFTER_S: Final = 5.0  # ours: a dead neighbour is noticed within 5 s
 DEAD_AFTER_PINGS: Final = 3  # ours: a node that slept itself first asks again
 MAX_REFRESHES: Final = 64  # ours: VLANs that a neighbour may ask for at once
@@ -47,6 +49,7 @@ class Trunk:
         self.roaming: Address | None = None
         self.close_at: float | None = None
         self.is_leaving = False  # it takes frames until the neighbour closes, and nothing else
+        self.is_silent = False  # as the routes know it
         self.cost = LINK_COST
         self.rtt_s: float | None = None
         self.epoch = opened.keys.epoch
@@ -59,6 +62,7 @@ class Trunk:
         self._pings: dict[int, float] = {}
         self._refreshes, self._refreshed_at = float(MAX_REFRESHES), now
         self._unanswered = 0
+        self._doubted_at: float | None = None  # its udp path went, and nothing was heard since
 
     # Keys
 
@@ -126,6 +130,23 @@ class Trunk:
     def heard(self, now: float) -> None:
         self._heard_at = now
         self._unanswered = 0
+        self._doubted_at = None
+
+    def path_lost(self, now: float) -> bool:
+        """The udp path is gone: perhaps the neighbour is, too. Returns whether the carrier changes."""
+        if not self.choice.lost(now):
+            return False
+        self._doubted_at = now
+        return True
+
+    def seems_gone(self, now: float) -> bool:
+        """Whether it had the time to answer by its stream, and did not."""
+        return self._seems_gone_at() <= now
+
+    def _seems_gone_at(self) -> float:
+        if self._doubted_at is None:
+            return float("inf")
+        return self._doubted_at + max(SILENT_AFTER_S, SILENT_AFTER_ROUND_TRIPS * (self.rtt_s or 0.0))
 
     def pings_due(self, now: float, random: Callable[[int], bytes]) -> list[Ping]:
         """A Ping where the neighbour was silent, or its round trip is old."""
@@ -138,6 +159,8 @@ class Trunk:
         return [Ping(number)]
 
     def _ping_at(self) -> float:
+        if self._doubted_at is not None and self._pinged_at < self._doubted_at:
+            return self._doubted_at
         if self.choice.remote is not None:
             due = self._heard_at + PING_AFTER_ON_UDP_S
         else:
@@ -162,7 +185,7 @@ class Trunk:
         return self._heard_at + DEAD_AFTER_S <= now and self._unanswered >= DEAD_AFTER_PINGS
 
     def next_deadline(self) -> float:
-        dues = [self._ping_at()]
+        dues = [self._ping_at()] if self.is_silent else [self._ping_at(), self._seems_gone_at()]
         if self._unanswered >= DEAD_AFTER_PINGS:
             dues.append(self._heard_at + DEAD_AFTER_S)
         probe_at = self.choice.next_deadline()

@@ -65,7 +65,7 @@ def fits(motion: Motion, at: Agreed) -> bool:
     return is_next and are_in and motion.admins[: len(kept)] == kept and len(motion.admins) >= charter.threshold
 
 
-def agreed(motion: Motion, charter: Charter, vlan_id: VlanId) -> bool:
+def is_agreed_on(motion: Motion, charter: Charter, vlan_id: VlanId) -> bool:
     """Whether enough admins have signed it, or who goes; one is enough for a founder, who is an admin already."""
     if isinstance(motion, Removal) and motion.is_own and signers(motion, vlan_id, (motion.identity,)):
         return True
@@ -77,7 +77,7 @@ def agreed(motion: Motion, charter: Charter, vlan_id: VlanId) -> bool:
 def follow(at: Agreed, motions: Iterable[Motion], vlan_id: VlanId) -> Agreed | None:
     """Where changes lead; None: one of them does not fit, or was not agreed on."""
     for motion in motions:
-        if not fits(motion, at) or not agreed(motion, at.charter, vlan_id):
+        if not fits(motion, at) or not is_agreed_on(motion, at.charter, vlan_id):
             return None
         at = _after(at, motion)
     return at if len(at.charter.admins) >= at.charter.threshold else None
@@ -130,7 +130,7 @@ def unproven_leap(before: Agreed, after: Agreed, vlan_id: VlanId) -> str | None:
         rings.append(new.roles.admins)
 
     def known(motion: Motion) -> bool:
-        return any(agreed(motion, replace(old, admins=tuple(admins)), vlan_id) for admins in rings)
+        return any(is_agreed_on(motion, replace(old, admins=tuple(admins)), vlan_id) for admins in rings)
 
     removals, admissions = _new(new.removals, old.removals), _new(new.admissions, old.admissions)
     words: tuple[Motion, ...] = (*removals, *admissions)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from peertap.types import VlanId
-from peertap.vlan.agreement import Agreed, agreed
+from peertap.vlan.agreement import Agreed, is_agreed_on
 from peertap.vlan.names import name_hash, vlan_id
 from peertap.wire.charter import MAX_REMOVED, Charter
 from peertap.wire.codec import Reader, lp
@@ -106,7 +106,7 @@ def _people_refusal(before: Charter, after: Charter, change: Change, members: fr
         return "it lets somebody come back whom it does not add"
     vlan_id = charter_vlan_id(after)
     for one in set(after.removals) - set(before.removals):
-        if not agreed(one, before, vlan_id):
+        if not is_agreed_on(one, before, vlan_id):
             return "it has a removal that no admin signed"
         if one.identity not in {leaf.identity for leaf in change.removed}:
             return "it marks somebody as removed whom it does not remove"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from peertap._core import mls_key_package_owner
 from peertap.errors import ConfigError, PeerError
-from peertap.vlan.agreement import agreed, fits
+from peertap.vlan.agreement import fits, is_agreed_on
 from peertap.vlan.group_actions import Action, Admit, Dismiss, Move
 from peertap.vlan.motions import STAND_IN_S, Waiting
 from peertap.vlan.steps import Steps
@@ -213,7 +213,7 @@ class Decisions(Steps):
         return waiting
 
     def _is_agreed(self, motion: Motion) -> bool:
-        return agreed(motion, self._charter, self._vlan_id)
+        return is_agreed_on(motion, self._charter, self._vlan_id)
 
     def _require_admin(self, what: str) -> None:
         if self._lost.never_resumes:

@@ -24,7 +24,7 @@ from peertap._core import (
     mls_message_epoch,
 )  # fmt: skip
 from peertap.errors import DecodeError, PeerError
-from peertap.vlan.agreement import Agreed, agreed, follow, unproven, unproven_leap
+from peertap.vlan.agreement import Agreed, follow, is_agreed_on, unproven, unproven_leap
 from peertap.vlan.commits import Step, beats, charter_vlan_id, fixed_refusal, fork, invite_refusal, wins
 from peertap.vlan.decisions import Decisions
 from peertap.vlan.group_actions import (
@@ -101,7 +101,7 @@ class Group(Decisions):
         if charter_vlan_id(charter) != vlan_id:
             raise PeerError("welcome: the charter is another VLAN's")
         ours = [one for one in charter.admissions if one.identity == group.me]
-        if charter.threshold > 1 and not any(agreed(one, charter, charter_vlan_id(charter)) for one in ours):
+        if charter.threshold > 1 and not any(is_agreed_on(one, charter, charter_vlan_id(charter)) for one in ours):
             raise PeerError("welcome: not enough admins agreed on us")
         return group, [group._save(), EpochBegan(mls.epoch)]
 
@@ -269,7 +269,7 @@ class Group(Decisions):
         """Somebody says that we were removed: an admin's word counts, and our own if we wish to go."""
         is_ours = (removal.identity, removal.key) == (self.me, self._leaf_of(self.me).key)
         counts = is_ours and (not removal.is_own or self.is_leaving)
-        if self.is_gone or not counts or not agreed(removal, self._charter, self._vlan_id):
+        if self.is_gone or not counts or not is_agreed_on(removal, self._charter, self._vlan_id):
             return []
         if self._charter.threshold > 1 and not removal.is_own:  # more than one former admin would have to lie
             self.is_gone = True

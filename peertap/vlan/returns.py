@@ -6,7 +6,7 @@ from collections.abc import Container, Sequence
 from typing import Final
 
 from peertap.types import VlanId
-from peertap.vlan.agreement import Agreed, agreed, fits
+from peertap.vlan.agreement import Agreed, fits, is_agreed_on
 from peertap.vlan.commits import Step
 from peertap.wire.motion import Removal
 
@@ -55,7 +55,7 @@ class Returns:
         for one in (removal for step in theirs for removal in step.removals):
             if one.identity not in tried and at.roster.get(one.identity) == one.key:
                 tried.add(one.identity)  # signatures cost time, and it is a member that says so
-                if fits(one, at) and agreed(one, at.charter, vlan_id):
+                if fits(one, at) and is_agreed_on(one, at.charter, vlan_id):
                     self.condemned[one.identity] = one
         return len(self.condemned) > before
 

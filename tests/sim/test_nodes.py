@@ -5,9 +5,9 @@ import os
 import pytest
 
 from peertap.mesh.policy import Mode
-from peertap.node.events import PingAsked, StopAsked
+from peertap.node.events import PathFound, PathLost, PingAsked, StopAsked
 from peertap.types import VlanIndex
-from tests.support.mesh import SimMesh
+from tests.support.mesh import SimLink, SimMesh
 
 SEEDS = range(20 if os.environ.get("PEERTAP_FULL") else 4)
 
@@ -143,6 +143,64 @@ def test_a_black_hole_is_noticed_within_five_seconds_and_another_relay_takes_ove
     assert first.numbers["a"] not in mesh.nodes["a"].node.trunks
     mesh.run(1)
     assert_complete(mesh, "lab")
+
+
+def ring_on_udp(size: int) -> tuple[SimMesh, list[SimLink]]:
+    """Members in a ring, all of whose trunks have a udp path."""
+    mesh = SimMesh()
+    mesh.udp_allowed = True
+    for number in range(size):
+        mesh.add(f"m{number}", "lab")
+    links = [mesh.link(f"m{number}", f"m{(number + 1) % size}") for number in range(size)]
+    for link in links:
+        for end in link.ends:
+            end.post(PathFound(link.numbers[end.name], ("10.0.0.1", 4511), 0.01))
+    mesh.run(3)
+    assert_complete(mesh, "lab")
+    return mesh, links
+
+
+def go_deaf(link: SimLink) -> None:
+    """Nothing passes any more, and the data planes have noticed it."""
+    link.deaf = True
+    for end in link.ends:
+        end.post(PathLost(link.numbers[end.name]))
+
+
+@pytest.mark.parametrize("size", [3, 4, 5, 6])
+def test_a_neighbour_that_seems_gone_is_gone_around_long_before_it_is_given_up(size: int) -> None:
+    mesh, links = ring_on_udp(size)
+    go_deaf(links[0])
+    mesh.run(1.2)
+    assert links[0].numbers["m0"] in mesh.nodes["m0"].node.trunks
+    assert_complete(mesh, "lab")
+    assert mesh.nodes["m0"].unicast("lab", mesh.nodes["m1"].vlan("lab").mac, "hello")  # type: ignore[attr-defined]
+    mesh.run(0.5)
+    assert ("lab", "hello") in mesh.nodes["m1"].delivered
+
+
+def test_a_neighbour_that_is_heard_again_is_a_neighbour_again() -> None:
+    mesh, links = ring_on_udp(5)
+    go_deaf(links[0])
+    mesh.run(2)
+    links[0].deaf = False
+    mesh.run(5)
+    for end in links[0].ends:
+        assert not end.node.trunks[links[0].numbers[end.name]].is_silent
+    assert_complete(mesh, "lab")
+
+
+def test_a_trunk_whose_udp_path_alone_is_lost_goes_on_by_its_stream_without_a_pause() -> None:
+    mesh, links = ring_on_udp(3)
+    before = len(mesh.nodes["m0"].node.trunks)
+    for end in links[0].ends:
+        end.post(PathLost(links[0].numbers[end.name]))
+    for _ in range(20):
+        assert mesh.nodes["m0"].unicast("lab", mesh.nodes["m1"].vlan("lab").mac, "hello")  # type: ignore[attr-defined]
+        mesh.run(0.1)
+    assert mesh.nodes["m1"].delivered.count(("lab", "hello")) == 20
+    assert not any(trunk.is_silent for trunk in mesh.nodes["m0"].node.trunks.values())
+    assert len(mesh.nodes["m0"].node.trunks) == before
 
 
 def test_a_ring_of_members_without_a_relay_is_complete_and_delivers_once() -> None:
