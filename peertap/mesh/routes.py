@@ -81,6 +81,7 @@ class RouteTable:
         self._verified: dict[bytes, None] = {}
         self._changed: dict[Key, None] = {}
         self._starved: dict[Key, tuple[float, float]] = {}  # asked for: again at, gap
+        self._postponed: dict[Key, float] = {}  # a better way came too soon after the last change
         self.refused = 0
 
     # Neighbours
@@ -233,12 +234,16 @@ class RouteTable:
             neighbour.unacknowledged = False
 
     def next_deadline(self) -> float | None:
-        """When `tick` has something to ask."""
-        return min((at for at, _ in self._starved.values()), default=None)
+        """When `tick` has something to do."""
+        return min((*(at for at, _ in self._starved.values()), *self._postponed.values()), default=None)
 
     def tick(self, now: float) -> list[Outgoing]:
-        """Asks again for routes that are still missing; returns requests to send."""
+        """Asks again for routes that are still missing, and takes better ones now; returns requests to send."""
         out: list[Outgoing] = []
+        for key in [key for key, at in self._postponed.items() if at <= now]:
+            del self._postponed[key]
+            if key in self._entries:
+                out += self._reselect(key, self._entries[key], now)
         for key, (at, gap_s) in list(self._starved.items()):
             if at > now:
                 continue
@@ -348,14 +353,13 @@ class RouteTable:
 
     def _reselect(self, key: Key, entry: _Entry, now: float, *, forced: bool = False) -> list[Outgoing]:
         candidates = self._candidates(entry)
-        old = entry.selected
+        old, stay = entry.selected, None
         new = min(candidates, key=lambda one: (one.metric, one.trunk or 0), default=None)
         if new is not None and old is not None and not forced and new.trunk != old.trunk:
             stay = next((one for one in candidates if one.trunk == old.trunk), None)
             same_origin = new.advert.route.origin == old.advert.route.origin
-            settled = now < entry.changed_at + VOLUNTARY_GAP_S or new.metric > VOLUNTARY_GAIN * old.metric
-            if stay is not None and same_origin and settled:
-                new = stay
+            if stay is not None and same_origin:
+                new = self._settle(key, entry, new, stay, now)
         requests: list[Outgoing] = []
         wanted = _winner(advert.route for advert in entry.heard.values())
         used = None if new is None else new.advert.route
@@ -371,11 +375,21 @@ class RouteTable:
         entry.empty_since = None if entry.heard or entry.own else now
         if new == old:
             return requests
-        if (new and new.trunk) != (old and old.trunk):
-            entry.changed_at = now
+        if stay is not None and new is not stay:
+            entry.changed_at = now  # by choice: of what comes back one by one, the first is not the best
         entry.selected = new
         self._mark(key)
         return requests
+
+    def _settle(self, key: Key, entry: _Entry, new: Selected, stay: Selected, now: float) -> Selected:
+        """A better way, if it is much better, and the last change is a while ago; else it is looked at again then."""
+        if new.metric > VOLUNTARY_GAIN * stay.metric:
+            return stay
+        again_at = entry.changed_at + VOLUNTARY_GAP_S
+        if now < again_at:
+            self._postponed[key] = again_at
+            return stay
+        return new
 
     @staticmethod
     def _keep_distance(entry: _Entry, selected: Selected) -> None:

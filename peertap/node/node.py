@@ -348,7 +348,7 @@ class Node:
         trunk = self.trunks.get(number)
         if trunk is None:
             return
-        trunk.rtt_measured(rtt_s)
+        trunk.rtt_measured(rtt_s, now)
         if trunk.announces:
             self._ask(self.routes.set_cost(trunk.id, trunk.cost, now))
         if trunk.roaming == address and trunk.choice.remote not in (None, address):
@@ -358,6 +358,7 @@ class Node:
         elif trunk.choice.found(address):
             self._dirty = True
             self._log("info", "carrier", trunk, carrier="udp", remote=address)
+        self._judge(trunk, now)
 
     def _path_lost(self, number: TrunkId, now: float) -> None:
         trunk = self.trunks.get(number)
@@ -372,11 +373,11 @@ class Node:
         if trunk is None:
             return
         trunk.heard(now)
-        self._judge(trunk, now)
         if trunk.is_leaving:
             return
         try:
             self._dispatch(trunk, message, now)
+            self._judge(trunk, now)
         except PeerError as error:
             self._close(trunk, CloseCode.MALFORMED, str(error), now)
 

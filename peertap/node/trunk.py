@@ -20,12 +20,12 @@ DEAD_AFTER_S: Final = 5.0  # ours: a dead neighbour is noticed within 5 s
 DEAD_AFTER_PINGS: Final = 3  # ours: a node that slept itself first asks again
 MAX_REFRESHES: Final = 64  # ours: VLANs that a neighbour may ask for at once
 REFRESHES_PER_S: Final = 4.0  # ours: and over time
-MEASURE_S: Final = 10.0  # ours: where no udp path is watched, the round trip is measured so often at least
+MEASURE_S: Final = 5.0  # ours: the round trip is measured so often at least, also under load
 OLD_EPOCH_S: Final = 10.0  # ours: an old epoch's packets are opened for so long
 LINK_COST: Final = 16  # ours: what a hop costs beside its round trip, so that fewer hops win among equals
 COST_PER_DOUBLING: Final = 8  # ours: and each doubling of the round trip beyond 1 ms
 COST_STEP: Final = 4  # ours: smaller changes of cost are not announced
-SMOOTHING: Final = 0.125  # RFC 6298: weight of a new round-trip sample
+SMOOTHING: Final = 0.25  # ours: weight of a new round-trip sample; RFC 6298 has 1/8, for one in each round trip
 MAX_ADDRESSES: Final = 16  # ours: libp2p addresses remembered for dialling
 
 
@@ -114,7 +114,13 @@ class Trunk:
         self.addresses = tuple(addresses[:MAX_ADDRESSES])
 
     def probes_due(self, now: float) -> list[Address]:
-        return self.choice.due(now) if self._sending is not None else []
+        if self._sending is None:
+            return []
+        remote, due = self.choice.remote, self.choice.due(now)
+        if remote is not None and self._measured_at + MEASURE_S <= now:  # the data plane asks where it is silent only
+            self._measured_at = now
+            due.append(remote)
+        return due
 
     def may_refresh(self, now: float) -> bool:
         """Whether the neighbour may have routes said again: each time costs a look through all of them."""
@@ -140,8 +146,8 @@ class Trunk:
         return True
 
     def seems_gone(self, now: float) -> bool:
-        """Whether it had the time to answer by its stream, and did not."""
-        return self._seems_gone_at() <= now
+        """Whether it had the time to answer by its stream, and did not; or there is nothing to carry frames."""
+        return self.choice.name == "none" or self._seems_gone_at() <= now
 
     def _seems_gone_at(self) -> float:
         if self._doubted_at is None:
@@ -172,10 +178,11 @@ class Trunk:
         if sent_at is not None:
             self._measured_at = now
             if self.choice.remote is None:
-                self.rtt_measured(now - sent_at)
+                self.rtt_measured(now - sent_at, now)
 
-    def rtt_measured(self, rtt_s: float) -> None:
+    def rtt_measured(self, rtt_s: float, now: float) -> None:
         """Smooths the round trip; the cost follows in steps."""
+        self._measured_at = now
         self.rtt_s = rtt_s if self.rtt_s is None else self.rtt_s + SMOOTHING * (rtt_s - self.rtt_s)
         cost = LINK_COST + round(COST_PER_DOUBLING * math.log2(1 + self.rtt_s * 1000))
         if abs(cost - self.cost) >= COST_STEP:
@@ -191,5 +198,7 @@ class Trunk:
         probe_at = self.choice.next_deadline()
         if self._sending is not None and probe_at is not None:
             dues.append(probe_at)
+        if self._sending is not None and self.choice.remote is not None:
+            dues.append(self._measured_at + MEASURE_S)
         dues += self._old_until.values()
         return min(dues)

@@ -65,19 +65,31 @@ def fits(motion: Motion, at: Agreed) -> bool:
     return is_next and are_in and motion.admins[: len(kept)] == kept and len(motion.admins) >= charter.threshold
 
 
-def is_agreed_on(motion: Motion, charter: Charter, vlan_id: VlanId) -> bool:
-    """Whether enough admins have signed it, or who goes; one is enough for a founder, who is an admin already."""
-    if isinstance(motion, Removal) and motion.is_own and signers(motion, vlan_id, (motion.identity,)):
-        return True
+def is_agreed_on(motion: Motion, charter: Charter, vlan_id: VlanId, *, is_first: bool = False) -> bool:
+    """Whether enough admins have signed it, or who goes.
+
+    Args:
+        is_first: who comes in was never in; for a founder, who is an admin already, the word of one is enough then.
+    """
+    if isinstance(motion, Removal) and motion.is_own:
+        return bool(signers(motion, vlan_id, (motion.identity,)))
     founders = set(charter.creators).intersection(charter.admins) - charter.removed
-    is_founder = isinstance(motion, Admission) and motion.identity in founders
+    is_founder = is_first and isinstance(motion, Admission) and motion.identity in founders
     return is_agreed(motion, vlan_id, charter.admins, 1 if is_founder else charter.threshold)
+
+
+def is_first(motion: Motion, at: Agreed) -> bool:
+    """Whether this is the first time that somebody comes in."""
+    known = {one.identity for one in (*at.charter.admissions, *at.charter.removals)}
+    return isinstance(motion, Admission) and motion.identity not in known and motion.identity not in at.roster
 
 
 def follow(at: Agreed, motions: Iterable[Motion], vlan_id: VlanId) -> Agreed | None:
     """Where changes lead; None: one of them does not fit, or was not agreed on."""
     for motion in motions:
-        if not fits(motion, at) or not is_agreed_on(motion, at.charter, vlan_id):
+        is_short = len(motion.signatures) <= at.charter.threshold  # else anybody could swell everybody's charter
+        known = is_short and fits(motion, at)
+        if not known or not is_agreed_on(motion, at.charter, vlan_id, is_first=is_first(motion, at)):
             return None
         at = _after(at, motion)
     return at if len(at.charter.admins) >= at.charter.threshold else None
@@ -123,19 +135,33 @@ def unproven_leap(before: Agreed, after: Agreed, vlan_id: VlanId) -> str | None:
     if old.threshold == 1:
         return None
     rings: list[Collection[bytes]] = [old.admins]
+    oldest = old.changes - GOOD_FOR
     if new.roles is not None and new.roles != old.roles:
-        number = 0 if old.roles is None else old.roles.number
+        number = max(oldest, 0 if old.roles is None else old.roles.number)
         if new.roles.number <= number or not is_agreed(new.roles, vlan_id, old.admins, old.threshold):
             return "not enough admins that we know agreed on its roles"
         rings.append(new.roles.admins)
-
-    def known(motion: Motion) -> bool:
-        return any(is_agreed_on(motion, replace(old, admins=tuple(admins)), vlan_id) for admins in rings)
-
     removals, admissions = _new(new.removals, old.removals), _new(new.admissions, old.admissions)
-    words: tuple[Motion, ...] = (*removals, *admissions)
-    if not all(map(known, words)) or new.removed & after.roster.keys():
+    entered = {one.identity: one.number for one in old.admissions}
+    left = {one.identity: one for one in old.removals}
+
+    def is_known(motion: Motion) -> bool:
+        first = is_first(motion, before)
+        return any(is_agreed_on(motion, replace(old, admins=tuple(one)), vlan_id, is_first=first) for one in rings)
+
+    def is_recent(one: Removal | Admission) -> bool:
+        last = entered.get(one.identity, 0) if isinstance(one, Removal) else 0
+        removal = left.get(one.identity) if isinstance(one, Admission) else None
+        is_later = removal is None or (removal.number < one.number and removal.key != one.key)
+        return is_later and one.number > max(oldest, last)
+
+    words: tuple[Removal | Admission, ...] = (*removals, *admissions)
+    if not all(is_recent(one) and is_known(one) for one in words) or new.removed & after.roster.keys():
         return "not enough admins that we know agreed on a removal or an admission"
+    numbers = [one.number for one in words] + ([new.roles.number] if new.roles not in (None, old.roles) else [])
+    most = max(numbers) + GOOD_FOR if numbers else old.changes
+    if not old.changes <= new.changes <= most:
+        return "its count of changes is not credible"
     proven = {(one.identity, one.key) for one in new.admissions} - {(one.identity, one.key) for one in old.removals}
     if not proven.issuperset(after.roster.items() - before.roster.items()):
         return "not enough admins that we know agreed on a newcomer"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from peertap.types import VlanId
@@ -22,6 +22,7 @@ CLOCK_SKEW_S: Final = 300.0  # ours: members' clocks may differ by so much
 MAX_GIVE: Final = 512  # ours: messages in one letter
 MAX_GIVE_BYTES: Final = 3 << 20  # ours: below what a letter may have
 MAX_RETURNS: Final = 3  # ours: of one member between changes by admins: for each an old epoch is forgotten
+MAX_BEFORES: Final = 16  # ours: states kept of what was agreed on before a step
 MAX_LOG_BYTES: Final = 16 << 20  # ours: of a large fresh group a commit has a megabyte
 
 
@@ -121,6 +122,15 @@ def _spending_refusal(before: Charter, after: Charter, change: Change, now_unix:
     return None
 
 
+def spending_refusal(before: Charter, after: Charter, now_unix: float) -> str | None:
+    """The same for many steps at once, where admissions are in the charter."""
+    fresh = set(after.spent) - set(before.spent)
+    came = set(after.admissions) - set(before.admissions)
+    if len(fresh) > len(came) or any(one.expiry > now_unix + MAX_LIFETIME_S + CLOCK_SKEW_S for one in fresh):
+        return "it spends invites by which nobody came in"
+    return invite_refusal(before, after, now_unix)
+
+
 def invite_refusal(before: Charter, after: Charter, now_unix: float) -> str | None:
     """Whether used invites stay used."""
     uses = {one.id: one for one in after.spent}
@@ -210,10 +220,17 @@ class CommitLog:
         self.cut(step.epoch - 1)
         kept = None if messages is None else tuple(messages)
         self._commits[step.epoch] = Logged(kept, step, returned, before)
+        self._forget_befores()
         self._bytes += self._commits[step.epoch].size
         while len(self._commits) > MAX_COMMITS or (self._bytes > MAX_LOG_BYTES and len(self._commits) > 1):
             _, oldest = self._commits.popitem(last=False)
             self._bytes -= oldest.size
+
+    def _forget_befores(self) -> None:
+        """Each is a whole charter: the last ones are enough to come back from."""
+        proven = [number for number, one in self._commits.items() if one.before is not None]
+        for number in proven[:-MAX_BEFORES]:
+            self._commits[number] = replace(self._commits[number], before=None)
 
     def cut(self, epoch: int) -> None:
         """Forgets what came after an epoch: another branch goes on from there."""

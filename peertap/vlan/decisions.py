@@ -7,15 +7,16 @@ command ──▶ enough signatures? ──▶ commit                  one is en
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from peertap._core import mls_key_package_owner
 from peertap.errors import ConfigError, PeerError
-from peertap.vlan.agreement import fits, is_agreed_on
+from peertap.vlan.agreement import fits, is_agreed_on, is_first
 from peertap.vlan.group_actions import Action, Admit, Dismiss, Move
 from peertap.vlan.motions import STAND_IN_S, Waiting
 from peertap.vlan.steps import Steps
 from peertap.wire.charter import Charter, SpentInvite
-from peertap.wire.motion import MAX_ADMINS, Admission, Motion, Removal, Roles
+from peertap.wire.motion import MAX_ADMINS, Admission, M, Motion, Removal, Roles, signers
 
 
 class Decisions(Steps):
@@ -44,7 +45,7 @@ class Decisions(Steps):
             if open_ones:
                 return [action for one in open_ones for action in self._move(one)]
             for one in admissions:
-                charter = charter.with_admission(one)
+                charter = charter.with_admission(self._trimmed(one))
         return self._commit(unix, adds=packages, removes=lost, charter=charter)
 
     def kick(self, identity: bytes, unix: int) -> list[Action]:
@@ -192,6 +193,7 @@ class Decisions(Steps):
         return [Move(waiting.motion)] if is_for_others else []
 
     def _carry_out(self, motion: Motion, unix: int) -> list[Action]:
+        motion = self._trimmed(motion)
         match motion:
             case Removal(identity) if identity == self.me:
                 return []  # another admin does it
@@ -213,7 +215,13 @@ class Decisions(Steps):
         return waiting
 
     def _is_agreed(self, motion: Motion) -> bool:
-        return is_agreed_on(motion, self._charter, self._vlan_id)
+        return is_agreed_on(motion, self._charter, self._vlan_id, is_first=is_first(motion, self._agreed))
+
+    def _trimmed(self, motion: M) -> M:
+        """The change with as many signatures as it needs: everybody keeps them."""
+        signed = signers(motion, self._vlan_id, self._charter.admins)
+        good = tuple(one for one in motion.signatures if one[0] in signed)
+        return replace(motion, signatures=good[: self._charter.threshold])
 
     def _require_admin(self, what: str) -> None:
         if self._lost.never_resumes:

@@ -24,8 +24,8 @@ from peertap._core import (
     mls_message_epoch,
 )  # fmt: skip
 from peertap.errors import DecodeError, PeerError
-from peertap.vlan.agreement import Agreed, follow, is_agreed_on, unproven, unproven_leap
-from peertap.vlan.commits import Step, beats, charter_vlan_id, fixed_refusal, fork, invite_refusal, wins
+from peertap.vlan.agreement import GOOD_FOR, Agreed, follow, is_agreed_on, unproven, unproven_leap
+from peertap.vlan.commits import Step, beats, charter_vlan_id, fixed_refusal, fork, spending_refusal, wins
 from peertap.vlan.decisions import Decisions
 from peertap.vlan.group_actions import (
     Action,
@@ -101,7 +101,8 @@ class Group(Decisions):
         if charter_vlan_id(charter) != vlan_id:
             raise PeerError("welcome: the charter is another VLAN's")
         ours = [one for one in charter.admissions if one.identity == group.me]
-        if charter.threshold > 1 and not any(is_agreed_on(one, charter, charter_vlan_id(charter)) for one in ours):
+        proven = [is_agreed_on(one, charter, charter_vlan_id(charter), is_first=True) for one in ours]
+        if charter.threshold > 1 and not any(proven):
             raise PeerError("welcome: not enough admins agreed on us")
         return group, [group._save(), EpochBegan(mls.epoch)]
 
@@ -237,8 +238,10 @@ class Group(Decisions):
             return self._refuse("a GroupInfo that no admin signed for us")
         parts = fork(self.log.steps(), info.steps)
         is_behind = parts is not None and not parts[2] and position != self.position
-        if is_behind or beats(lost.branch, info.steps):
-            return []  # this admin has yet to hear of what we know
+        is_hasty = parts is None and self._charter.threshold > 1 and lost.is_new(now) and not lost.never_resumes
+        is_better = not lost.never_resumes and beats(self.log.steps(), info.steps)
+        if is_behind or is_hasty or is_better or beats(lost.branch, info.steps):
+            return []  # this admin has yet to hear of what we know, or others may know a step that we know
         lost.nonce = b""
         if position == self.position and not lost.never_resumes:
             lost.end()
@@ -253,6 +256,8 @@ class Group(Decisions):
         charter = after.charter
         if charter_vlan_id(charter) != self._vlan_id or self.me in charter.removed:
             return self._refuse("a GroupInfo of another VLAN, or of one that we were removed from")
+        if parts is None:  # nobody can say what they did
+            new = [replace(one, motions=()) for one in new]
         reason = self._return_refusal(after, None if parts is None else shared, new, unix)
         if reason is not None:
             return self._refuse(f"a GroupInfo that does not follow: {reason}")
@@ -268,7 +273,8 @@ class Group(Decisions):
     def dismissed_untrusted(self, removal: Removal, now: float) -> list[Action]:
         """Somebody says that we were removed: an admin's word counts, and our own if we wish to go."""
         is_ours = (removal.identity, removal.key) == (self.me, self._leaf_of(self.me).key)
-        counts = is_ours and (not removal.is_own or self.is_leaving)
+        is_old = self._charter.threshold > 1 and removal.number + GOOD_FOR <= self._charter.changes + 1
+        counts = is_ours and (self.is_leaving if removal.is_own else not is_old)
         if self.is_gone or not counts or not is_agreed_on(removal, self._charter, self._vlan_id):
             return []
         if self._charter.threshold > 1 and not removal.is_own:  # more than one former admin would have to lie
@@ -356,11 +362,14 @@ class Group(Decisions):
 
     def _commit_wishes(self, now: float, unix: int) -> list[Action]:
         """What members wished for, and the removals of a branch that lost."""
-        condemned = self._returns.condemned
-        gone = [leaf for leaf in self._mls.leaves if leaf.identity in condemned]
-        charter = self._charter.with_removals([condemned[leaf.identity] for leaf in gone])
+        condemned = self._returns.possible(self._agreed, self._vlan_id)
+        if not condemned and not self._wishes.messages:
+            self._wishes.since = None  # what was to be done cannot be
+            return []
+        gone = [leaf.index for one in condemned for leaf in self._mls.leaves if leaf.identity == one.identity]
+        charter = self._charter.with_removals(condemned)
         try:
-            return self._commit(unix, removes=[leaf.index for leaf in gone], charter=charter)
+            return self._commit(unix, removes=gone, charter=charter)
         except PeerError as error:
             self._wishes.since = now  # later again
             return self._refuse(str(error))
@@ -431,14 +440,17 @@ class Group(Decisions):
     def _return_refusal(self, after: Agreed, shared: int | None, steps: Sequence[Step], unix: int) -> str | None:
         """Why we do not come back into a group; `shared`: the last epoch in common, if there is one."""
         now = self._agreed
-        if shared is None:
-            before, reason = now, unproven_leap(now, after, self._vlan_id)
+        before = now if shared is None else self.log.agreed_at(shared) or now
+        reason = fixed_refusal(before.charter, after.charter)
+        if reason is not None or now.charter.threshold == 1:
+            return reason
+        agreed = [one for one in now.charter.removals if not one.is_own]  # who went by itself will wish to again
+        if any(after.roster.get(one.identity) == one.key for one in agreed):
+            return "somebody is in it who was removed"
+        if shared is not None:
+            reason = unproven(before, after, self._vlan_id, [motion for step in steps for motion in step.motions])
+        elif steps and steps[0].epoch <= self.epoch and not self._lost.never_resumes:
+            reason = "it shows no step that we know, though it cannot be long that we were away"
         else:
-            before = self.log.agreed_at(shared) or now
-            motions = [motion for step in steps for motion in step.motions]
-            reason = unproven(before, after, self._vlan_id, motions)
-        is_back = any(after.roster.get(one.identity) == one.key for one in now.charter.removals)
-        if now.charter.threshold > 1 and is_back:
-            reason = reason or "somebody is in it who was removed"
-        charters = before.charter, after.charter
-        return reason or fixed_refusal(*charters) or invite_refusal(*charters, unix)
+            reason = unproven_leap(before, after, self._vlan_id)
+        return reason or spending_refusal(before.charter, after.charter, unix)

@@ -22,7 +22,7 @@ MAX_NAME_BYTES: Final = 32
 MAX_REASON_BYTES: Final = 200
 PROOF_BYTES: Final = 48  # HMAC-SHA-384
 NONCE_BYTES: Final = 16
-MAX_MOTIONS: Final = 512  # ours: in the steps of one letter
+MAX_MOTIONS: Final = 2048  # ours: in the steps of one letter
 
 
 class Kind(IntEnum):

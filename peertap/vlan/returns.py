@@ -6,7 +6,7 @@ from collections.abc import Container, Sequence
 from typing import Final
 
 from peertap.types import VlanId
-from peertap.vlan.agreement import Agreed, fits, is_agreed_on
+from peertap.vlan.agreement import Agreed, follow, is_agreed_on
 from peertap.vlan.commits import Step
 from peertap.wire.motion import Removal
 
@@ -55,9 +55,21 @@ class Returns:
         for one in (removal for step in theirs for removal in step.removals):
             if one.identity not in tried and at.roster.get(one.identity) == one.key:
                 tried.add(one.identity)  # signatures cost time, and it is a member that says so
-                if fits(one, at) and is_agreed_on(one, at.charter, vlan_id):
+                is_one_enough = at.charter.threshold == 1
+                if is_agreed_on(one, at.charter, vlan_id) if is_one_enough else follow(at, [one], vlan_id):
                     self.condemned[one.identity] = one
         return len(self.condemned) > before
+
+    def possible(self, at: Agreed, vlan_id: VlanId) -> list[Removal]:
+        """Those condemned who can be removed, in the order of the charter; the others are forgotten."""
+        if at.charter.threshold > 1:
+            possible: dict[bytes, Removal] = {}
+            for one in sorted(self.condemned.values(), key=lambda one: one.is_own):
+                after = follow(at, [one], vlan_id)
+                if after is not None:
+                    at, possible[one.identity] = after, one
+            self.condemned = possible
+        return list(self.condemned.values())
 
     def stepped(self, members: Container[bytes]) -> None:
         """The group has these members now."""

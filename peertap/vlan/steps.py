@@ -113,10 +113,10 @@ class Steps:
         charter: Charter | None = None,
     ) -> list[Action]:
         charter = charter or self._charter
-        leavers = [one for one in self._wishes.leavers.values() if one.identity not in charter.removed]
-        charter = charter.with_removals(leavers)
+        leavers = {who: one for who, one in self._wishes.leavers.items() if who != self.me}  # others do that for us
+        charter = charter.with_removals([one for who, one in leavers.items() if who not in charter.removed])
         before, rank = self._agreed, self._charter.admins.index(self.me)
-        going = {leaf.index for leaf in self._mls.leaves if leaf.identity in self._wishes.leavers}
+        going = {leaf.index for leaf in self._mls.leaves if leaf.identity in leavers}
         removes = [index for index in removes if index not in going]  # their own wish does it
         packages = [package for _, package in adds]
         try:

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 
 from peertap.errors import DecodeError
 from peertap.wire.codec import Reader, lp
-from peertap.wire.motion import MAX_ADMINS, MAX_BRIDGES, Admission, Removal, Roles, emit_keys, read_keys
+from peertap.wire.motion import MAX_ADMINS, MAX_BRIDGES, Admission, Removal, Roles, emit_keys, read_keys, read_number
 
 VERSION: Final = 1
 LABEL: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}", re.ASCII)  # it names a file
@@ -186,7 +186,7 @@ class Charter:
             spent=tuple(SpentInvite.read(reader) for _ in range(_count(reader, MAX_SPENT, "spent invites"))),
             admissions=tuple(Admission.read(reader) for _ in range(_count(reader, MAX_ADMITTED, "admissions"))),
             roles=Roles.read(reader) if reader.uint(1, "whether there are roles") else None,
-            changes=reader.uint(8, "changes"),
+            changes=read_number(reader),
         )
         reader.end()
         if charter.emit() != data:

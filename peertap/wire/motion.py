@@ -23,6 +23,7 @@ SIGNATURE_BYTES: Final = 64  # Ed25519
 MAX_SIGNATURES: Final = 16  # ours: as many as creators
 MAX_ADMINS: Final = 64  # ours
 MAX_BRIDGES: Final = 1024  # ours
+MAX_NUMBER: Final = 1 << 62  # ours: nobody gets there by ones
 
 Signatures = tuple[tuple[bytes, bytes], ...]
 
@@ -46,7 +47,7 @@ class OfLeaf:
     def read(cls, reader: Reader) -> Self:
         """Raises DecodeError."""
         identity, key = reader.take(KEY_BYTES, "identity"), reader.take(KEY_BYTES, "leaf key")
-        return cls(identity, key, reader.uint(8, "number"), read_signatures(reader))
+        return cls(identity, key, read_number(reader), read_signatures(reader))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,8 @@ class Removal(OfLeaf):
 
     @property
     def is_own(self) -> bool:
-        """Whether the member itself says so."""
-        return any(who == self.identity for who, _ in self.signatures)
+        """Whether the member itself says so, and nobody else."""
+        return [who for who, _ in self.signatures] == [self.identity]
 
     def signed(self, vlan_id: bytes) -> bytes:
         """What is signed."""
@@ -102,7 +103,7 @@ class Roles:
     @classmethod
     def read(cls, reader: Reader) -> Roles:
         """Raises DecodeError."""
-        number = reader.uint(8, "number of roles")
+        number = read_number(reader)
         admins = read_keys(reader, 2, MAX_ADMINS, "admins")
         bridges = read_keys(reader, 2, MAX_BRIDGES, "bridges")
         if list(bridges) != sorted(set(bridges)) or len(set(admins)) != len(admins):
@@ -146,6 +147,14 @@ def with_signatures(motion: M, more: Signatures) -> M:
     """The motion with these signatures, too."""
     both = dict(more) | dict(motion.signatures)
     return replace(motion, signatures=tuple(sorted(both.items())[:MAX_SIGNATURES]))
+
+
+def read_number(reader: Reader) -> int:
+    """A count of changes, or a change's number. Raises DecodeError."""
+    number = reader.uint(8, "number of changes")
+    if number > MAX_NUMBER:
+        raise DecodeError(f"change: its number {number} is not credible")
+    return number
 
 
 def emit_signatures(signatures: Signatures) -> bytes:

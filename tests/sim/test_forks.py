@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from peertap.vlan.commits import Step, fork, wins
 from peertap.vlan.group_actions import AskAdmins, GiveInfo, Show
+from peertap.wire.charter import SpentInvite
 from peertap.wire.motion import Removal
 from tests.support.identities import identity
-from tests.support.town import Town, key_of
+from tests.support.town import Town, key_of, member
 
 steps = st.lists(
     st.builds(
@@ -293,3 +294,16 @@ def test_after_any_partition_all_agree_and_the_removed_stay_out(seed: int) -> No
         for name in out:
             town.citizens.pop(name, None)
         town.agree("mayor", "a", *(name for name in plain if name not in out))
+
+
+def test_the_side_that_lost_comes_back_though_it_let_somebody_in_by_an_invite() -> None:
+    town = two_admins()
+    town.split("a", "c")
+    newcomer = member("x", town.vlan_id)
+    town.newcomers[key_of("x")] = ("x", newcomer)
+    used = SpentInvite(bytes(16), 1, town.unix + 86_400)
+    town.do("a", town["a"].admit([(key_of("x"), newcomer.key_package(town.unix))], town.unix, used=used))
+    town.do("mayor", town["mayor"].rotate(town.unix))
+    town.heal(30)
+    town.citizens.pop("x")  # it needs a new invite
+    town.agree("mayor", "a", "b", "c", "d", "e")

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from peertap._core import mls_key_package_owner
 from peertap.errors import ConfigError, PeerError
 from peertap.vlan.commits import Step
 from peertap.vlan.group import Group
@@ -360,3 +361,166 @@ def test_new_keys_of_a_member_do_not_stop_the_commits_of_admins() -> None:
     town = council("c", "d")
     town.do("c", town["c"].rotate(town.unix))
     assert any(isinstance(one, ToAll) for one in town["mayor"].rotate(town.unix))
+
+
+# What a second review found
+
+
+def lead(town: Town, rogue: Group, victim: str, charter: Charter | None = None, **changes: object) -> None:
+    """Has a victim become lost by an invented far branch, and gives it a GroupInfo with no step that it knows."""
+    context = None if charter is None else charter.emit()
+    rogue.mls.commit(town.unix, context=context, **changes)  # type: ignore[arg-type]
+    rogue.mls.keep()
+    step = Step(rogue.mls.epoch, rogue.mls.transcript_hash, 0)
+    assert any(isinstance(one, AskAdmins) for one in show(town, (replace(step, epoch=step.epoch + 9),), victim))
+    town.do(victim, give_info(town, rogue, (step,), victim))
+
+
+@pytest.mark.parametrize("what", ["admit", "promote", "kick"])
+def test_an_older_branch_is_not_taken_by_who_was_made_to_look_for_another(what: str) -> None:
+    town = council("c", "d", "g")
+    rogue = rogue_of(town)
+    shared = rogue.log.steps()
+    if what == "admit":
+        agreed_invite(town, "e")
+    elif what == "kick":
+        agreed_kick(town, "g")
+    else:
+        town.do("mayor", town["mayor"].promote(key_of("c"), town.unix))
+        town.agree_on("a")
+    rogue.mls.commit(town.unix)
+    rogue.mls.keep()
+    step = Step(rogue.mls.epoch, rogue.mls.transcript_hash, 0)
+    for victim in ("d", "mayor"):
+        agreed = town[victim].charter
+        assert show(town, (replace(step, epoch=step.epoch + 9),), victim)
+        town.do(victim, give_info(town, rogue, (*shared, step), victim))
+        assert town[victim].charter == agreed
+
+
+@pytest.mark.parametrize("what", ["own removal", "agreed removal", "first admission", "changes", "new keys"])
+def test_who_is_up_to_date_is_not_led_where_it_knows_no_step(what: str) -> None:
+    town = council("c", "d", "e")
+    (first,) = [one for one in town["b"].charter.admissions if one.identity == key_of("c")]
+    package = town.packages[key_of("c")]
+    if what == "own removal":
+        town.do("c", town["c"].leave(town.unix))
+        town.pass_time(60)
+        del town.citizens["c"]
+    else:
+        agreed_kick(town, "c")
+    (old,) = [one for one in town["b"].charter.removals if one.identity == key_of("c")]
+    agreed_invite(town, "c")
+    if what == "first admission":
+        agreed_kick(town, "c")
+    rogue = rogue_of(town)
+    before = town["d"].charter
+    match what:
+        case "own removal" | "agreed removal":
+            leaf = rogue._leaf_of(key_of("c"))
+            lead(town, rogue, "d", rogue.charter.with_removals([old]), removes=[leaf.index])
+        case "first admission":
+            lead(town, rogue, "d", rogue.charter.with_admission(first), adds=[package])
+        case "changes":
+            lead(town, rogue, "d", replace(rogue.charter, changes=1 << 61))
+        case _:
+            lead(town, rogue, "d")
+    assert town["d"].charter == before
+    town.do("mayor", town["mayor"].rotate(town.unix))
+    town.citizens["b"].is_away = True
+    town.pass_time(120)
+    assert town["d"].position == town["mayor"].position
+
+
+def test_a_signature_in_the_name_of_who_is_removed_makes_no_removal_its_own() -> None:
+    town = council("c", "d")
+    town.do("mayor", town["mayor"].kick(key_of("c"), town.unix))
+    (waiting,) = town["b"].motions.values()
+    both = with_signatures(town["b"]._signed(waiting.motion), ((key_of("c"), bytes(64)),))
+    rogue = rogue_of(town)
+    leaf = rogue._leaf_of(key_of("c"))
+    send(town, alone(rogue, rogue.charter.with_removals([both]), town.unix, removes=[leaf.index]), "mayor", "a", "d")  # type: ignore[list-item]
+    assert key_of("c") in town["d"].members
+    town.agree_on("a")
+    assert town["c"].is_gone
+
+
+def test_an_admin_that_agrees_to_its_own_removal_is_gone() -> None:
+    town = council("c", "d")
+    town.do("mayor", town["mayor"].kick(key_of("b"), town.unix))
+    town.agree_on("b")
+    town.pass_time(30)
+    assert town["b"].is_gone
+    town.citizens.pop("b")
+    town.agree("mayor", "a", "c", "d")
+
+
+def test_an_older_key_package_of_a_founder_replaces_no_leaf() -> None:
+    town = council("c", "d")
+    old = town.packages[key_of("a")]
+    town.invite("a")  # it lost its state
+    town.agree_on("b")
+    leaf = town["mayor"].roster[key_of("a")]
+    rogue = rogue_of(town)
+    owner = mls_key_package_owner(old)
+    assert owner is not None
+    admission = rogue._signed(Admission(*owner, rogue.charter.changes + 1))
+    changes = {"adds": [old], "removes": [rogue._leaf_of(key_of("a")).index]}
+    send(town, alone(rogue, rogue.charter.with_admission(admission), town.unix, **changes), "mayor", "a", "c", "d")
+    town.pass_time(30)
+    assert town["d"].roster[key_of("a")] == leaf
+
+
+def test_nobody_is_dismissed_by_a_word_of_long_ago() -> None:
+    town = council("c", "d")
+    town.do("mayor", town["mayor"].kick(key_of("c"), town.unix))
+    (old,) = town["b"].motions.values()
+    for is_allowed in [True, False] * 9:
+        town.do("mayor", town["mayor"].allow_bridging(key_of("d"), town.unix, is_allowed=is_allowed))
+        (waiting,) = [one for one in town["a"].motions.values() if not isinstance(one.motion, Removal)]
+        town.do("a", town["a"].agree(waiting.name, *town.times))
+    word = town["b"]._signed(old.motion)
+    assert isinstance(word, Removal)
+    town.do("c", town["c"].dismissed_untrusted(word, town.now))
+    assert not town["c"].is_gone
+
+
+def test_removals_of_the_lost_branch_are_committed_in_an_order_that_all_take() -> None:
+    town = Town("x", "y", "z", "u", "v", founders=("a", "b", "c"), threshold=2)
+    town.split("b", "c", "x", "y", "v")
+    town.do("x", town["x"].leave(town.unix))
+    town.pass_time(60)
+    town.do("b", town["b"].kick(key_of("y"), town.unix))
+    town.agree_on("c")
+    for name in ("x", "y"):
+        assert town[name].is_gone
+        town.citizens.pop(name)
+    for who in ("z", "u"):
+        town.do("mayor", town["mayor"].allow_bridging(key_of(who), town.unix, is_allowed=True))
+        town.agree_on("a")
+    town.heal(90)
+    town.agree("mayor", "a", "b", "c", "z", "u", "v")
+
+
+def test_a_removal_of_the_lost_branch_that_would_leave_too_few_admins_keeps_nobody_out() -> None:
+    town = Town(founders=("a", "b", "c"), threshold=3)
+    for name in ("x", "y"):
+        town.invite(name)
+        town.agree_on("a", "b")
+    town.split("b", "c", "y")
+    town.do("a", town["a"].leave(town.unix))
+    town.do("c", town["c"].leave(town.unix))
+    town.pass_time(70)
+    for name in ("a", "c"):
+        assert town[name].is_gone
+        town.citizens.pop(name)
+    town.heal(120)
+    assert len({town[name].position for name in ("mayor", "b", "x", "y")}) == 1
+
+
+def test_an_admin_that_wishes_to_go_may_commit_meanwhile() -> None:
+    town = council("c", "d")
+    town.citizens["mayor"].is_away = town.citizens["a"].is_away = True
+    town.do("b", town["b"].leave(town.unix))
+    town.do("b", town["b"].rotate(town.unix))
+    assert town["b"].position == town["d"].position

@@ -237,3 +237,40 @@ def test_routes_that_expire_ask_for_what_is_missing_then() -> None:
     made.expire(60.0, NOW_UNIX + 2000)
     assert made.selected(KEY) is None
     assert made.next_deadline() is None
+
+
+def test_a_way_that_became_long_is_left_at_once_for_one_that_is_much_shorter() -> None:
+    made = table()
+    hear(made, ONE, 1, 16)
+    hear(made, TWO, 1, 20)
+    made.set_cost(ONE, 200, 20.0)
+    selected = made.selected(KEY)
+    assert selected is not None
+    assert selected.trunk == TWO
+
+
+def test_a_better_way_that_came_too_soon_after_a_change_is_taken_later() -> None:
+    made = table()
+    hear(made, ONE, 1, 100)
+    hear(made, TWO, 1, 16, 1.0)
+    assert made.selected(KEY).trunk == TWO  # type: ignore[union-attr]
+    hear(made, ONE, 1, 17, 2.0)
+    made.set_cost(TWO, 200, 4.0)
+    assert made.selected(KEY).trunk == TWO  # type: ignore[union-attr]
+    assert made.next_deadline() == 11.0
+    made.tick(11.0)
+    assert made.selected(KEY).trunk == ONE  # type: ignore[union-attr]
+    assert made.next_deadline() is None
+
+
+def test_nothing_goes_by_a_silent_neighbour_until_it_speaks_again() -> None:
+    made = table()
+    hear(made, ONE, 1, 16)
+    assert [trunk for trunk, _ in made.silence(ONE, 20.0, is_silent=True)] == [ONE]
+    assert made.selected(KEY) is None
+    hear(made, TWO, 1, 15, 21.0)
+    assert made.selected(KEY).trunk == TWO  # type: ignore[union-attr]
+    hear(made, ONE, 1, 5, 40.0)
+    assert made.selected(KEY).trunk == TWO  # type: ignore[union-attr]
+    made.silence(ONE, 41.0, is_silent=False)
+    assert made.selected(KEY).trunk == ONE  # type: ignore[union-attr]

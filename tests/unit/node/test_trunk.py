@@ -5,6 +5,7 @@ import pytest
 from peertap._core import AES_256_GCM
 from peertap.node.events import TrunkOpened
 from peertap.node.trunk import DEAD_AFTER_PINGS, PING_AFTER_ON_UDP_S, PING_AFTER_S, PING_GAP_S, Trunk
+from peertap.wire.control import Indexes
 from tests.support.identities import identity
 from tests.support.mesh import SimKeys
 
@@ -48,3 +49,30 @@ def test_a_lost_udp_path_is_asked_about_at_once_and_the_dead_are_given_up_within
         at += PING_GAP_S
     assert trunk.is_dead(at)
     assert at < 10.0
+
+
+@pytest.mark.parametrize(("rtt_s", "patience_s"), [(0.01, 0.5), (0.3, 1.2)])
+def test_a_neighbour_whose_udp_path_is_gone_has_half_a_second_or_four_round_trips_to_answer(
+    trunk: Trunk, rtt_s: float, patience_s: float
+) -> None:
+    trunk.rtt_s = rtt_s
+    trunk.choice.found(THERE)
+    assert trunk.path_lost(7.0)
+    assert trunk.pings_due(7.0, bytes)
+    assert not trunk.seems_gone(7.0 + patience_s - 0.01)
+    assert trunk.next_deadline() <= 7.0 + patience_s
+    assert trunk.seems_gone(7.0 + patience_s)
+    trunk.heard(9.0)
+    assert not trunk.seems_gone(9.0)
+
+
+def test_a_busy_udp_path_is_measured_every_five_seconds(trunk: Trunk) -> None:
+    trunk.begin_epoch(SimKeys(1, 1), 0.0)
+    trunk.peer_ready(Indexes(1, 1, 1), 0.0)
+    trunk.choice.found(THERE)
+    trunk.rtt_measured(0.01, 5.0)
+    asked = []
+    for tenth in range(50, 360):
+        trunk.heard(tenth / 10)  # it is busy: the data plane has no reason to ask
+        asked += [(tenth / 10, address) for address in trunk.probes_due(tenth / 10)]
+    assert asked == [(10.0 + 5.0 * number, THERE) for number in range(6)]
