@@ -23,6 +23,7 @@ from netns.waiting import wait_for
 FAILOVER_S = 1.0  # the row
 WATCH_S = 15.0  # so long the way is looked at after a relay came back
 DEMOTED_S = 60.0
+STAYS_S = 15.0
 LOAD_S = 600.0  # longer than the scenario
 STOPPED_S, RUNNING_S = 0.12, 0.05  # of a slow relay, again and again: below what counts as silence
 
@@ -73,6 +74,8 @@ def run(lab: Lab, short: bool) -> Figures:
         began = time.monotonic()
         wait_for(lambda: _relay_in_use(a, b, relays) not in (slow, None), DEMOTED_S, "the slow relay is left")
         demoted_s = time.monotonic() - began
+        time.sleep(STAYS_S)
+        require(_relay_in_use(a, b, relays) is not slow, "the slow relay is used again")
         brake.stop()
     require(load.exit_status is None, f"iperf3 gave up: {load.tail(5)}")
     probe.stop()

@@ -15,14 +15,15 @@ from peertap.wire.motion import MAX_ADMINS, Admission, Removal, Roles
 
 keys = st.binary(min_size=32, max_size=32)
 u64 = st.integers(0, 2**64 - 1)
+numbers = st.integers(0, 2**62)
 signatures = st.dictionaries(keys, st.binary(min_size=64, max_size=64), max_size=3).map(
     lambda found: tuple(sorted(found.items()))
 )
-removals = st.builds(Removal, keys, keys, u64, signatures)
-admissions = st.builds(Admission, keys, keys, u64, signatures)
+removals = st.builds(Removal, keys, keys, numbers, signatures)
+admissions = st.builds(Admission, keys, keys, numbers, signatures)
 roles = st.builds(
     Roles,
-    number=u64,
+    number=numbers,
     admins=st.lists(keys, max_size=3, unique=True).map(tuple),
     bridges=st.frozensets(keys, max_size=3),
     signatures=signatures,
@@ -80,6 +81,8 @@ def test_changed_bytes_are_refused_or_another_charter_in_its_one_form(charter: C
         (replace(PLAIN, removals=(Removal(b"r" * 32, b"k" * 32, 1, ((b"a" * 32, bytes(64)),)),) * 2), "twice"),
         (replace(PLAIN, admissions=(Admission(b"r" * 32, b"k" * 32),)), "one admin is enough"),
         (replace(PLAIN, roles=Roles(1, (), frozenset())), "one admin is enough"),
+        (replace(PLAIN, changes=1), "one admin is enough"),
+        (replace(PLAIN, changes=2**63), "not credible"),
         (replace(PLAIN, spent=(SpentInvite(bytes(16), 1, 1), SpentInvite(bytes(16), 2, 1))), "twice"),
     ],
 )
