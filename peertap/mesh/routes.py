@@ -86,9 +86,9 @@ class RouteTable:
 
     # Neighbours
 
-    def add_neighbour(self, trunk: TrunkId, *, cost: int, mtu: int) -> None:
+    def add_neighbour(self, trunk: TrunkId, *, cost: int, mtu: int, is_silent: bool = False) -> None:
         """A trunk came up: it is owed everything."""
-        self._neighbours[trunk] = _Neighbour(cost, mtu, dirty=dict.fromkeys(self._entries))
+        self._neighbours[trunk] = _Neighbour(cost, mtu, dirty=dict.fromkeys(self._entries), is_silent=is_silent)
 
     def retire(self, trunk: TrunkId, now: float) -> list[Outgoing]:
         """A trunk is to close soon: nothing goes by it that can go by another; returns requests to send."""

@@ -305,11 +305,10 @@ class Node:
 
     def _judge(self, trunk: Trunk, now: float) -> None:
         """Whether anything goes by it: a neighbour that seems gone is gone around, long before it is given up."""
-        is_silent = trunk.seems_gone(now)
-        if trunk.announces and is_silent != trunk.is_silent:
-            trunk.is_silent = is_silent
-            self._log("info", "trunk silent" if is_silent else "trunk heard again", trunk)
-            self._ask(self.routes.silence(trunk.id, now, is_silent=is_silent))
+        before, trunk.is_silent = trunk.is_silent, trunk.seems_gone(now)
+        if trunk.announces and trunk.is_silent != before:
+            self._log("info", "trunk silent" if trunk.is_silent else "trunk heard again", trunk)
+            self._ask(self.routes.silence(trunk.id, now, is_silent=trunk.is_silent))
 
     def _new_epoch(self, trunk: Trunk, event: TrunkRekeyed, now: float) -> None:
         trunk.begin_epoch(event.keys, now)
@@ -436,7 +435,7 @@ class Node:
         self._relaying.prove_all(trunk)
         if not trunk.announces:
             trunk.announces = True
-            self.routes.add_neighbour(trunk.id, cost=trunk.cost, mtu=trunk.max_payload)
+            self.routes.add_neighbour(trunk.id, cost=trunk.cost, mtu=trunk.max_payload, is_silent=trunk.is_silent)
             if trunk.close_at is not None:
                 self._ask(self.routes.retire(trunk.id, self._now))
 

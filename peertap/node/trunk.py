@@ -49,7 +49,7 @@ class Trunk:
         self.roaming: Address | None = None
         self.close_at: float | None = None
         self.is_leaving = False  # it takes frames until the neighbour closes, and nothing else
-        self.is_silent = False  # as the routes know it
+        self.is_silent = self.choice.name == "none"  # as the routes know it
         self.cost = LINK_COST
         self.rtt_s: float | None = None
         self.epoch = opened.keys.epoch

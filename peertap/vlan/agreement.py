@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from peertap.errors import DecodeError
 from peertap.types import VlanId
 from peertap.wire.charter import Charter
 from peertap.wire.codec import Reader, lp32
@@ -42,7 +43,9 @@ class Agreed:
     def read(cls, reader: Reader) -> Agreed:
         """Raises DecodeError."""
         charter = Charter.parse_untrusted(reader.lp32("charter", MAX_CHARTER_BYTES))
-        count = min(reader.uint(4, "roster"), MAX_ROSTER)
+        count = reader.uint(4, "roster")
+        if count > MAX_ROSTER:
+            raise DecodeError(f"roster: {count} members, at most {MAX_ROSTER}")
         roster = {reader.take(KEY_BYTES, "identity"): reader.take(KEY_BYTES, "MLS key") for _ in range(count)}
         return cls(charter, roster)
 

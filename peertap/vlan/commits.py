@@ -71,8 +71,7 @@ def refusal(before: Charter, after: Charter, change: Change, members: frozenset[
     return (
         fixed_refusal(before, after)
         or _people_refusal(before, after, change, members)
-        or invite_refusal(before, after, now_unix)
-        or _spending_refusal(before, after, change, now_unix)
+        or spending_refusal(before, after, now_unix, newcomers=int(bool(change.added)))
     )
 
 
@@ -114,25 +113,8 @@ def _people_refusal(before: Charter, after: Charter, change: Change, members: fr
     return None
 
 
-def _spending_refusal(before: Charter, after: Charter, change: Change, now_unix: float) -> str | None:
-    """Invites are spent one by one, and never noted for longer than they may live: nobody fills that list."""
-    fresh = set(after.spent) - set(before.spent)
-    if len(fresh) > bool(change.added) or any(one.expiry > now_unix + MAX_LIFETIME_S + CLOCK_SKEW_S for one in fresh):
-        return "it spends an invite by which nobody comes in"
-    return None
-
-
-def spending_refusal(before: Charter, after: Charter, now_unix: float) -> str | None:
-    """The same for many steps at once, where admissions are in the charter."""
-    fresh = set(after.spent) - set(before.spent)
-    came = set(after.admissions) - set(before.admissions)
-    if len(fresh) > len(came) or any(one.expiry > now_unix + MAX_LIFETIME_S + CLOCK_SKEW_S for one in fresh):
-        return "it spends invites by which nobody came in"
-    return invite_refusal(before, after, now_unix)
-
-
-def invite_refusal(before: Charter, after: Charter, now_unix: float) -> str | None:
-    """Whether used invites stay used."""
+def spending_refusal(before: Charter, after: Charter, now_unix: float, *, newcomers: int) -> str | None:
+    """Used invites stay used; at most one is noted with each newcomer, and for no longer than it may live."""
     uses = {one.id: one for one in after.spent}
     for one in before.spent:
         still = uses.get(one.id)
@@ -140,6 +122,9 @@ def invite_refusal(before: Charter, after: Charter, now_unix: float) -> str | No
             return "it forgets an invite that was used and has not expired"
         if still is not None and (still.uses < one.uses or still.expiry != one.expiry):
             return "it makes a spent invite useful again"
+    fresh = set(after.spent) - set(before.spent)
+    if len(fresh) > newcomers or any(one.expiry > now_unix + MAX_LIFETIME_S + CLOCK_SKEW_S for one in fresh):
+        return "it spends an invite by which nobody comes in"
     return None
 
 

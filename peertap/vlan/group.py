@@ -50,7 +50,6 @@ from peertap.wire.routes import signed_by
 COMMIT_AFTER_S: Final = 10.0  # PROTOCOL 10: commits that can wait are batched, at most one in 10 s
 RANK_STEP_S: Final = 10.0  # ours: each lower admin waits so much longer, so that one of them commits
 RANK_MOST_S: Final = 50.0  # PROTOCOL 10: within 60 s
-UPDATE_S: Final = 24 * 3600.0  # PROTOCOL 10: new keys of our own every day
 DISMISSED_S: Final = 10.0  # ours: who was told that it is removed believes it unless somebody gives it a step meanwhile
 TELL_GAP_S: Final = 1.0  # ours: our position is told once in so long
 
@@ -325,7 +324,7 @@ class Group(Decisions):
         if self._must_wish_again():
             return [*self._step_down(unix), *self._wish(self._propose_leave)]
         if self._update_at <= now:
-            self._update_at = now + UPDATE_S * (0.5 + self._us.jitter() / 2)
+            self._update_at = self._next_update_at(now)
             return self.rotate(unix)
         return []
 
@@ -453,4 +452,5 @@ class Group(Decisions):
             reason = "it shows no step that we know, though it cannot be long that we were away"
         else:
             reason = unproven_leap(before, after, self._vlan_id)
-        return reason or spending_refusal(before.charter, after.charter, unix)
+        newcomers = len(set(after.charter.admissions) - set(before.charter.admissions))
+        return reason or spending_refusal(before.charter, after.charter, unix, newcomers=newcomers)

@@ -58,7 +58,7 @@ class Steps:
         self._motions: Final = Motions(self._vlan_id, us.random)
         self.log.add((), Step(*self.position, None))
         self._wishes = Wishes()
-        self._update_at = now + UPDATE_S * (0.5 + us.jitter() / 2)
+        self._update_at = self._next_update_at(now)
         self._told: dict[bytes, tuple[float, int]] = {}  # whom our position, when, and of which epoch
         self.is_leaving = False  # we wish to go
         self._lost = Lost()
@@ -87,7 +87,7 @@ class Steps:
     @property
     def members(self) -> frozenset[bytes]:
         """Identities."""
-        return frozenset(leaf.identity for leaf in self._mls.leaves)
+        return frozenset(self._agreed.roster)
 
     @property
     def roster(self) -> Mapping[bytes, bytes]:
@@ -182,6 +182,9 @@ class Steps:
         if change.is_external and self._returns.is_back(who):
             reminded = [Remind(who, self._mls.rejoin_secrets())]
         return self._stepped(message, rank, before, reminded, returned=who if change.is_external else None)
+
+    def _next_update_at(self, now: float) -> float:
+        return now + UPDATE_S * (0.5 + self._us.jitter() / 2)
 
     def _too_often(self, change: MlsChange) -> str | None:
         """Why a return is one too many; None: it is not."""

@@ -116,12 +116,11 @@ class Charter:
 
     def with_admission(self, admission: Admission) -> Charter:
         """The charter once it says who agreed on a newcomer; a removal of its is forgiven."""
+        others = tuple(one for one in self.admissions if one.identity != admission.identity)
         return replace(
             self,
             removals=tuple(one for one in self.removals if one.identity != admission.identity),
-            admissions=(*(one for one in self.admissions if one.identity != admission.identity), admission)[
-                -MAX_ADMITTED:
-            ],
+            admissions=(*others, admission)[-MAX_ADMITTED:],
             changes=self.changes + 1,
         )
 

@@ -149,12 +149,18 @@ def test_both_sides_of_a_fork_merge_although_one_was_restarted() -> None:
     town.agree("mayor", "a", "b", "c", "d", "e")
 
 
-def test_a_lost_member_is_not_calmed_by_an_admin_that_is_on_the_lost_branch_too() -> None:
+def lost_with_a(*names: str) -> Town:
+    """A partition in which a has these on its side, and its branch loses: the other one removes e."""
     town = two_admins()
-    town.split("a", "b")
+    town.split("a", *names)
     town.do("mayor", town["mayor"].kick(key_of("e"), town.unix))
     town.citizens.pop("e")
     town.do("a", town["a"].rotate(town.unix))
+    return town
+
+
+def test_a_lost_member_is_not_calmed_by_an_admin_that_is_on_the_lost_branch_too() -> None:
+    town = lost_with_a("b")
     town.split()
     town.citizens["mayor"].is_away = True
     shown = town["mayor"]._show(key_of("b"))
@@ -168,11 +174,7 @@ def test_a_lost_member_is_not_calmed_by_an_admin_that_is_on_the_lost_branch_too(
 
 
 def test_a_lost_member_does_not_follow_the_lost_branch_further() -> None:
-    town = two_admins()
-    town.split("a", "b")
-    town.do("mayor", town["mayor"].kick(key_of("e"), town.unix))
-    town.citizens.pop("e")
-    town.do("a", town["a"].rotate(town.unix))
+    town = lost_with_a("b")
     town.citizens["b"].is_away = True
     town.do("a", town["a"].rotate(town.unix))  # b is behind on the branch that loses
     town.split()

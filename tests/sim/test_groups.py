@@ -9,8 +9,9 @@ import pytest
 
 from peertap.errors import ConfigError, PeerError
 from peertap.vlan.commits import MAX_COMMITS
-from peertap.vlan.group import COMMIT_AFTER_S, RANK_STEP_S, UPDATE_S, Group
+from peertap.vlan.group import COMMIT_AFTER_S, RANK_STEP_S, Group
 from peertap.vlan.saved import SavedGroup
+from peertap.vlan.steps import UPDATE_S
 from peertap.wire.charter import SpentInvite
 from peertap.wire.motion import Removal
 from tests.support.identities import identity

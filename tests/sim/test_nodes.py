@@ -7,7 +7,8 @@ import pytest
 from peertap.mesh.policy import Mode
 from peertap.node.events import PathFound, PathLost, PingAsked, StopAsked
 from peertap.types import VlanIndex
-from tests.support.mesh import SimLink, SimMesh
+from peertap.wire import control
+from tests.support.mesh import SimLink, SimMesh, SimNode
 
 SEEDS = range(20 if os.environ.get("PEERTAP_FULL") else 4)
 
@@ -201,6 +202,33 @@ def test_a_trunk_whose_udp_path_alone_is_lost_goes_on_by_its_stream_without_a_pa
     assert mesh.nodes["m1"].delivered.count(("lab", "hello")) == 20
     assert not any(trunk.is_silent for trunk in mesh.nodes["m0"].node.trunks.values())
     assert len(mesh.nodes["m0"].node.trunks) == before
+
+
+def test_a_neighbour_that_falls_silent_before_it_said_anything_keeps_no_node_awake(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    send = SimLink.send
+
+    def without_policy(link: SimLink, source: SimNode, data: bytes) -> None:
+        if not isinstance(control.parse_untrusted(data), control.Policy):
+            send(link, source, data)
+
+    monkeypatch.setattr(SimLink, "send", without_policy)
+    mesh = SimMesh()
+    mesh.udp_allowed = True
+    for name in ("a", "b"):
+        mesh.add(name, "lab")
+    link = mesh.link("a", "b")
+    mesh.run(0.5)
+    for end in link.ends:
+        end.post(PathFound(link.numbers[end.name], ("10.0.0.1", 4511), 0.01))
+    go_deaf(link)
+    mesh.run(1)
+    node = mesh.nodes["a"].node
+    (trunk,) = node.trunks.values()
+    assert not trunk.announces
+    assert trunk.is_silent
+    assert node.next_deadline() > mesh.now
 
 
 def test_a_ring_of_members_without_a_relay_is_complete_and_delivers_once() -> None:
