@@ -90,6 +90,9 @@ class RouteTable:
         """A trunk came up: it is owed everything."""
         self._neighbours[trunk] = _Neighbour(cost, mtu, dirty=dict.fromkeys(self._entries), is_silent=is_silent)
 
+    def has_neighbour(self, trunk: TrunkId) -> bool:
+        return trunk in self._neighbours
+
     def retire(self, trunk: TrunkId, now: float) -> list[Outgoing]:
         """A trunk is to close soon: nothing goes by it that can go by another; returns requests to send."""
         self._neighbours[trunk].is_retiring = True

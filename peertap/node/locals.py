@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
-from peertap.mesh.routes import RouteTable
-from peertap.mesh.tree import Outgoing, Trees
+from peertap.mesh.fabric import Fabric
 from peertap.node.actions import Action, ClosePort, Log, OpenPort
 from peertap.node.compile import Compiler
 from peertap.node.relaying import Relaying
@@ -24,10 +23,7 @@ class State(Protocol):
     """What they depend on."""
 
     @property
-    def routes(self) -> RouteTable: ...
-
-    @property
-    def trees(self) -> Trees: ...
+    def fabric(self) -> Fabric: ...
 
     @property
     def now_unix(self) -> float: ...
@@ -42,7 +38,6 @@ class LocalVlans:
         identity: Identity,
         random: Callable[[int], bytes],
         say: Callable[[Action], None],
-        tell: Callable[[Sequence[Outgoing]], None],
     ) -> None:
         self.all: Final[dict[VlanIndex, LocalVlan]] = {}
         self.changed = True
@@ -51,7 +46,6 @@ class LocalVlans:
         self._identity = identity
         self._random = random
         self._say = say
-        self._tell = tell
         self._last = 0
 
     def is_ours(self, vtag: VTag) -> bool:
@@ -119,53 +113,54 @@ class LocalVlans:
         if route.origin.start_ms >= names.origin.start_ms and not names.outbid:
             names.adopt_later_start(route.origin.start_ms)
             self._say(Log("warning", "own token announced by another", {"vlan": vlan.source.label}))
-            self._state.routes.own(names.route(KIND_UNICAST, self._state.now_unix), now)
+            self._state.fabric.own(names.route(KIND_UNICAST, self._state.now_unix), now)
 
     def reclaim(self, index: VlanIndex, now: float) -> None:
         """Whoever else announced our own token does not any more: outbids what relays still hold of it."""
-        routes = self._state.routes
+        fabric = self._state.fabric
         for names in self.all[index].names if index in self.all else ():
-            others = [one for one in routes.origins((names.vtag, names.token)) if one.random != names.origin.random]
+            others = [
+                one for one in fabric.routes.origins((names.vtag, names.token)) if one.random != names.origin.random
+            ]
             latest = max((one.start_ms for one in others), default=0)
             if latest >= names.origin.start_ms:
                 names.adopt_later_start(latest)
-                routes.own(names.route(KIND_UNICAST, self._state.now_unix), now)
+                fabric.own(names.route(KIND_UNICAST, self._state.now_unix), now)
 
     def step(self, request: SequenceRequest, now: float) -> None:
         """A neighbour needs a later sequence number of ours."""
         found = self._by_vtag.get(request.vtag)
         if found is not None:
             kind = KIND_TREE if request.token == found[1].tree_token else KIND_UNICAST
-            self._state.routes.own(found[1].route(kind, self._state.now_unix), now)
+            self._state.fabric.own(found[1].route(kind, self._state.now_unix), now)
 
     def refresh(self, now: float) -> None:
         """Announces and joins anew, long before what is signed expires."""
-        routes, trees = self._state.routes, self._state.trees
+        fabric, unix = self._state.fabric, self._state.now_unix
         for _, names in self._each():
-            routes.own(names.route(KIND_UNICAST, self._state.now_unix), now)
-            if routes.owns((names.vtag, names.tree_token)):
-                routes.own(names.route(KIND_TREE, self._state.now_unix), now)
-            root = trees.root_of(names.vtag)
+            fabric.own(names.route(KIND_UNICAST, unix), now)
+            if fabric.routes.owns((names.vtag, names.tree_token)):
+                fabric.own(names.route(KIND_TREE, unix), now)
+            root = fabric.trees.root_of(names.vtag)
             if root is not None:
-                self._tell(trees.interest(names.join(root[0], self._state.now_unix), now))
+                fabric.interest(names.join(root[0], unix), now)
 
-    def stand_for_root(self, now: float) -> list[tuple[VTag, Names]]:
-        """A member is a candidate while it knows none better (SPEC 6.2); returns those that stand no longer."""
-        routes, out = self._state.routes, []
+    def stand_for_root(self, now: float) -> None:
+        """A member is a candidate while it knows none better (SPEC 6.2)."""
+        fabric = self._state.fabric
         for _, names in self._each():
             key = (names.vtag, names.tree_token)
-            selected = routes.selected(key)
+            selected = fabric.routes.selected(key)
             if selected is None:
-                routes.own(names.route(KIND_TREE, self._state.now_unix), now)
-            elif selected.trunk is not None and routes.owns(key):
-                out.append((names.vtag, names))
-        return out
+                fabric.own(names.route(KIND_TREE, self._state.now_unix), now)
+            elif selected.trunk is not None:
+                fabric.disown(key, now)
 
     def root_is(self, vtag: VTag, root: Origin, now: float) -> None:
         """A tree has this root now: we want its frames, if it is of a VLAN of ours."""
         found = self._by_vtag.get(vtag)
         if found is not None:
-            self._tell(self._state.trees.interest(found[1].join(root, self._state.now_unix), now))
+            self._state.fabric.interest(found[1].join(root, self._state.now_unix), now)
 
     def withdraw(self, now: float) -> None:
         """Announces nothing any more."""
@@ -186,24 +181,22 @@ class LocalVlans:
     def _announce(self, vlan: LocalVlan, names: Names, relaying: Relaying, now: float) -> None:
         self._by_vtag[names.vtag] = vlan, names
         for kind in KINDS:
-            self._state.routes.own(names.route(kind, self._state.now_unix), now)
+            self._state.fabric.own(names.route(kind, self._state.now_unix), now)
         relaying.prove(vlan)
         relaying.ask_for(names.vtag)
         self.changed = True
 
     def _drop(self, names: Names, relaying: Relaying, now: float) -> None:
         del self._by_vtag[names.vtag]
-        self._tell(self._state.trees.no_interest(names.vtag, now))
+        self._state.fabric.no_interest(names.vtag, now)
         self._withdraw(names, now)
         if not relaying.carries(names.vtag):
-            self._state.routes.forget(names.vtag, now)
+            self._state.fabric.forget(names.vtag, now)
         self.changed = True
 
     def _withdraw(self, names: Names, now: float) -> None:
-        routes = self._state.routes
-        routes.disown((names.vtag, names.token), now)
-        if routes.owns((names.vtag, names.tree_token)):
-            routes.disown((names.vtag, names.tree_token), now)
+        for token in (names.token, names.tree_token):
+            self._state.fabric.disown((names.vtag, token), now)
 
 
 def reaches(vlan: LocalVlan, member: PeerId, compiler: Compiler) -> bool:

@@ -11,9 +11,10 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Final
 
 from peertap.errors import PeerError
+from peertap.mesh.fabric import Fabric
 from peertap.mesh.policy import RelayPolicy
-from peertap.mesh.routes import Key, RouteTable
-from peertap.mesh.tree import Outgoing, Trees
+from peertap.mesh.routes import RouteTable
+from peertap.mesh.tree import Trees
 from peertap.node.accusations import Accusations
 from peertap.node.actions import (
     Action,
@@ -60,7 +61,7 @@ from peertap.node.relaying import Relaying
 from peertap.node.tables import Address, Hop, TableSet
 from peertap.node.trunk import Trunk
 from peertap.node.vlan import REFRESH_S, VlanSettings
-from peertap.types import PeerId, Token, TrunkId, VlanIndex, VTag
+from peertap.types import PeerId, TrunkId, VlanIndex
 from peertap.vlan.introductions import Identity
 from peertap.vlan.record import VlanRecord
 from peertap.wire import echo
@@ -85,7 +86,6 @@ from peertap.wire.control import (
     SequenceRequest,
     Unbind,
 )
-from peertap.wire.routes import KIND_TREE, signed_by
 
 ANOTHER_IS_KEPT: Final = "another trunk to the same node is kept"
 LEAVE_S: Final = 1.0  # ours: a neighbour that was told to close has done so long before
@@ -122,10 +122,8 @@ class Node:
         """
         self.identity: Final = identity
         self.trunks: dict[TrunkId, Trunk] = {}
-        self.routes: Final = RouteTable()
-        self.trees: Final = Trees()
         self.policy: Final = policy
-        self._locals: Final = LocalVlans(self, identity, random, self.say, self._tell)
+        self._locals: Final = LocalVlans(self, identity, random, self.say)
         self.vlans: Final = self._locals.all
         self.overlay: Final[list[IPv4Network | IPv6Network]] = []  # of our own VLANs: no trunk runs over them
         self.tables = TableSet((), (), ())
@@ -134,15 +132,15 @@ class Node:
         self._random = random
         self._now = now
         self._unix_offset = now_unix - now
-        self._tree_tokens: dict[VTag, Token] = {}
         self._payload_bytes = payload_bytes
         self._udp_allowed = udp_allowed
-        self._compiler = Compiler(self)
         self._out: list[Action] = []
+        self._relaying: Final = Relaying(self, policy, self.say)
+        self.fabric: Final = Fabric(self._locals, self._relaying.carries)
+        self._compiler = Compiler(self)
         self._barrier: Final = Barrier()
         self.meetings: Final = Meetings(self, self._compiler, self._barrier, self.say)
         self._accusations: Final = Accusations(self, self.say)
-        self._relaying: Final = Relaying(self, policy, self.say)
         self.groups: Final = Groups(self, Ourselves(identity, random), name)
         self._pings: Final = Pings(self, random, self.say)
         self._refresh_at = now + REFRESH_S
@@ -218,8 +216,8 @@ class Node:
 
     def next_deadline(self) -> float:
         """When TimePassed is due."""
-        dues: list[float | None] = [self._refresh_at, self._expire_at, self.trees.next_deadline()]
-        dues += [self.routes.next_deadline(), self.groups.next_deadline(), self._locals.next_deadline()]
+        dues: list[float | None] = [self._refresh_at, self._expire_at, self.fabric.next_deadline()]
+        dues += [self.groups.next_deadline(), self._locals.next_deadline()]
         for trunk in self.trunks.values():
             dues += [trunk.next_deadline(), trunk.close_at]
         dues += [vlan.introductions.next_deadline() for vlan in self.vlans.values()]
@@ -229,7 +227,15 @@ class Node:
         """Where a VLAN's group frames go now."""
         return self._compiler.group_hops(self.vlans[vlan])
 
-    # What VLANs with a group ask of us
+    # What its parts ask of us
+
+    @property
+    def routes(self) -> RouteTable:
+        return self.fabric.routes
+
+    @property
+    def trees(self) -> Trees:
+        return self.fabric.trees
 
     @property
     def now_unix(self) -> float:
@@ -300,15 +306,15 @@ class Node:
         kept = min(trunks, key=lambda one: (TRANSPORT_RANK[one.transport], -one.id))
         for one in trunks:
             one.close_at = None if one is kept else now + REPLACE_AFTER_S
-            if one is not kept and one.announces:
-                self._ask(self.routes.retire(one.id, now))
+            if one is not kept:
+                self.fabric.retire(one.id, now)
 
     def _judge(self, trunk: Trunk, now: float) -> None:
         """Whether anything goes by it: a neighbour that seems gone is gone around, long before it is given up."""
         before, trunk.is_silent = trunk.is_silent, trunk.seems_gone(now)
-        if trunk.announces and trunk.is_silent != before:
+        if self.fabric.has_neighbour(trunk.id) and trunk.is_silent != before:
             self._log("info", "trunk silent" if trunk.is_silent else "trunk heard again", trunk)
-            self._ask(self.routes.silence(trunk.id, now, is_silent=trunk.is_silent))
+            self.fabric.silence(trunk.id, now, is_silent=trunk.is_silent)
 
     def _new_epoch(self, trunk: Trunk, event: TrunkRekeyed, now: float) -> None:
         trunk.begin_epoch(event.keys, now)
@@ -334,10 +340,7 @@ class Node:
     def _lose(self, trunk: Trunk, now: float) -> None:
         """Nothing goes by this trunk any more."""
         self._dirty = True
-        if trunk.announces:
-            trunk.announces = False
-            self._ask(self.routes.remove_neighbour(trunk.id, now))
-        self._tell(self.trees.trunk_down(trunk.id, now))
+        self.fabric.remove_neighbour(trunk.id, now)
 
     def _close(self, trunk: Trunk, code: CloseCode, reason: str, now: float) -> None:
         self._out.append(CloseTrunk(trunk.id, code, reason))
@@ -348,8 +351,7 @@ class Node:
         if trunk is None:
             return
         trunk.rtt_measured(rtt_s, now)
-        if trunk.announces:
-            self._ask(self.routes.set_cost(trunk.id, trunk.cost, now))
+        self.fabric.set_cost(trunk.id, trunk.cost, now)
         if trunk.roaming == address and trunk.choice.remote not in (None, address):
             self._dirty = True
             trunk.choice.roam(address)
@@ -396,31 +398,15 @@ class Node:
                 self._dirty |= trunk.peer_ready(message, now)
             case Grant():
                 self._relaying.granted(message)
-            case Routes():
-                self._received_routes(trunk, message, now)
-            case RoutesAck():
-                if trunk.announces:
-                    self.routes.acknowledged(trunk.id, message.batch)
-            case SequenceRequest():
-                if trunk.announces:
-                    self._sequence_asked(trunk, message, now)
-            case Join():
-                join = message.join
-                good = join.expiry >= self.now_unix and self._relaying.carries(join.vtag)
-                if good and signed_by(join.public, join.signature, join.signed_part()):
-                    self._tell(self.trees.join_untrusted(trunk.id, join, now))
-            case Joined():
-                self._tell(self.trees.joined(trunk.id, message, now))
-            case Leave():
-                self._tell(self.trees.left(trunk.id, message, now))
+            case Refresh() if not trunk.may_refresh(now):
+                pass
+            case Routes() | RoutesAck() | SequenceRequest() | Join() | Joined() | Leave() | Refresh():
+                self.fabric.received_untrusted(trunk.id, message, now, self.now_unix)
             case Bind():
                 self._dirty = True
                 trunk.labels.bind_untrusted(message)
             case Bound():
                 self._dirty |= trunk.labels.bound(message)
-            case Refresh():
-                if trunk.announces and trunk.may_refresh(now):
-                    self.routes.refresh(trunk.id, message.vtag)
             case Unbind():
                 self._dirty |= trunk.labels.unbind_untrusted(message)
             case _:
@@ -433,36 +419,15 @@ class Node:
     def _policy(self, trunk: Trunk, message: Policy) -> None:
         trunk.relays, trunk.wants_grants = message.relays, message.wants_grants
         self._relaying.prove_all(trunk)
-        if not trunk.announces:
-            trunk.announces = True
-            self.routes.add_neighbour(trunk.id, cost=trunk.cost, mtu=trunk.max_payload, is_silent=trunk.is_silent)
+        if not self.fabric.has_neighbour(trunk.id):
+            self.fabric.add_neighbour(trunk.id, cost=trunk.cost, mtu=trunk.max_payload, is_silent=trunk.is_silent)
             if trunk.close_at is not None:
-                self._ask(self.routes.retire(trunk.id, self._now))
-
-    def _received_routes(self, trunk: Trunk, message: Routes, now: float) -> None:
-        self._out.append(Send(trunk.id, RoutesAck(message.batch)))
-        if not trunk.announces:
-            raise PeerError("routes before the policy")
-        mine, policy = self._locals, self._relaying
-        carried = [one for one in message.adverts if mine.takes(one.route) and policy.carries(one.route.vtag)]
-        requests, taken = self.routes.received_untrusted(trunk.id, carried, now, self.now_unix)
-        self._ask(requests)
-        for route in taken:
-            mine.heard(route, now)
-
-    def _sequence_asked(self, asker: Trunk, request: SequenceRequest, now: float) -> None:
-        answer, trunk = self.routes.requested(asker.id, request, now)
-        if answer == "own":
-            self._locals.step(request, now)
-        elif trunk is not None:
-            onward = SequenceRequest(request.vtag, request.token, request.origin, request.sequence, request.hops - 1)
-            self._out.append(Send(trunk, onward))
+                self.fabric.retire(trunk.id, self._now)
 
     def _ponged(self, trunk: Trunk, message: Pong, now: float) -> None:
         self._pings.answered(message.id, now)
         trunk.ponged(message.id, now)
-        if trunk.announces:
-            self._ask(self.routes.set_cost(trunk.id, trunk.cost, now))
+        self.fabric.set_cost(trunk.id, trunk.cost, now)
 
     def _control(self, event: ControlReceived, now: float) -> None:
         """Member control under a pair key: an echo, or a letter."""
@@ -492,15 +457,13 @@ class Node:
                 self._out += [Send(trunk.id, ping) for ping in trunk.pings_due(now, self._random)]
                 self._out += [Probe(trunk.id, address) for address in trunk.probes_due(now)]
                 self._dirty |= trunk.drop_old_epochs(now) or trunk.labels.cut
-        self._tell(self.trees.tick(now))
-        self._ask(self.routes.tick(now))
+        self.fabric.tick(now)
         self.meetings.tick(now)
         self.groups.tick(now)
         self._locals.tick(self._relaying, now)
         if self._expire_at <= now:
             self._expire_at = now + TABLE_EXPIRY_S
-            self._ask(self.routes.expire(now, self.now_unix))
-            self._tell(self.trees.expire(now, self.now_unix))
+            self.fabric.expire(now, self.now_unix)
             self.meetings.forget_gone(now)
         if self._refresh_at <= now:
             self._refresh_at = now + REFRESH_S
@@ -511,10 +474,9 @@ class Node:
     def _stop(self, now: float) -> None:
         """Withdraws everything and says goodbye."""
         self._stopping = True
-        self._tell(self.trees.leave_all())
+        self.fabric.leave()
         self._locals.withdraw(now)
-        for trunk, batch in self.routes.batches():
-            self._out.append(Send(trunk, batch))
+        self._say_routes()
         for trunk_id in list(self.trunks):
             self._close(self.trunks[trunk_id], CloseCode.SHUTDOWN, "the node is going down", now)
 
@@ -523,13 +485,8 @@ class Node:
     def _settle(self, now: float) -> None:
         """Brings trees, labels and tables in step with routes."""
         if not self._stopping:
-            for vtag, names in self._locals.stand_for_root(now):
-                self._ask(self.routes.disown((vtag, names.tree_token), now))
-        for key in self.routes.take_changed():
-            self._dirty = True
-            self._follow_root(key, now)
-        for trunk_id, batch in self.routes.batches():
-            self._out.append(Send(trunk_id, batch))
+            self._dirty |= self.fabric.settle(now)
+        self._say_routes()
         if self._take_dirty():
             self._follow_changes(now)
         for action in self._barrier.release():
@@ -559,22 +516,6 @@ class Node:
             self.meetings.greet(vlan, now)
         self._publish()
 
-    def _follow_root(self, key: Key, now: float) -> None:
-        """Routing changed for a token; where it is a tree's, the tree follows."""
-        vtag, token = key
-        selected = self.routes.selected(key)
-        if selected is not None and selected.advert.route.kind == KIND_TREE:
-            present = self._tree_tokens.get(vtag, token)  # a VLAN has one tree: another token is no second one
-            if present != token and self.routes.selected((vtag, present)) is not None:
-                return
-            root = selected.advert.route.origin
-            self._tree_tokens[vtag] = token
-            self._tell(self.trees.root_is(vtag, root, selected.trunk, now))
-            self._locals.root_is(vtag, root, now)
-        elif selected is None and self._tree_tokens.get(vtag) == token:
-            del self._tree_tokens[vtag]
-            self._tell(self.trees.root_is(vtag, None, None, now))
-
     def _publish(self) -> None:
         """Gives changed tables to the data plane; what was deferred follows when it has them."""
         tables, confirmed = self._compiler.tables()
@@ -585,11 +526,8 @@ class Node:
             self.tables = tables
             self._out.append(Apply(self._barrier.publish(), tables))
 
-    def _tell(self, outgoing: Sequence[Outgoing]) -> None:
-        self._out += [Send(trunk, message) for trunk, message in outgoing if trunk in self.trunks]
-
-    def _ask(self, requests: Sequence[tuple[TrunkId, SequenceRequest]]) -> None:
-        self._out += [Send(trunk, request) for trunk, request in requests if trunk in self.trunks]
+    def _say_routes(self) -> None:
+        self._out += [Send(trunk, message) for trunk, message in self.fabric.take() if trunk in self.trunks]
 
     def _log(self, level: str, event: str, trunk: Trunk, **fields: object) -> None:
         self._out.append(Log(level, event, {"peer": trunk.peer, "trunk": trunk.id, **fields}))

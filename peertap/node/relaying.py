@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from peertap.errors import PeerError
+from peertap.mesh.fabric import Fabric
 from peertap.mesh.policy import RelayPolicy
 from peertap.node.actions import Action, Send
 from peertap.node.trunk import Trunk
@@ -15,6 +16,9 @@ from peertap.wire.control import Grant, Refresh
 
 class State(Protocol):
     """What relaying depends on."""
+
+    @property
+    def fabric(self) -> Fabric: ...
 
     @property
     def trunks(self) -> dict[TrunkId, Trunk]: ...
@@ -64,7 +68,7 @@ class Relaying:
     def ask_for(self, vtag: VTag) -> None:
         """We carry this VTag from now on: neighbours may have announced something under it before."""
         for trunk in self._state.trunks.values():
-            if trunk.announces:
+            if self._state.fabric.has_neighbour(trunk.id):
                 self._say(Send(trunk.id, Refresh(vtag)))
 
     def _prove(self, vlan: LocalVlan, trunk: Trunk) -> None:

@@ -42,7 +42,6 @@ class Trunk:
         self.max_payload: Final = max_payload
         self.labels: Final = Labels()
         self.choice: Final = CarrierChoice(udp_allowed=udp_allowed, has_stream=opened.carries_frames, now=now)
-        self.announces = False
         self.relays = False
         self.wants_grants = False
         self.addresses: tuple[str, ...] = ()

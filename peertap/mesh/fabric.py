@@ -1,0 +1,201 @@
+"""Routes and trees of one node, in step: neighbours' messages in, messages out (SPEC 6).
+
+a neighbour's message, a trunk that comes or goes ─▶ routes ─▶ each tree follows its root ─▶ what to say
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+from peertap.errors import PeerError
+from peertap.mesh.routes import Key, RouteTable
+from peertap.mesh.tree import Trees
+from peertap.types import Token, TrunkId, VTag
+from peertap.wire.control import Join, Joined, Leave, Message, Refresh, Routes, RoutesAck, SequenceRequest
+from peertap.wire.routes import KIND_TREE, Origin, SignedJoin, SignedRoute, signed_by
+
+MeshMessage = Routes | RoutesAck | SequenceRequest | Join | Joined | Leave | Refresh
+
+
+class Members(Protocol):
+    """What this node announces of its own VLANs."""
+
+    def takes(self, route: SignedRoute) -> bool:
+        """Whether a route can be right, as far as we know what the token is for."""
+
+    def heard(self, route: SignedRoute, now: float) -> None:
+        """A route that was taken: somebody else may announce our own token."""
+
+    def step(self, request: SequenceRequest, now: float) -> None:
+        """A neighbour needs a later sequence number of ours."""
+
+    def stand_for_root(self, now: float) -> None:
+        """Announces the tree tokens of VLANs in which we know no better root, and no others."""
+
+    def root_is(self, vtag: VTag, root: Origin, now: float) -> None:
+        """A tree has this root now."""
+
+
+class Fabric:
+    """One node's part of the mesh. What it has to say is collected until `take`."""
+
+    def __init__(self, members: Members, carries: Callable[[VTag], bool]) -> None:
+        """Args: carries: whether routes and joins under a VTag are taken."""
+        self.routes: Final = RouteTable()
+        self.trees: Final = Trees()
+        self._members: Final = members
+        self._carries: Final = carries
+        self._tree_tokens: dict[VTag, Token] = {}
+        self._out: list[tuple[TrunkId, Message]] = []
+
+    # Neighbours
+
+    def add_neighbour(self, trunk: TrunkId, *, cost: int, mtu: int, is_silent: bool = False) -> None:
+        """A trunk came up: it is owed everything."""
+        self.routes.add_neighbour(trunk, cost=cost, mtu=mtu, is_silent=is_silent)
+
+    def has_neighbour(self, trunk: TrunkId) -> bool:
+        return self.routes.has_neighbour(trunk)
+
+    def retire(self, trunk: TrunkId, now: float) -> None:
+        """A trunk is to close soon: nothing goes by it that can go by another."""
+        if self.routes.has_neighbour(trunk):
+            self._out += self.routes.retire(trunk, now)
+
+    def silence(self, trunk: TrunkId, now: float, *, is_silent: bool) -> None:
+        """A neighbour should have answered, and nothing goes by it; or it spoke again."""
+        if self.routes.has_neighbour(trunk):
+            self._out += self.routes.silence(trunk, now, is_silent=is_silent)
+
+    def set_cost(self, trunk: TrunkId, cost: int, now: float) -> None:
+        """The trunk's cost changed, for example with its round-trip time."""
+        if self.routes.has_neighbour(trunk):
+            self._out += self.routes.set_cost(trunk, cost, now)
+
+    def remove_neighbour(self, trunk: TrunkId, now: float) -> None:
+        """Nothing goes by this trunk any more."""
+        if self.routes.has_neighbour(trunk):
+            self._out += self.routes.remove_neighbour(trunk, now)
+        self._out += self.trees.trunk_down(trunk, now)
+
+    # Our own
+
+    def own(self, route: SignedRoute, now: float) -> None:
+        """Announces a token of ours, or announces it again with a later sequence number."""
+        self.routes.own(route, now)
+
+    def disown(self, key: Key, now: float) -> None:
+        """Withdraws a token of ours."""
+        self._out += self.routes.disown(key, now)
+
+    def interest(self, join: SignedJoin, now: float) -> None:
+        """We want a group's frames."""
+        self._out += self.trees.interest(join, now)
+
+    def no_interest(self, vtag: VTag, now: float) -> None:
+        """We want no frames of this VLAN any more."""
+        self._out += self.trees.no_interest(vtag, now)
+
+    def forget(self, vtag: VTag, now: float) -> None:
+        """We carry this VTag no longer: what neighbours announced under it goes."""
+        self.routes.forget(vtag, now)
+
+    def leave(self) -> None:
+        """This node goes: every edge ends."""
+        self._out += self.trees.leave_all()
+
+    # From the wire
+
+    def received_untrusted(self, trunk: TrunkId, message: MeshMessage, now: float, now_unix: float) -> None:
+        """Takes a neighbour's message.
+
+        Raises: PeerError: routes came before we know whether the neighbour relays.
+        """
+        match message:
+            case Join(join):
+                good = join.expiry >= now_unix and self._carries(join.vtag)
+                if good and signed_by(join.public, join.signature, join.signed_part()):
+                    self._out += self.trees.join_untrusted(trunk, join, now)
+            case Joined():
+                self._out += self.trees.joined(trunk, message, now)
+            case Leave():
+                self._out += self.trees.left(trunk, message, now)
+            case Routes():
+                self._out.append((trunk, RoutesAck(message.batch)))
+                if not self.routes.has_neighbour(trunk):
+                    raise PeerError("routes before the policy")
+                self._received_routes(trunk, message, now, now_unix)
+            case _ if not self.routes.has_neighbour(trunk):
+                pass  # it asks about what it was never told
+            case RoutesAck():
+                self.routes.acknowledged(trunk, message.batch)
+            case Refresh():
+                self.routes.refresh(trunk, message.vtag)
+            case SequenceRequest():
+                self._sequence_asked(trunk, message, now)
+
+    # Time
+
+    def next_deadline(self) -> float | None:
+        """When `tick` has something to do."""
+        dues = (self.routes.next_deadline(), self.trees.next_deadline())
+        return min((due for due in dues if due is not None), default=None)
+
+    def tick(self, now: float) -> None:
+        """Says again what was not answered, takes better ways, ends old trees."""
+        self._out += self.trees.tick(now)
+        self._out += self.routes.tick(now)
+
+    def expire(self, now: float, now_unix: float) -> None:
+        """What was signed for a time that is over goes."""
+        self._out += self.routes.expire(now, now_unix)
+        self._out += self.trees.expire(now, now_unix)
+
+    # What follows
+
+    def settle(self, now: float) -> bool:
+        """Brings trees in step with routes; returns whether any route changed."""
+        self._members.stand_for_root(now)
+        changed = self.routes.take_changed()
+        for key in changed:
+            self._follow_root(key, now)
+        return bool(changed)
+
+    def take(self) -> Iterable[tuple[TrunkId, Message]]:
+        """What to say now, in this order."""
+        out, self._out = self._out, []
+        out += self.routes.batches()
+        return out
+
+    # Inside
+
+    def _received_routes(self, trunk: TrunkId, message: Routes, now: float, now_unix: float) -> None:
+        members = self._members
+        carried = [one for one in message.adverts if members.takes(one.route) and self._carries(one.route.vtag)]
+        requests, taken = self.routes.received_untrusted(trunk, carried, now, now_unix)
+        self._out += requests
+        for route in taken:
+            members.heard(route, now)
+
+    def _sequence_asked(self, asker: TrunkId, request: SequenceRequest, now: float) -> None:
+        answer, trunk = self.routes.requested(asker, request, now)
+        if answer == "own":
+            self._members.step(request, now)
+        elif trunk is not None:
+            onward = SequenceRequest(request.vtag, request.token, request.origin, request.sequence, request.hops - 1)
+            self._out.append((trunk, onward))
+
+    def _follow_root(self, key: Key, now: float) -> None:
+        """Routing changed for a token; where it is a tree's, the tree follows."""
+        vtag, token = key
+        selected = self.routes.selected(key)
+        if selected is not None and selected.advert.route.kind == KIND_TREE:
+            present = self._tree_tokens.get(vtag, token)  # a VLAN has one tree: another token is no second one
+            if present != token and self.routes.selected((vtag, present)) is not None:
+                return
+            root = selected.advert.route.origin
+            self._tree_tokens[vtag] = token
+            self._out += self.trees.root_is(vtag, root, selected.trunk, now)
+            self._members.root_is(vtag, root, now)
+        elif selected is None and self._tree_tokens.get(vtag) == token:
+            del self._tree_tokens[vtag]
+            self._out += self.trees.root_is(vtag, None, None, now)
