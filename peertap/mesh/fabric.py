@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from peertap.errors import PeerError
-from peertap.mesh.routes import Key, RouteTable
+from peertap.mesh.audience import Key
+from peertap.mesh.routes import RouteTable
 from peertap.mesh.tree import Trees
 from peertap.types import Token, TrunkId, VTag
 from peertap.wire.control import Join, Joined, Leave, Message, Refresh, Routes, RoutesAck, SequenceRequest

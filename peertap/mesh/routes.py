@@ -5,15 +5,15 @@ the same (token, origin). Only feasible routes are used. With none left the rout
 number asked for.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from peertap.types import Token, TrunkId, VTag
-from peertap.wire.control import INFINITE_METRIC, MAX_ROUTES_PER_BATCH, Advert, Routes, SequenceRequest
+from peertap.mesh.audience import Audience, Key
+from peertap.types import TrunkId, VTag
+from peertap.wire.control import INFINITE_METRIC, Advert, Routes, SequenceRequest
 from peertap.wire.routes import KIND_TREE, KIND_UNICAST, Origin, SignedRoute, signed_by
 
-Key = tuple[VTag, Token]
 Outgoing = tuple[TrunkId, SequenceRequest]
 
 MAX_TOKENS: Final = 65_536  # ours: bounds the table; a new token is refused beyond it
@@ -30,6 +30,7 @@ SEQUENCE_MODULUS: Final = 1 << 32
 LEAST_PATH_MTU: Final = 1232  # SPEC 2.3: a neighbour that announces less is not believed
 OWN_PATH_MTU: Final = 0xFFFF  # ours: the path to ourselves has no limit
 DISTANCE_KEPT_S: Final = 180.0  # RFC 8966, 3.7.3 and appendix B: source table entries live 3 minutes
+NEVER: Final = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,10 @@ class _Entry:
     """All that is known of one token."""
 
     heard: dict[TrunkId, Advert] = field(default_factory=dict)
-    own: SignedRoute | None = None
+    own: Advert | None = None
     distance: dict[Origin, tuple[int, int]] = field(default_factory=dict)  # (sequence, metric): feasibility
     selected: Selected | None = None
+    said: Advert | None = None  # what neighbours are told of it
     newest: Origin | None = None  # unicast: once this one was used, no older one is (SPEC 6.1)
     changed_at: float = float("-inf")
     stepped_at: float = float("-inf")  # a request made us step, or was passed on
@@ -60,11 +62,8 @@ class _Entry:
 class _Neighbour:
     cost: int
     mtu: int
-    sent: dict[Key, Advert] = field(default_factory=dict)  # what it last got, withdrawals excepted
-    dirty: dict[Key, None] = field(default_factory=dict)
-    batch: int = 0
-    unacknowledged: bool = False
     tokens: int = 0
+    refused: int = 0
     is_retiring: bool = False
     is_silent: bool = False
 
@@ -72,29 +71,43 @@ class _Neighbour:
 class RouteTable:
     """The routes of one node.
 
-    `changed` collects the keys whose selected route changed since `take_changed`.
+    `take_changed` gives the keys whose selected route changed since it was last called.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_signed: Callable[[SignedRoute], bool] | None = None) -> None:
+        """Args: is_signed: whether a route's signature is right; by default checked once and remembered."""
         self._entries: dict[Key, _Entry] = {}
         self._neighbours: dict[TrunkId, _Neighbour] = {}
-        self._verified: dict[bytes, None] = {}
+        self._audience: Final = Audience()
+        self._retiring = 0
+        self._is_signed: Final = is_signed or Signatures().are_right
         self._changed: dict[Key, None] = {}
         self._starved: dict[Key, tuple[float, float]] = {}  # asked for: again at, gap
         self._postponed: dict[Key, float] = {}  # a better way came too soon after the last change
+        self._due_at = NEVER  # no later than the first of these two
+        self._is_leaf = False
         self.refused = 0
 
     # Neighbours
 
-    def add_neighbour(self, trunk: TrunkId, *, cost: int, mtu: int, is_silent: bool = False) -> None:
-        """A trunk came up: it is owed everything."""
-        self._neighbours[trunk] = _Neighbour(cost, mtu, dirty=dict.fromkeys(self._entries), is_silent=is_silent)
+    def add_neighbour(
+        self, trunk: TrunkId, *, cost: int, mtu: int, is_silent: bool = False, is_leaf: bool = False
+    ) -> None:
+        """A trunk came up: it is owed everything, or what it wants."""
+        self._neighbours[trunk] = _Neighbour(cost, mtu, is_silent=is_silent)
+        self._audience.add(trunk, self._announced(), is_leaf=is_leaf)
+
+    def neighbour_is_leaf(self, trunk: TrunkId, *, is_leaf: bool) -> None:
+        """The neighbour's role is this now."""
+        if is_leaf != self._audience.is_leaf(trunk):
+            self._audience.becomes(trunk, self._announced(), is_leaf=is_leaf)
 
     def has_neighbour(self, trunk: TrunkId) -> bool:
         return trunk in self._neighbours
 
     def retire(self, trunk: TrunkId, now: float) -> list[Outgoing]:
         """A trunk is to close soon: nothing goes by it that can go by another; returns requests to send."""
+        self._retiring += not self._neighbours[trunk].is_retiring
         self._neighbours[trunk].is_retiring = True
         return self._reselect_by(trunk, now)
 
@@ -105,16 +118,23 @@ class RouteTable:
 
     def remove_neighbour(self, trunk: TrunkId, now: float) -> list[Outgoing]:
         """A trunk went down; returns requests to send."""
-        del self._neighbours[trunk]
+        gone = self._neighbours.pop(trunk)
+        self._retiring -= gone.is_retiring
+        self._audience.remove(trunk)
         out = []
-        for key, entry in list(self._entries.items()):
-            if entry.heard.pop(trunk, None) is not None:
-                out += self._reselect(key, entry, now)
+        if gone.tokens:
+            for key, entry in list(self._entries.items()):
+                if entry.heard.pop(trunk, None) is not None:
+                    out += self._reselect(key, entry, now)
         return out
+
+    def want(self, trunk: TrunkId, more: Iterable[Key], less: Iterable[Key]) -> None:
+        """A leaf wants to be told of these tokens, and of those no longer."""
+        self._audience.want(trunk, more, less)
 
     def refresh(self, trunk: TrunkId, vtag: VTag) -> None:
         """The neighbour carries this VTag from now on: it is owed what we announce under it."""
-        self._neighbours[trunk].dirty |= dict.fromkeys(key for key in self._entries if key[0] == vtag)
+        self._audience.refresh(trunk, vtag, self._announced())
 
     def forget(self, vtag: VTag, now: float) -> None:
         """We carry this VTag no longer: what neighbours announced under it goes."""
@@ -135,11 +155,28 @@ class RouteTable:
 
     # Own tokens
 
-    def own(self, route: SignedRoute, now: float) -> None:
-        """Announces a token of ours, or announces it again with a later sequence number."""
-        entry = self._entries.setdefault((route.vtag, route.token), _Entry())
-        entry.own = route
-        self._reselect((route.vtag, route.token), entry, now, forced=True)
+    @property
+    def is_leaf(self) -> bool:
+        """Whether this node announces its own tokens alone."""
+        return self._is_leaf
+
+    @is_leaf.setter
+    def is_leaf(self, is_leaf: bool) -> None:
+        if is_leaf != self._is_leaf:
+            self._is_leaf = is_leaf
+            for key, entry in self._entries.items():
+                if entry.selected is not None and entry.selected.trunk is not None:
+                    self._audience.changed(key)
+
+    def own(self, route: SignedRoute, now: float, metric: int = 0) -> None:
+        """Announces a token of ours, or announces it again with a later sequence number.
+
+        Args:
+            metric: what it starts from; the same each time for an origin.
+        """
+        entry = self._entries.setdefault(route.key, _Entry())
+        entry.own = Advert(route, metric, OWN_PATH_MTU)
+        self._reselect(route.key, entry, now, forced=True)
 
     def disown(self, key: Key, now: float) -> list[Outgoing]:
         """Withdraws a token of ours."""
@@ -156,34 +193,50 @@ class RouteTable:
     ) -> tuple[list[Outgoing], list[SignedRoute]]:
         """Takes a neighbour's adverts; the caller has checked that it relays these VTags.
 
-        Returns: requests to send, and the routes that were well signed and taken.
+        Returns: requests to send, and the routes that were well signed and taken, news or not.
         """
         neighbour = self._neighbours[trunk]
+        entries, cost = self._entries, neighbour.cost
         out: list[Outgoing] = []
         taken: list[SignedRoute] = []
         for advert in adverts:
-            key = (advert.route.vtag, advert.route.token)
-            entry = self._entries.get(key)
+            route = advert.route
+            key = route.key
+            entry = entries.get(key)
             if advert.metric == INFINITE_METRIC:
                 if entry is not None and entry.heard.pop(trunk, None) is not None:
                     neighbour.tokens -= 1
                     out += self._reselect(key, entry, now)
                 continue
-            if not self._is_valid(advert.route, now_unix):
+            selected = None if entry is None else entry.selected
+            used = None if selected is None else selected.advert.route
+            if used is not route and not self._is_valid(route, used, now_unix):
                 self.refused += 1
+                neighbour.refused += 1
                 continue
-            if entry is None or trunk not in entry.heard:
-                if entry is None and len(self._entries) >= MAX_TOKENS and neighbour.tokens < MAX_TOKENS_PER_TRUNK:
-                    self._make_room()
-                full = entry is None and len(self._entries) >= MAX_TOKENS
-                if full or neighbour.tokens >= MAX_TOKENS_PER_TRUNK:
+            if entry is None:
+                entry = self._new_entry(key, neighbour)
+                if entry is None:
+                    self.refused += 1
+                    continue
+            if trunk not in entry.heard:
+                if neighbour.tokens >= MAX_TOKENS_PER_TRUNK:
                     self.refused += 1
                     continue
                 neighbour.tokens += 1
-            if entry is None:
-                entry = self._entries[key] = _Entry()
             entry.heard[trunk] = advert
-            taken.append(advert.route)
+            taken.append(route)
+            if (
+                selected is not None
+                and used is not None
+                and selected.trunk != trunk
+                and not self._retiring
+                and advert.metric + cost >= selected.metric
+                and route.sequence == used.sequence
+                and route.origin == used.origin
+                and key not in self._starved
+            ):
+                continue  # as most of them: another way, no better than the one in use
             out += self._reselect(key, entry, now)
         return out, taken
 
@@ -195,54 +248,42 @@ class RouteTable:
         Returns: ("answered", None) when what we announce is late enough (it is announced to the asker again),
         ("own", None) when it is ours to step, ("forward", trunk) when it is to be passed on, ("drop", None) otherwise.
         """
-        entry = self._entries.get((request.vtag, request.token))
+        key = (request.vtag, request.token)
+        entry = self._entries.get(key)
         if entry is None or entry.selected is None:
             return "drop", None
         route = entry.selected.advert.route
         if route.origin != request.origin:
             return "drop", None
         if _newer_or_same(route.sequence, request.sequence):
-            self._neighbours[trunk].dirty[request.vtag, request.token] = None
+            self._audience.owe(trunk, key)
             return "answered", None
         wanted = (route.sequence + 1) % SEQUENCE_MODULUS
         if request.sequence != wanted or now < entry.stepped_at + REQUEST_GAP_S:
             return "drop", None
+        if entry.selected.trunk is not None and (self._is_leaf or request.hops <= 1):
+            return "drop", None
         entry.stepped_at = now
-        if entry.selected.trunk is None:
-            return "own", None
-        return ("forward", entry.selected.trunk) if request.hops > 1 else ("drop", None)
+        return ("own", None) if entry.selected.trunk is None else ("forward", entry.selected.trunk)
 
     # To the wire
 
     def batches(self) -> Iterator[tuple[TrunkId, Routes]]:
         """What to send now: one unacknowledged batch a trunk; later changes of a token replace earlier ones."""
-        for trunk, neighbour in self._neighbours.items():
-            if neighbour.unacknowledged:
-                continue
-            adverts: list[Advert] = []
-            while neighbour.dirty and len(adverts) < MAX_ROUTES_PER_BATCH:
-                key = next(iter(neighbour.dirty))
-                del neighbour.dirty[key]
-                advert = self._advert_for(trunk, neighbour, key)
-                if advert is not None:
-                    adverts.append(advert)
-            if adverts:
-                neighbour.batch += 1
-                neighbour.unacknowledged = True
-                yield trunk, Routes(neighbour.batch & 0xFFFFFFFF, tuple(adverts))
+        return self._audience.batches(self._advert_for)
 
     def acknowledged(self, trunk: TrunkId, batch: int) -> None:
-        neighbour = self._neighbours[trunk]
-        if batch == neighbour.batch & 0xFFFFFFFF:
-            neighbour.unacknowledged = False
+        self._audience.acknowledged(trunk, batch)
 
     def next_deadline(self) -> float | None:
-        """When `tick` has something to do."""
-        return min((*(at for at, _ in self._starved.values()), *self._postponed.values()), default=None)
+        """When `tick` has something to do, or has to look whether it has."""
+        return self._due_at if self._starved or self._postponed else None
 
     def tick(self, now: float) -> list[Outgoing]:
         """Asks again for routes that are still missing, and takes better ones now; returns requests to send."""
         out: list[Outgoing] = []
+        if now < self._due_at:
+            return out
         for key in [key for key, at in self._postponed.items() if at <= now]:
             del self._postponed[key]
             if key in self._entries:
@@ -258,6 +299,8 @@ class RouteTable:
             if key in self._starved:
                 longer_s = min(2 * gap_s, REQUEST_GAP_MOST_S)
                 self._starved[key] = (now + longer_s, longer_s)
+        dues = (*(at for at, _ in self._starved.values()), *self._postponed.values())
+        self._due_at = min(dues, default=NEVER)
         return out
 
     def expire(self, now: float, now_unix: float) -> list[Outgoing]:
@@ -270,13 +313,8 @@ class RouteTable:
                     self._neighbours[trunk].tokens -= 1
                     out += self._reselect(key, entry, now)
             if entry.empty_since is not None and entry.empty_since + DISTANCE_KEPT_S < now:
-                del self._entries[key]
+                self._drop(key)
         return out
-
-    def _make_room(self) -> None:
-        """The table is full: tokens that nobody announces any more go before their time."""
-        for key in [key for key, entry in self._entries.items() if entry.empty_since is not None]:
-            del self._entries[key]
 
     # Looking
 
@@ -311,6 +349,10 @@ class RouteTable:
             if entry.selected is not None:
                 yield key, entry.selected
 
+    def refused_from(self, trunk: TrunkId) -> int:
+        """How many routes of this neighbour were not signed, or not for now."""
+        return self._neighbours[trunk].refused
+
     def take_changed(self) -> list[Key]:
         changed = list(self._changed)
         self._changed.clear()
@@ -318,19 +360,42 @@ class RouteTable:
 
     # Inside
 
+    def _new_entry(self, key: Key, neighbour: _Neighbour) -> _Entry | None:
+        """Room for a token, if there is any for this neighbour."""
+        if neighbour.tokens >= MAX_TOKENS_PER_TRUNK:
+            return None
+        if len(self._entries) >= MAX_TOKENS:
+            self._make_room()
+            if len(self._entries) >= MAX_TOKENS:
+                return None
+        made = self._entries[key] = _Entry()
+        return made
+
+    def _make_room(self) -> None:
+        """The table is full: tokens that nobody announces any more go before their time."""
+        for key in [key for key, entry in self._entries.items() if entry.empty_since is not None]:
+            self._drop(key)
+
+    def _drop(self, key: Key) -> None:
+        """Forgets a token that nobody announces; who has yet to be told that it is gone is told."""
+        said = self._entries.pop(key).said
+        if said is not None:
+            self._audience.forgotten(key, Advert(said.route, INFINITE_METRIC, said.path_mtu))
+
     def _reselect_by(self, trunk: TrunkId, now: float) -> list[Outgoing]:
         """Everything that this neighbour has announced is looked at anew."""
         out: list[Outgoing] = []
-        for key, entry in list(self._entries.items()):
-            if trunk in entry.heard:
-                out += self._reselect(key, entry, now)
+        if self._neighbours[trunk].tokens:
+            for key, entry in list(self._entries.items()):
+                if trunk in entry.heard:
+                    out += self._reselect(key, entry, now)
         return out
 
     def _candidates(self, entry: _Entry) -> list[Selected]:
         """Feasible routes of the winning origin; by trunks that will last, if there are any."""
         out = []
         if entry.own is not None:
-            out.append(Selected(None, Advert(entry.own, 0, OWN_PATH_MTU), 0, OWN_PATH_MTU))
+            out.append(Selected(None, entry.own, entry.own.metric, OWN_PATH_MTU))
         for trunk, advert in entry.heard.items():
             neighbour = self._neighbours[trunk]
             if neighbour.is_silent:
@@ -339,10 +404,13 @@ class RouteTable:
             outdated = entry.newest is not None and not _better(advert.route.origin, entry.newest, advert.route.kind)
             if metric < INFINITE_METRIC and not outdated and self._is_feasible(entry, advert):
                 out.append(Selected(trunk, advert, metric, max(LEAST_PATH_MTU, min(advert.path_mtu, neighbour.mtu))))
-        winner = _winner(one.advert.route for one in out)
-        out = [one for one in out if one.advert.route.origin == winner]
-        lasting = [one for one in out if one.trunk is None or not self._neighbours[one.trunk].is_retiring]
-        return lasting or out
+        if len(out) > 1:
+            winner = _winner(one.advert.route for one in out)
+            out = [one for one in out if one.advert.route.origin == winner]
+            if self._retiring:
+                lasting = [one for one in out if one.trunk is None or not self._neighbours[one.trunk].is_retiring]
+                return lasting or out
+        return out
 
     @staticmethod
     def _is_feasible(entry: _Entry, advert: Advert) -> bool:
@@ -360,17 +428,9 @@ class RouteTable:
         new = min(candidates, key=lambda one: (one.metric, one.trunk or 0), default=None)
         if new is not None and old is not None and not forced and new.trunk != old.trunk:
             stay = next((one for one in candidates if one.trunk == old.trunk), None)
-            same_origin = new.advert.route.origin == old.advert.route.origin
-            if stay is not None and same_origin:
+            if stay is not None and new.advert.route.origin == old.advert.route.origin:
                 new = self._settle(key, entry, new, stay, now)
-        requests: list[Outgoing] = []
-        wanted = _winner(advert.route for advert in entry.heard.values())
-        used = None if new is None else new.advert.route
-        if wanted is not None and (used is None or (wanted != used.origin and _better(wanted, used.origin, used.kind))):
-            requests = self._ask(key, entry, wanted)
-            self._starved.setdefault(key, (now + REQUEST_GAP_S, REQUEST_GAP_S))
-        else:
-            self._starved.pop(key, None)
+        requests = self._ask_for_better(key, entry, new, now)
         if new is not None:
             self._keep_distance(entry, new)
             if new.advert.route.kind != KIND_TREE:
@@ -381,7 +441,27 @@ class RouteTable:
         if stay is not None and new is not stay:
             entry.changed_at = now  # by choice: of what comes back one by one, the first is not the best
         entry.selected = new
-        self._mark(key)
+        if new is not None:
+            entry.said = Advert(new.advert.route, new.metric, new.path_mtu)
+        self._changed[key] = None
+        ours = (new is not None and new.trunk is None) or (old is not None and old.trunk is None)
+        if ours or not self._is_leaf:
+            self._audience.changed(key, unless=new.trunk if new is not None and old is None else None)
+        return requests
+
+    def _ask_for_better(self, key: Key, entry: _Entry, new: Selected | None, now: float) -> list[Outgoing]:
+        """Where the best origin has only infeasible routes, it is asked for a later sequence number."""
+        used = None if new is None else new.advert.route
+        wanted = _winner(advert.route for advert in entry.heard.values())
+        if wanted is None or (
+            used is not None and (wanted == used.origin or not _better(wanted, used.origin, used.kind))
+        ):
+            self._starved.pop(key, None)
+            return []
+        requests = self._ask(key, entry, wanted)
+        if key not in self._starved:
+            self._starved[key] = (now + REQUEST_GAP_S, REQUEST_GAP_S)
+            self._due_at = min(self._due_at, now + REQUEST_GAP_S)
         return requests
 
     def _settle(self, key: Key, entry: _Entry, new: Selected, stay: Selected, now: float) -> Selected:
@@ -391,6 +471,7 @@ class RouteTable:
         again_at = entry.changed_at + VOLUNTARY_GAP_S
         if now < again_at:
             self._postponed[key] = again_at
+            self._due_at = min(self._due_at, again_at)
             return stay
         return new
 
@@ -399,7 +480,8 @@ class RouteTable:
         route = selected.advert.route
         known = entry.distance.get(route.origin)
         if known is not None and known[0] == route.sequence:
-            entry.distance[route.origin] = (route.sequence, min(known[1], selected.metric))
+            if selected.metric < known[1]:
+                entry.distance[route.origin] = (route.sequence, selected.metric)
         elif known is None or _newer_or_same(route.sequence, known[0]):
             entry.distance[route.origin] = (route.sequence, selected.metric)
         while len(entry.distance) > MAX_ORIGINS:
@@ -413,27 +495,38 @@ class RouteTable:
         request = SequenceRequest(key[0], key[1], origin, wanted, REQUEST_HOPS)
         return [(trunk, request) for trunk, advert in entry.heard.items() if advert.route.origin == origin]
 
-    def _advert_for(self, trunk: TrunkId, neighbour: _Neighbour, key: Key) -> Advert | None:
-        selected = self.selected(key)
-        if selected is None or selected.trunk == trunk:
-            sent = neighbour.sent.pop(key, None)
-            return None if sent is None else Advert(sent.route, INFINITE_METRIC, sent.path_mtu)
-        advert = Advert(selected.advert.route, selected.metric, selected.path_mtu)
-        neighbour.sent[key] = advert
-        return advert
+    def _advert_for(self, trunk: TrunkId, key: Key) -> Advert | None:
+        """What a neighbour is told of a token now: what it may use, or that it may use nothing."""
+        entry = self._entries.get(key)
+        if entry is None or entry.said is None:
+            return None
+        selected = entry.selected
+        if selected is None or selected.trunk == trunk or (self._is_leaf and selected.trunk is not None):
+            return Advert(entry.said.route, INFINITE_METRIC, entry.said.path_mtu)
+        return entry.said
 
-    def _mark(self, key: Key) -> None:
-        self._changed[key] = None
-        for neighbour in self._neighbours.values():
-            neighbour.dirty[key] = None
+    def _announced(self) -> Iterator[Key]:
+        """What a neighbour that is told of everything hears of."""
+        for key, entry in self._entries.items():
+            if entry.selected is not None and (entry.selected.trunk is None or not self._is_leaf):
+                yield key
 
-    def _is_valid(self, route: SignedRoute, now_unix: float) -> bool:
+    def _is_valid(self, route: SignedRoute, used: SignedRoute | None, now_unix: float) -> bool:
+        """Whether a route is signed and for now; `used`: the one in use, which is."""
         if route.kind not in (KIND_UNICAST, KIND_TREE) or route.expiry < now_unix:
             return False
-        return route.origin.start_ms <= (now_unix + CLOCK_AHEAD_S) * 1000 and self._is_signed(route)
+        if route.origin.start_ms > (now_unix + CLOCK_AHEAD_S) * 1000:
+            return False
+        return route == used or self._is_signed(route)
 
-    def _is_signed(self, route: SignedRoute) -> bool:
-        """Verified once per (token, origin, sequence) and remembered."""
+
+class Signatures:
+    """Remembers which routes were well signed: each is checked once, by however many neighbours it comes."""
+
+    def __init__(self) -> None:
+        self._verified: dict[bytes, None] = {}
+
+    def are_right(self, route: SignedRoute) -> bool:
         name = route.emit()
         if name in self._verified:
             return True
@@ -452,11 +545,16 @@ def _better(origin: Origin, than: Origin, kind: int) -> bool:
     return (origin.start_ms, origin.random) >= (than.start_ms, than.random)
 
 
+def _takes(origin: Origin, used: SignedRoute) -> bool:
+    """Whether an origin is to be used instead of the one in use."""
+    return origin != used.origin and _better(origin, used.origin, used.kind)
+
+
 def _winner(routes: Iterable[SignedRoute]) -> Origin | None:
     """The origin that all nodes prefer among these routes of one token."""
     best: SignedRoute | None = None
     for route in routes:
-        if best is None or _better(route.origin, best.origin, route.kind):
+        if best is None or (route.origin != best.origin and _better(route.origin, best.origin, route.kind)):
             best = route
     return None if best is None else best.origin
 

@@ -3,7 +3,8 @@
 from collections import defaultdict
 from typing import Protocol
 
-from peertap.mesh.routes import LEAST_PATH_MTU, Key, RouteTable
+from peertap.mesh.audience import Key
+from peertap.mesh.routes import LEAST_PATH_MTU, RouteTable
 from peertap.mesh.tree import Trees
 from peertap.node.labels import LabelKey
 from peertap.node.tables import Hop, LabelTable, MemberTable, TableSet, VlanTable

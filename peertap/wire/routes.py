@@ -1,7 +1,8 @@
 """Announcements signed under a VLAN's route key (SPEC 6.1, 6.3)."""
 
-from dataclasses import dataclass
-from typing import ClassVar, Final, Self
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import ClassVar, Final, NamedTuple, Self
 
 from blake3 import blake3
 from cryptography.exceptions import InvalidSignature
@@ -17,8 +18,7 @@ ROUTE_BYTES: Final = 139
 JOIN_BYTES: Final = 136
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Origin:
+class Origin(NamedTuple):
     """Who announces a token, and since when; the smallest is a tree's root.
 
     priority 1 | start (ms, Unix) 6 | random 9
@@ -36,6 +36,7 @@ class Origin:
         return cls(data[0], int.from_bytes(data[1:7], "big"), data[7:16])
 
 
+@lru_cache(maxsize=4096)  # ours: as many VLANs are looked up without hashing
 def vtag_of(route_public: bytes) -> VTag:
     """The VLAN's only name on trunks (SPEC 3.2)."""
     return VTag(blake3(route_public).digest(16))
@@ -67,10 +68,14 @@ class SignedRoute:
     sequence: int
     expiry: int
     signature: bytes
+    key: tuple[VTag, Token] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", (vtag_of(self.public), self.token))
 
     @property
     def vtag(self) -> VTag:
-        return vtag_of(self.public)
+        return self.key[0]
 
     @classmethod
     def unsigned(cls, public: bytes, kind: int, token: Token, origin: Origin, sequence: int, expiry: int) -> bytes:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from peertap.mesh.routes import Key, RouteTable
+from peertap.mesh.audience import Key
+from peertap.mesh.routes import RouteTable
 from peertap.types import Token, TrunkId
 from peertap.wire.control import Message, Routes, RoutesAck, SequenceRequest
 from peertap.wire.routes import KIND_UNICAST, Origin, SignedRoute, vtag_of

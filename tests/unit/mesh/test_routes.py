@@ -214,7 +214,7 @@ def test_a_hop_whose_advert_is_no_longer_feasible_is_not_to_be_used() -> None:
 def test_a_hop_of_another_origin_than_the_selected_one_is_not_to_be_used() -> None:
     made = table()
     hear(made, ONE, 1, 16)
-    later = replace(ORIGIN, start_ms=2000)
+    later = ORIGIN._replace(start_ms=2000)
     made.received_untrusted(TWO, [Advert(signed(TOKEN, later, 1), 500, 1400)], 20.0, NOW_UNIX)
     assert made.is_feasible(KEY, TWO)
     assert not made.is_feasible(KEY, ONE)

@@ -1,0 +1,146 @@
+"""Whom a node tells of its routes, and what each is still owed (SPEC 6.1, 6.5).
+
+A transit is told of every token, a leaf of those that it wants. Each has one batch under way; what changes meanwhile
+waits, and of a token only the latest state.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from peertap.types import Token, TrunkId, VTag
+from peertap.wire.control import MAX_ROUTES_PER_BATCH, Advert, Routes
+
+Key = tuple[VTag, Token]
+
+MAX_WANTS: Final = 16_384  # ours: tokens that one leaf asks about
+
+
+@dataclass(slots=True)
+class _Listener:
+    """`wants`: of a leaf, what it is told of; None: of everything. `owed`: None: what holds when it is sent."""
+
+    wants: dict[Key, None] | None
+    owed: dict[Key, Advert | None] = field(default_factory=dict)
+    batch: int = 0
+    is_waiting: bool = False  # a batch is under way
+
+
+class Audience:
+    """The neighbours of one node, as those who hear of its routes."""
+
+    def __init__(self) -> None:
+        self._all: dict[TrunkId, _Listener] = {}
+        self._transits: dict[TrunkId, _Listener] = {}
+        self._wanting: dict[Key, dict[TrunkId, None]] = {}  # the leaves that want a token
+        self._ready: dict[TrunkId, None] = {}  # owed something, and no batch is under way
+
+    def add(self, trunk: TrunkId, everything: Iterable[Key], *, is_leaf: bool) -> None:
+        """A neighbour that is owed everything, or nothing until it says what it wants."""
+        made = self._all[trunk] = _Listener({} if is_leaf else None)
+        if not is_leaf:
+            self._transits[trunk] = made
+            self._owe(trunk, made, everything)
+
+    def remove(self, trunk: TrunkId) -> None:
+        for key in self._all.pop(trunk).wants or ():
+            self._wants_no_more(trunk, key)
+        self._transits.pop(trunk, None)
+        self._ready.pop(trunk, None)
+
+    def is_leaf(self, trunk: TrunkId) -> bool:
+        return trunk not in self._transits
+
+    def becomes(self, trunk: TrunkId, everything: Iterable[Key], *, is_leaf: bool) -> None:
+        """The neighbour has another role."""
+        listener = self._all[trunk]
+        for key in listener.wants or ():
+            self._wants_no_more(trunk, key)
+        if is_leaf:
+            listener.wants = {}
+            listener.owed.clear()
+            self._transits.pop(trunk, None)
+        else:
+            listener.wants = None
+            self._transits[trunk] = listener
+            self._owe(trunk, listener, everything)
+
+    def want(self, trunk: TrunkId, more: Iterable[Key], less: Iterable[Key]) -> None:
+        """A leaf wants to be told of these tokens, and of those no longer."""
+        listener = self._all[trunk]
+        if listener.wants is None:
+            return
+        for key in less:
+            if key in listener.wants:
+                del listener.wants[key]
+                listener.owed.pop(key, None)
+                self._wants_no_more(trunk, key)
+        for key in more:
+            if key not in listener.wants and len(listener.wants) < MAX_WANTS:
+                listener.wants[key] = None
+                self._wanting.setdefault(key, {})[trunk] = None
+                self._owe(trunk, listener, (key,))
+
+    def refresh(self, trunk: TrunkId, vtag: VTag, everything: Iterable[Key]) -> None:
+        """A neighbour takes a VTag from now on."""
+        listener = self._all[trunk]
+        known = everything if listener.wants is None else listener.wants
+        self._owe(trunk, listener, [key for key in known if key[0] == vtag])
+
+    def changed(self, key: Key, unless: TrunkId | None = None) -> None:
+        """All who are told of a token are owed its state; `unless`: who announced it, and never heard of it."""
+        for trunk, listener in self._transits.items():
+            if trunk != unless:
+                listener.owed[key] = None
+                if not listener.is_waiting:
+                    self._ready[trunk] = None
+        for trunk in self._wanting.get(key, ()):
+            self._owe(trunk, self._all[trunk], (key,))
+
+    def owe(self, trunk: TrunkId, key: Key) -> None:
+        """This neighbour alone is owed a token's state."""
+        self._owe(trunk, self._all[trunk], (key,))
+
+    def forgotten(self, key: Key, withdrawal: Advert) -> None:
+        """A token is forgotten: who has yet to be told that it is gone is told so."""
+        for listener in self._all.values():
+            if key in listener.owed:
+                listener.owed[key] = withdrawal
+
+    def batches(self, advert_for: Callable[[TrunkId, Key], Advert | None]) -> Iterator[tuple[TrunkId, Routes]]:
+        """What to send now; `advert_for`: what a neighbour is told of a token."""
+        ready, self._ready = self._ready, {}
+        for trunk in ready:
+            listener = self._all[trunk]
+            adverts: list[Advert] = []
+            while listener.owed and len(adverts) < MAX_ROUTES_PER_BATCH:
+                key = next(iter(listener.owed))
+                advert = listener.owed.pop(key) or advert_for(trunk, key)
+                if advert is not None:
+                    adverts.append(advert)
+            if adverts:
+                listener.batch += 1
+                listener.is_waiting = True
+                yield trunk, Routes(listener.batch & 0xFFFFFFFF, tuple(adverts))
+
+    def acknowledged(self, trunk: TrunkId, batch: int) -> None:
+        """The neighbour has taken a batch."""
+        listener = self._all[trunk]
+        if batch == listener.batch & 0xFFFFFFFF:
+            listener.is_waiting = False
+            if listener.owed:
+                self._ready[trunk] = None
+
+    # Inside
+
+    def _owe(self, trunk: TrunkId, listener: _Listener, keys: Iterable[Key]) -> None:
+        for key in keys:
+            listener.owed[key] = None
+        if listener.owed and not listener.is_waiting:
+            self._ready[trunk] = None
+
+    def _wants_no_more(self, trunk: TrunkId, key: Key) -> None:
+        wanting = self._wanting[key]
+        del wanting[trunk]
+        if not wanting:
+            del self._wanting[key]
