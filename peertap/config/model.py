@@ -340,6 +340,12 @@ class Config(_Model):
         description="whose frames the node passes on; null: those of its own VLANs only",
         json_schema_extra=_extra(reloads=True),
     )
+    role: Literal["auto", "leaf", "transit"] = Field(
+        default="auto",
+        description="transit: frames of its VLANs may pass through the node; leaf: none do, it hangs on relays; "
+        "auto: leaf while three relays are in reach (a node with `relay` is transit)",
+        json_schema_extra=_extra(),
+    )
     vlans: tuple[Vlan, ...] = Field(
         (), max_length=MAX_VLANS, description="VLANs that this node is a member of", json_schema_extra=_extra()
     )

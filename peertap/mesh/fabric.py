@@ -11,10 +11,21 @@ from peertap.mesh.audience import Key
 from peertap.mesh.routes import RouteTable
 from peertap.mesh.tree import Trees
 from peertap.types import Token, TrunkId, VTag
-from peertap.wire.control import Join, Joined, Leave, Message, Refresh, Routes, RoutesAck, SequenceRequest
+from peertap.wire.control import (
+    MAX_WANTS_PER_MESSAGE,
+    Join,
+    Joined,
+    Leave,
+    Message,
+    Refresh,
+    Routes,
+    RoutesAck,
+    SequenceRequest,
+    Want,
+)
 from peertap.wire.routes import KIND_TREE, Origin, SignedJoin, SignedRoute, signed_by
 
-MeshMessage = Routes | RoutesAck | SequenceRequest | Join | Joined | Leave | Refresh
+MeshMessage = Routes | RoutesAck | SequenceRequest | Join | Joined | Leave | Refresh | Want
 
 
 class Members(Protocol):
@@ -46,16 +57,40 @@ class Fabric:
         self._members: Final = members
         self._carries: Final = carries
         self._tree_tokens: dict[VTag, Token] = {}
+        self._transits: dict[TrunkId, int] = {}  # neighbours that are no leaves, and what the way there costs
+        self._silent: set[TrunkId] = set()
+        self._stands_at: TrunkId | None = None
+        self._wants: dict[Key, None] = {}
         self._out: list[tuple[TrunkId, Message]] = []
 
     # Neighbours
 
-    def add_neighbour(self, trunk: TrunkId, *, cost: int, mtu: int, is_silent: bool = False) -> None:
-        """A trunk came up: it is owed everything."""
-        self.routes.add_neighbour(trunk, cost=cost, mtu=mtu, is_silent=is_silent)
+    def add_neighbour(
+        self, trunk: TrunkId, *, cost: int, mtu: int, is_silent: bool = False, is_leaf: bool = False
+    ) -> None:
+        """A trunk came up: it is owed everything, or what it wants."""
+        self.routes.add_neighbour(trunk, cost=cost, mtu=mtu, is_silent=is_silent, is_leaf=is_leaf)
+        if is_silent:
+            self._silent.add(trunk)
+        if not is_leaf:
+            self._transits[trunk] = cost
+            if self.routes.is_leaf:
+                self._say_wants(trunk, self._wants, ())
+        self._choose_stand()
 
     def has_neighbour(self, trunk: TrunkId) -> bool:
         return self.routes.has_neighbour(trunk)
+
+    def neighbour_is_leaf(self, trunk: TrunkId, cost: int, *, is_leaf: bool) -> None:
+        """A neighbour says its role again."""
+        self.routes.neighbour_is_leaf(trunk, is_leaf=is_leaf)
+        if is_leaf:
+            self._transits.pop(trunk, None)
+        elif trunk not in self._transits:
+            self._transits[trunk] = cost
+            if self.routes.is_leaf:
+                self._say_wants(trunk, self._wants, ())
+        self._choose_stand()
 
     def retire(self, trunk: TrunkId, now: float) -> None:
         """A trunk is to close soon: nothing goes by it that can go by another."""
@@ -65,24 +100,55 @@ class Fabric:
     def silence(self, trunk: TrunkId, now: float, *, is_silent: bool) -> None:
         """A neighbour should have answered, and nothing goes by it; or it spoke again."""
         if self.routes.has_neighbour(trunk):
+            (self._silent.add if is_silent else self._silent.discard)(trunk)
             self._out += self.routes.silence(trunk, now, is_silent=is_silent)
+            self._choose_stand()
 
     def set_cost(self, trunk: TrunkId, cost: int, now: float) -> None:
         """The trunk's cost changed, for example with its round-trip time."""
         if self.routes.has_neighbour(trunk):
+            if trunk in self._transits:
+                self._transits[trunk] = cost
             self._out += self.routes.set_cost(trunk, cost, now)
 
     def remove_neighbour(self, trunk: TrunkId, now: float) -> None:
         """Nothing goes by this trunk any more."""
+        self._transits.pop(trunk, None)
+        self._silent.discard(trunk)
         if self.routes.has_neighbour(trunk):
             self._out += self.routes.remove_neighbour(trunk, now)
         self._out += self.trees.trunk_down(trunk, now)
+        self._choose_stand()
+
+    # Our role
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether nothing passes through this node (SPEC 6.5)."""
+        return self.routes.is_leaf
+
+    def becomes(self, now: float, *, is_leaf: bool) -> None:
+        """This node has another role; the caller tells the neighbours, and what we want after it."""
+        if is_leaf != self.routes.is_leaf:
+            self.routes.becomes(now, is_leaf=is_leaf)
+            self._wants = {}
+            self._choose_stand()
+
+    def want(self, keys: Iterable[Key]) -> None:
+        """As a leaf: exactly these tokens are what we want to be told of."""
+        wanted = dict.fromkeys(keys)
+        more = [key for key in wanted if key not in self._wants]
+        less = [key for key in self._wants if key not in wanted]
+        self._wants = wanted
+        if self.routes.is_leaf and (more or less):
+            for trunk in self._transits:
+                self._say_wants(trunk, more, less)
 
     # Our own
 
-    def own(self, route: SignedRoute, now: float) -> None:
+    def own(self, route: SignedRoute, now: float, metric: int) -> None:
         """Announces a token of ours, or announces it again with a later sequence number."""
-        self.routes.own(route, now)
+        self.routes.own(route, now, metric)
 
     def disown(self, key: Key, now: float) -> None:
         """Withdraws a token of ours."""
@@ -112,6 +178,8 @@ class Fabric:
         Raises: PeerError: routes came before we know whether the neighbour relays.
         """
         match message:
+            case Join() if self.routes.is_leaf and trunk != self._stands_at:
+                pass  # nothing passes through a leaf
             case Join(join):
                 good = join.expiry >= now_unix and self._carries(join.vtag)
                 if good and signed_by(join.public, join.signature, join.signed_part()):
@@ -131,6 +199,8 @@ class Fabric:
                 self.routes.acknowledged(trunk, message.batch)
             case Refresh():
                 self.routes.refresh(trunk, message.vtag)
+            case Want():
+                self.routes.want(trunk, message.more, message.less)
             case SequenceRequest():
                 self._sequence_asked(trunk, message, now)
 
@@ -168,6 +238,20 @@ class Fabric:
         return out
 
     # Inside
+
+    def _choose_stand(self) -> None:
+        """As a leaf: by the nearest relay we can be root, as long as it is there."""
+        alive = [trunk for trunk in self._transits if trunk not in self._silent]
+        if not self.routes.is_leaf or self._stands_at in alive:
+            return
+        self._stands_at = min(alive, key=lambda trunk: (self._transits[trunk], trunk), default=None)
+        self.routes.stand_at(self._stands_at)
+
+    def _say_wants(self, trunk: TrunkId, more: Iterable[Key], less: Iterable[Key]) -> None:
+        added, gone = list(more), list(less)
+        for at in range(0, max(len(added), len(gone)), MAX_WANTS_PER_MESSAGE):
+            end = at + MAX_WANTS_PER_MESSAGE
+            self._out.append((trunk, Want(tuple(added[at:end]), tuple(gone[at:end]))))
 
     def _received_routes(self, trunk: TrunkId, message: Routes, now: float, now_unix: float) -> None:
         members = self._members

@@ -86,6 +86,7 @@ class RouteTable:
         self._postponed: dict[Key, float] = {}  # a better way came too soon after the last change
         self._due_at = NEVER  # no later than the first of these two
         self._is_leaf = False
+        self._stands_at: TrunkId | None = None
         self.refused = 0
 
     # Neighbours
@@ -160,13 +161,26 @@ class RouteTable:
         """Whether this node announces its own tokens alone."""
         return self._is_leaf
 
-    @is_leaf.setter
-    def is_leaf(self, is_leaf: bool) -> None:
-        if is_leaf != self._is_leaf:
-            self._is_leaf = is_leaf
-            for key, entry in self._entries.items():
-                if entry.selected is not None and entry.selected.trunk is not None:
-                    self._audience.changed(key)
+    def becomes(self, now: float, *, is_leaf: bool) -> None:
+        """This node has another role. A leaf forgets what it was told: from now on it is told what it wants."""
+        self._is_leaf = is_leaf
+        for key, entry in self._entries.items():
+            if entry.selected is not None and entry.selected.trunk is not None:
+                self._audience.changed(key)
+            if is_leaf and entry.heard:
+                for trunk in entry.heard:
+                    self._neighbours[trunk].tokens -= 1
+                entry.heard.clear()
+                self._reselect(key, entry, now)
+
+    def stand_at(self, trunk: TrunkId | None) -> None:
+        """As a leaf we can be root by this neighbour alone: so nothing passes through us (SPEC 6.5)."""
+        before, self._stands_at = self._stands_at, trunk
+        for key, entry in self._entries.items():
+            if entry.own is not None and entry.own.route.kind == KIND_TREE:
+                for one in (before, trunk):
+                    if one in self._neighbours and one is not None:
+                        self._audience.owe(one, key)
 
     def own(self, route: SignedRoute, now: float, metric: int = 0) -> None:
         """Announces a token of ours, or announces it again with a later sequence number.
@@ -343,6 +357,10 @@ class RouteTable:
             advert.route.origin == selected.advert.route.origin and self._is_feasible(entry, advert)
         )
 
+    def hears_of(self, vtag: VTag, trunk: TrunkId) -> bool:
+        """Whether a neighbour announces anything under a VTag."""
+        return any(key[0] == vtag and trunk in entry.heard for key, entry in self._entries.items())
+
     def in_use(self) -> Iterator[tuple[Key, Selected]]:
         """All tokens with a route in use."""
         for key, entry in self._entries.items():
@@ -500,10 +518,17 @@ class RouteTable:
         entry = self._entries.get(key)
         if entry is None or entry.said is None:
             return None
-        selected = entry.selected
-        if selected is None or selected.trunk == trunk or (self._is_leaf and selected.trunk is not None):
+        if not self._tells(trunk, entry.selected):
             return Advert(entry.said.route, INFINITE_METRIC, entry.said.path_mtu)
         return entry.said
+
+    def _tells(self, trunk: TrunkId, selected: Selected | None) -> bool:
+        """Whether a neighbour hears that we have this route."""
+        if selected is None or selected.trunk == trunk:
+            return False
+        if not self._is_leaf:
+            return True
+        return selected.trunk is None and (selected.advert.route.kind != KIND_TREE or self._stands_at == trunk)
 
     def _announced(self) -> Iterator[Key]:
         """What a neighbour that is told of everything hears of."""

@@ -124,7 +124,7 @@ class Compiler:
         if own is not None and key[1] == own[1].token:
             return LabelTable(trunk, number, key[1], False, own[0].index, ())
         hop = self.hop(key)
-        if hop is None or hop[0] == trunk:
+        if hop is None or hop[0] == trunk or self._state.routes.is_leaf:
             return None
         return LabelTable(trunk, number, key[1], False, None, (hop,))
 

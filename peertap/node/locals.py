@@ -9,7 +9,7 @@ from peertap.mesh.fabric import Fabric
 from peertap.node.actions import Action, ClosePort, Log, OpenPort
 from peertap.node.compile import Compiler
 from peertap.node.relaying import Relaying
-from peertap.node.vlan import LocalVlan, Names, VlanSettings
+from peertap.node.vlan import DEFAULT_PRIORITY, LEAF_PRIORITY, LocalVlan, Names, VlanSettings
 from peertap.types import PeerId, VlanIndex, VTag
 from peertap.vlan.introductions import Identity
 from peertap.wire.control import SequenceRequest
@@ -41,6 +41,7 @@ class LocalVlans:
     ) -> None:
         self.all: Final[dict[VlanIndex, LocalVlan]] = {}
         self.changed = True
+        self._is_leaf = False
         self._by_vtag: Final[dict[VTag, tuple[LocalVlan, Names]]] = {}
         self._state = state
         self._identity = identity
@@ -113,7 +114,7 @@ class LocalVlans:
         if route.origin.start_ms >= names.origin.start_ms and not names.outbid:
             names.adopt_later_start(route.origin.start_ms)
             self._say(Log("warning", "own token announced by another", {"vlan": vlan.source.label}))
-            self._state.fabric.own(names.route(KIND_UNICAST, self._state.now_unix), now)
+            self._state.fabric.own(names.route(KIND_UNICAST, self._state.now_unix), now, names.start_metric)
 
     def reclaim(self, index: VlanIndex, now: float) -> None:
         """Whoever else announced our own token does not any more: outbids what relays still hold of it."""
@@ -125,22 +126,22 @@ class LocalVlans:
             latest = max((one.start_ms for one in others), default=0)
             if latest >= names.origin.start_ms:
                 names.adopt_later_start(latest)
-                fabric.own(names.route(KIND_UNICAST, self._state.now_unix), now)
+                fabric.own(names.route(KIND_UNICAST, self._state.now_unix), now, names.start_metric)
 
     def step(self, request: SequenceRequest, now: float) -> None:
         """A neighbour needs a later sequence number of ours."""
         found = self._by_vtag.get(request.vtag)
         if found is not None:
             kind = KIND_TREE if request.token == found[1].tree_token else KIND_UNICAST
-            self._state.fabric.own(found[1].route(kind, self._state.now_unix), now)
+            self._state.fabric.own(found[1].route(kind, self._state.now_unix), now, found[1].start_metric)
 
     def refresh(self, now: float) -> None:
         """Announces and joins anew, long before what is signed expires."""
         fabric, unix = self._state.fabric, self._state.now_unix
         for _, names in self._each():
-            fabric.own(names.route(KIND_UNICAST, unix), now)
+            fabric.own(names.route(KIND_UNICAST, unix), now, names.start_metric)
             if fabric.routes.owns((names.vtag, names.tree_token)):
-                fabric.own(names.route(KIND_TREE, unix), now)
+                fabric.own(names.route(KIND_TREE, unix), now, names.start_metric)
             root = fabric.trees.root_of(names.vtag)
             if root is not None:
                 fabric.interest(names.join(root[0], unix), now)
@@ -152,9 +153,20 @@ class LocalVlans:
             key = (names.vtag, names.tree_token)
             selected = fabric.routes.selected(key)
             if selected is None:
-                fabric.own(names.route(KIND_TREE, self._state.now_unix), now)
+                fabric.own(names.route(KIND_TREE, self._state.now_unix), now, names.start_metric)
             elif selected.trunk is not None:
                 fabric.disown(key, now)
+
+    def take_role(self, now: float, *, is_leaf: bool) -> None:
+        """A leaf is root only where no transit is."""
+        self._is_leaf = is_leaf
+        for _, names in self._each():
+            self._state.fabric.disown((names.vtag, names.tree_token), now)
+            names.stand_as(LEAF_PRIORITY if is_leaf else DEFAULT_PRIORITY)
+
+    def needs_number(self) -> int:
+        """Another one when a leaf needs to be told of something else."""
+        return hash(tuple((names.vtag, names.asked) for _, names in self._each()))
 
     def root_is(self, vtag: VTag, root: Origin, now: float) -> None:
         """A tree has this root now: we want its frames, if it is of a VLAN of ours."""
@@ -180,8 +192,10 @@ class LocalVlans:
 
     def _announce(self, vlan: LocalVlan, names: Names, relaying: Relaying, now: float) -> None:
         self._by_vtag[names.vtag] = vlan, names
+        if self._is_leaf:
+            names.stand_as(LEAF_PRIORITY)
         for kind in KINDS:
-            self._state.fabric.own(names.route(kind, self._state.now_unix), now)
+            self._state.fabric.own(names.route(kind, self._state.now_unix), now, names.start_metric)
         relaying.prove(vlan)
         relaying.ask_for(names.vtag)
         self.changed = True

@@ -95,6 +95,9 @@ class Meetings:
                 elif self.gone_since.setdefault(key, now) + MEMBER_GONE_S < now:
                     del self.gone_since[key]
                     vlan.introductions.forget(peer.member)
+            macs = set(vlan.introductions.macs())
+            for names in vlan.names:
+                names.keep(macs)
 
     def _reached(self, vlan: LocalVlan, mac: Mac) -> None:
         for peer in vlan.introductions.peers.values():

@@ -13,6 +13,7 @@ from typing import Any, Final
 from peertap.errors import PeerError
 from peertap.mesh.fabric import Fabric
 from peertap.mesh.policy import RelayPolicy
+from peertap.mesh.roles import Wish
 from peertap.mesh.routes import RouteTable
 from peertap.mesh.tree import Trees
 from peertap.node.accusations import Accusations
@@ -58,6 +59,7 @@ from peertap.node.locals import LocalVlans, reaches
 from peertap.node.meetings import Meetings
 from peertap.node.pings import Pings
 from peertap.node.relaying import Relaying
+from peertap.node.role import OurRole
 from peertap.node.tables import Address, Hop, TableSet
 from peertap.node.trunk import Trunk
 from peertap.node.vlan import REFRESH_S, VlanSettings
@@ -85,6 +87,7 @@ from peertap.wire.control import (
     RoutesAck,
     SequenceRequest,
     Unbind,
+    Want,
 )
 
 ANOTHER_IS_KEPT: Final = "another trunk to the same node is kept"
@@ -109,6 +112,7 @@ class Node:
         now_unix: float,
         payload_bytes: int,
         udp_allowed: bool = True,
+        role: Wish = Wish.AUTO,
         name: str = "",
         records: Sequence[VlanRecord] = (),
     ) -> None:
@@ -137,6 +141,7 @@ class Node:
         self._out: list[Action] = []
         self._relaying: Final = Relaying(self, policy, self.say)
         self.fabric: Final = Fabric(self._locals, self._relaying.carries)
+        self._role: Final = OurRole(self, self._locals, policy, role, self.say)
         self._compiler = Compiler(self)
         self._barrier: Final = Barrier()
         self.meetings: Final = Meetings(self, self._compiler, self._barrier, self.say)
@@ -147,6 +152,7 @@ class Node:
         self._expire_at = now + TABLE_EXPIRY_S
         self._stopping = False
         self._dirty = True
+        self._role.begin(now)
         for one in vlans:
             self.open_vlan(one)
         self.groups.restore(records, now)
@@ -217,7 +223,7 @@ class Node:
     def next_deadline(self) -> float:
         """When TimePassed is due."""
         dues: list[float | None] = [self._refresh_at, self._expire_at, self.fabric.next_deadline()]
-        dues += [self.groups.next_deadline(), self._locals.next_deadline()]
+        dues += [self.groups.next_deadline(), self._locals.next_deadline(), self._role.next_deadline()]
         for trunk in self.trunks.values():
             dues += [trunk.next_deadline(), trunk.close_at]
         dues += [vlan.introductions.next_deadline() for vlan in self.vlans.values()]
@@ -228,6 +234,10 @@ class Node:
         return self._compiler.group_hops(self.vlans[vlan])
 
     # What its parts ask of us
+
+    @property
+    def is_leaf(self) -> bool:
+        return self._role.is_leaf
 
     @property
     def routes(self) -> RouteTable:
@@ -288,7 +298,7 @@ class Node:
         if self.identity.peer_id < trunk.peer:
             self._keep_one(trunk, now)
         self._log("info", "trunk up", trunk, transport=trunk.transport, dialled=trunk.dialled)
-        self._out.append(Send(trunk.id, Policy(self.policy.relays, self.policy.wants_grants)))
+        self._role.introduce(trunk)
         self._out.append(Send(trunk.id, self._endpoints))
         self._barrier.defer(Send(trunk.id, self._indexes(event)))
 
@@ -400,7 +410,7 @@ class Node:
                 self._relaying.granted(message)
             case Refresh() if not trunk.may_refresh(now):
                 pass
-            case Routes() | RoutesAck() | SequenceRequest() | Join() | Joined() | Leave() | Refresh():
+            case Routes() | RoutesAck() | SequenceRequest() | Join() | Joined() | Leave() | Refresh() | Want():
                 self.fabric.received_untrusted(trunk.id, message, now, self.now_unix)
             case Bind():
                 self._dirty = True
@@ -417,10 +427,14 @@ class Node:
         return any(ip in network for network in self.overlay if network.version == ip.version)
 
     def _policy(self, trunk: Trunk, message: Policy) -> None:
-        trunk.relays, trunk.wants_grants = message.relays, message.wants_grants
+        trunk.relays, trunk.wants_grants, trunk.is_leaf = message.relays, message.wants_grants, message.is_leaf
         self._relaying.prove_all(trunk)
-        if not self.fabric.has_neighbour(trunk.id):
-            self.fabric.add_neighbour(trunk.id, cost=trunk.cost, mtu=trunk.max_payload, is_silent=trunk.is_silent)
+        if self.fabric.has_neighbour(trunk.id):
+            self.fabric.neighbour_is_leaf(trunk.id, trunk.cost, is_leaf=trunk.is_leaf)
+        else:
+            self.fabric.add_neighbour(
+                trunk.id, cost=trunk.cost, mtu=trunk.max_payload, is_silent=trunk.is_silent, is_leaf=trunk.is_leaf
+            )
             if trunk.close_at is not None:
                 self.fabric.retire(trunk.id, self._now)
 
@@ -485,7 +499,9 @@ class Node:
     def _settle(self, now: float) -> None:
         """Brings trees, labels and tables in step with routes."""
         if not self._stopping:
+            self._role.look(now)
             self._dirty |= self.fabric.settle(now)
+            self._role.ask()
         self._say_routes()
         if self._take_dirty():
             self._follow_changes(now)

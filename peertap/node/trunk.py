@@ -44,6 +44,7 @@ class Trunk:
         self.choice: Final = CarrierChoice(udp_allowed=udp_allowed, has_stream=opened.carries_frames, now=now)
         self.relays = False
         self.wants_grants = False
+        self.is_leaf = False
         self.addresses: tuple[str, ...] = ()
         self.roaming: Address | None = None
         self.close_at: float | None = None

@@ -16,7 +16,9 @@ ROUTE_LIFETIME_S: Final = 48 * 3600  # PROTOCOL 5: expiry of a route
 REFRESH_S: Final = 12 * 3600  # ours: announced again well before
 JOIN_LIFETIME_S: Final = 48 * 3600  # ours: as routes
 MAX_TOKENS_KEPT: Final = 16_384  # ours: made again when they are needed again
+MOST_START_METRIC: Final = 4  # PROTOCOL 5: so that a neighbour cannot tell an owner from one behind it
 DEFAULT_PRIORITY: Final = 128  # ours: the middle
+LEAF_PRIORITY: Final = 192  # ours: a transit is the better root
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +46,13 @@ class Names:
         self.group_token: Final = Token(keys.token(KIND_GROUP, BROADCAST))
         self.tree_token: Final = Token(keys.token(KIND_TREE, NO_MAC))
         self.origin = Origin(DEFAULT_PRIORITY, start_ms, random(9))  # of the unicast token
-        self.tree_origin: Final = Origin(DEFAULT_PRIORITY, start_ms, random(9))
+        self.tree_origin = Origin(DEFAULT_PRIORITY, start_ms, random(9))
+        self.start_metric: Final = 1 + random(1)[0] % MOST_START_METRIC
         self.outbid = False
         self.until = float("inf")
         self.group_edges: set[tuple[TrunkId, Origin]] = set()  # edges that frames can take now
         self.reachable: set[Mac] = set()  # members to whose token there is a hop now
+        self.asked = 0  # how often another member's token was needed
         self._keys = keys
         self._sequences = {KIND_UNICAST: 0, KIND_TREE: 0}
         self._tokens: dict[Mac, Token] = {}
@@ -60,7 +64,18 @@ class Names:
             if len(self._tokens) >= MAX_TOKENS_KEPT:
                 self._tokens.clear()
             token = self._tokens[mac] = Token(self._keys.token(KIND_UNICAST, mac))
+            self.asked += 1
         return token
+
+    def needs(self) -> list[tuple[VTag, Token]]:
+        """What a leaf has to be told of: the tree, and the members that it sends to."""
+        return [(self.vtag, self.tree_token), *((self.vtag, token) for token in self._tokens.values())]
+
+    def keep(self, macs: set[Mac]) -> None:
+        """Members that are gone are needed no more."""
+        for mac in [mac for mac in self._tokens if mac not in macs]:
+            del self._tokens[mac]
+            self.asked += 1
 
     def key_of(self, mac: Mac) -> tuple[VTag, Token]:
         """What routes to a member are kept under."""
@@ -79,6 +94,10 @@ class Names:
         keys = self._keys
         fields = (keys.route_public, root, self.group_token, int(now_unix) + JOIN_LIFETIME_S)
         return SignedJoin(*fields, signature=keys.sign_route(SignedJoin.unsigned(*fields)))
+
+    def stand_as(self, priority: int) -> None:
+        """How good a root we are from now on; the smaller the better."""
+        self.tree_origin = self.tree_origin._replace(priority=priority)
 
     def adopt_later_start(self, start_ms: int) -> None:
         """Another origin announces our token with a later start: outbid it once (SPEC 6.1)."""

@@ -55,6 +55,7 @@ def status(process: Process, node: Node, snapshot: Mapping[str, Any]) -> dict[st
         "listen": list(process.listen),
         "underlay_mtu": process.underlay_mtu,
         "overhead_bytes": process.overhead_bytes,
+        "role": "leaf" if node.is_leaf else "transit",
         "relay": {"mode": node.policy.mode.value, "patterns": list(node.policy.patterns)},
         "trunks": [_trunk(trunk, snapshot["trunks"].get(trunk.id, {})) for trunk in node.trunks.values()],
         "vlans": [

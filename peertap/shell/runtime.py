@@ -22,6 +22,7 @@ from peertap.config.model import Config
 from peertap.errors import ConfigError, DeviceError, PeerTapError, TrunkError
 from peertap.identity.node import NodeIdentity, format_peer_id
 from peertap.mesh.policy import Mode, RelayPolicy
+from peertap.mesh.roles import Wish
 from peertap.node.actions import (
     Action,
     Apply,
@@ -223,6 +224,7 @@ class Runtime:
             now_unix=time.time(),
             payload_bytes=config.underlay_mtu - UDP_IPV6_BYTES,
             udp_allowed=udp_allowed,
+            role=Wish(config.role),
             name=node_name(config.node),
             records=records,
         )

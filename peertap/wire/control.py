@@ -11,6 +11,7 @@ from peertap.wire.routes import JOIN_BYTES, ORIGIN_BYTES, ROUTE_BYTES, Origin, S
 
 MAX_CONTROL_BYTES: Final = 60_000  # ours: below what a record's u16 length can say
 MAX_ROUTES_PER_BATCH: Final = 256  # ours: 256 x 143 bytes fit one record
+MAX_WANTS_PER_MESSAGE: Final = 800  # ours: two lists of 800 x 32 bytes fit one record
 MAX_ENDPOINTS: Final = 32  # ours: candidates of one node
 MAX_ADDRESSES: Final = 16  # ours: libp2p addresses of one node
 MAX_ADDRESS_BYTES: Final = 256
@@ -335,19 +336,20 @@ class Unbind(_Label):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the sender relays: flags 1 (bit 0: relays for others; bit 1: only with a grant)."""
+    """What the sender relays: flags 1 (bit 0: relays for others; bit 1: only with a grant; bit 2: it is a leaf)."""
 
     CODE: ClassVar[int] = 16
     relays: bool
     wants_grants: bool
+    is_leaf: bool = False
 
     def body(self) -> bytes:
-        return bytes((self.relays | self.wants_grants << 1,))
+        return bytes((self.relays | self.wants_grants << 1 | self.is_leaf << 2,))
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
         flags = reader.uint(1, "flags")
-        return cls(bool(flags & 1), bool(flags & 2))
+        return cls(bool(flags & 1), bool(flags & 2), bool(flags & 4))
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,6 +421,36 @@ class Refresh:
 
 
 @dataclass(frozen=True, slots=True)
+class Want:
+    """A leaf wants to be told of these tokens, and of those no longer.
+
+    count 2 | (VTag 16 | VFT 16) ... | count 2 | (VTag 16 | VFT 16) ...
+    """
+
+    CODE: ClassVar[int] = 19
+    more: tuple[tuple[VTag, Token], ...]
+    less: tuple[tuple[VTag, Token], ...]
+
+    def body(self) -> bytes:
+        lists = (
+            len(keys).to_bytes(2, "big") + b"".join(vtag + token for vtag, token in keys)
+            for keys in (self.more, self.less)
+        )
+        return b"".join(lists)
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        return cls(cls._keys(reader), cls._keys(reader))
+
+    @staticmethod
+    def _keys(reader: Reader) -> tuple[tuple[VTag, Token], ...]:
+        count = reader.uint(2, "count")
+        if count > MAX_WANTS_PER_MESSAGE:
+            raise DecodeError(f"want: {count} tokens, at most {MAX_WANTS_PER_MESSAGE} are allowed")
+        return tuple((VTag(reader.take(16, "VTag")), Token(reader.take(16, "VFT"))) for _ in range(count))
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A message of a code that this version does not know: skipped, so that later versions can add some."""
 
@@ -427,14 +459,14 @@ class Unknown:
 
 Message = (
     Ping | Pong | Close | Rekey | Indexes | Endpoints | Routes | RoutesAck | SequenceRequest
-    | Join | Joined | Leave | Bind | Bound | Unbind | Policy | Grant | Refresh
+    | Join | Joined | Leave | Bind | Bound | Unbind | Policy | Grant | Refresh | Want
 )  # fmt: skip
 
 _KINDS: Final[dict[int, type[Message]]] = {
     kind.CODE: kind
     for kind in (
         Ping, Pong, Close, Rekey, Indexes, Endpoints, Routes, RoutesAck, SequenceRequest,
-        Join, Joined, Leave, Bind, Bound, Unbind, Policy, Grant, Refresh,
+        Join, Joined, Leave, Bind, Bound, Unbind, Policy, Grant, Refresh, Want,
     )
 }  # fmt: skip
 

@@ -16,6 +16,7 @@ from typing import Any
 from peertap._core import AES_256_GCM, HopReceiveKey, HopSendKey, SendKey, StaticSecret
 from peertap.identity.node import NodeIdentity
 from peertap.mesh.policy import Mode, RelayPolicy
+from peertap.mesh.roles import Wish
 from peertap.node.actions import (
     Action,
     Apply,
@@ -79,8 +80,8 @@ class Packet:
 class SimNode:
     """A node, its data plane's tables, and what its interfaces got."""
 
-    def __init__(self, mesh: SimMesh, name: str, labels: tuple[str, ...], mode: Mode) -> None:
-        self.mesh, self.name, self.labels, self.mode = mesh, name, labels, mode
+    def __init__(self, mesh: SimMesh, name: str, labels: tuple[str, ...], mode: Mode, role: Wish) -> None:
+        self.mesh, self.name, self.labels, self.mode, self.role = mesh, name, labels, mode, role
         self.identity: NodeIdentity = identity(name)
         self.trunks: dict[TrunkId, SimLink] = {}
         self.delivered: list[tuple[str, object]] = []
@@ -101,7 +102,7 @@ class SimNode:
         self.node = Node(
             self.identity, settings, RelayPolicy(self.mode), endpoints=Endpoints((), ()),
             random=self.mesh.random.randbytes, now=self.mesh.now, now_unix=NOW_UNIX + self.mesh.now,
-            payload_bytes=1452, udp_allowed=self.mesh.udp_allowed, name=self.name, records=records,
+            payload_bytes=1452, udp_allowed=self.mesh.udp_allowed, role=self.role, name=self.name, records=records,
         )  # fmt: skip
         self.carry_out(self.node.start())
 
@@ -290,8 +291,8 @@ class SimMesh:
     def membership(self, label: str) -> StaticMembership:
         return StaticMembership(label, StaticSecret(label.encode().ljust(32, b".")))
 
-    def add(self, name: str, *labels: str, mode: Mode = Mode.NONE) -> SimNode:
-        self.nodes[name] = SimNode(self, name, labels, mode)
+    def add(self, name: str, *labels: str, mode: Mode = Mode.NONE, role: Wish = Wish.AUTO) -> SimNode:
+        self.nodes[name] = SimNode(self, name, labels, mode, role)
         return self.nodes[name]
 
     def link(self, a: str, b: str, delay_s: float = 0.005) -> SimLink:

@@ -32,13 +32,21 @@ def listed_items() -> set[int]:
 
 
 def values_of(module: ModuleType) -> dict[str, set[str]]:
-    """The public dataclasses that a module defines, with their fields."""
+    """The public values of the wire that a module defines, with their fields."""
     return {
-        name: {field.name for field in dataclasses.fields(value)}
+        name: fields
         for name, value in vars(module).items()
-        if isinstance(value, type) and dataclasses.is_dataclass(value) and not name.startswith("_")
-        if value.__module__ == module.__name__ and name not in SEALED_FOR_MEMBERS
+        if isinstance(value, type) and value.__module__ == module.__name__ and not name.startswith("_")
+        if name not in SEALED_FOR_MEMBERS
+        if (fields := fields_of(value))
     }
+
+
+def fields_of(value: type) -> set[str]:
+    """What is read from the wire into a dataclass or a named tuple; other classes have none."""
+    if dataclasses.is_dataclass(value):
+        return {field.name for field in dataclasses.fields(value) if field.init}
+    return set(getattr(value, "_fields", ()))
 
 
 def rust_fields(source: str, struct: str) -> set[str]:

@@ -1,0 +1,99 @@
+"""The node's role in the mesh: what it says of it, and what it asks for as a leaf (SPEC 6.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Final, Protocol
+
+from peertap.mesh.audience import Key
+from peertap.mesh.fabric import Fabric
+from peertap.mesh.policy import RelayPolicy
+from peertap.mesh.roles import Role, Wish
+from peertap.node.actions import Action, Log, Send
+from peertap.node.locals import LocalVlans
+from peertap.node.trunk import Trunk
+from peertap.types import TrunkId
+from peertap.wire.control import Policy
+
+
+class State(Protocol):
+    """What the role depends on."""
+
+    @property
+    def trunks(self) -> dict[TrunkId, Trunk]: ...
+
+    @property
+    def fabric(self) -> Fabric: ...
+
+
+class OurRole:
+    """Looks whether enough relays are in reach, and follows."""
+
+    def __init__(
+        self, state: State, vlans: LocalVlans, policy: RelayPolicy, wish: Wish, say: Callable[[Action], None]
+    ) -> None:
+        self._role: Final = Role(wish, relays=policy.relays)
+        self._state = state
+        self._vlans = vlans
+        self._policy = policy
+        self._say = say
+        self._asked_for: int | None = None
+
+    @property
+    def is_leaf(self) -> bool:
+        return self._role.is_leaf
+
+    def begin(self, now: float) -> None:
+        """Before the first trunk."""
+        self._vlans.take_role(now, is_leaf=self.is_leaf)
+        self._state.fabric.becomes(now, is_leaf=self.is_leaf)
+
+    def introduce(self, trunk: Trunk) -> None:
+        """The first thing that a neighbour hears of us."""
+        self._say(Send(trunk.id, self._policy_message()))
+
+    def look(self, now: float) -> None:
+        """Follows what is in reach now."""
+        if self._role.is_fixed:
+            return
+        trunks = self._state.trunks.values()
+        relays = {trunk.peer for trunk in trunks if trunk.relays and not trunk.is_silent and self._serves(trunk)}
+        if self._role.look(len(relays), now, is_public=any(map(_is_from_outside, trunks))):
+            self._say(Log("info", "role", {"role": "leaf" if self.is_leaf else "transit", "relays": len(relays)}))
+            for trunk in self._state.trunks.values():
+                self._say(Send(trunk.id, self._policy_message()))
+            self.begin(now)
+            self._asked_for = None
+
+    def ask(self) -> None:
+        """As a leaf: wants what our VLANs need, where that changed."""
+        if not self.is_leaf:
+            return
+        needs = self._vlans.needs_number()
+        if needs != self._asked_for:
+            self._asked_for = needs
+            self._state.fabric.want(self._needs())
+
+    def next_deadline(self) -> float | None:
+        return self._role.next_deadline()
+
+    # Inside
+
+    def _needs(self) -> list[Key]:
+        return [key for vlan in self._vlans.all.values() for names in vlan.names for key in names.needs()]
+
+    def _serves(self, trunk: Trunk) -> bool:
+        """Whether the neighbour relays all our VLANs; who wants proofs shows it by what it announces."""
+        if not trunk.wants_grants:
+            return True
+        routes = self._state.fabric.routes
+        return all(routes.hears_of(vlan.newest.vtag, trunk.id) for vlan in self._vlans.all.values() if vlan.is_inside)
+
+    def _policy_message(self) -> Policy:
+        return Policy(self._policy.relays, self._policy.wants_grants, self.is_leaf)
+
+
+def _is_from_outside(trunk: Trunk) -> bool:
+    """Whether a stranger found us over the Internet."""
+    return not trunk.dialled and trunk.host is not None and ip_address(trunk.host).is_global
