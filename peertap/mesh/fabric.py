@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from peertap.errors import PeerError
 from peertap.mesh.audience import Key
-from peertap.mesh.routes import RouteTable
+from peertap.mesh.routes import RouteTable, Signatures
 from peertap.mesh.tree import Trees
 from peertap.types import Token, TrunkId, VTag
 from peertap.wire.control import (
@@ -23,7 +23,7 @@ from peertap.wire.control import (
     SequenceRequest,
     Want,
 )
-from peertap.wire.routes import KIND_TREE, Origin, SignedJoin, SignedRoute, signed_by
+from peertap.wire.routes import KIND_TREE, Origin, SignedJoin, SignedRoute
 
 MeshMessage = Routes | RoutesAck | SequenceRequest | Join | Joined | Leave | Refresh | Want
 
@@ -50,9 +50,20 @@ class Members(Protocol):
 class Fabric:
     """One node's part of the mesh. What it has to say is collected until `take`."""
 
-    def __init__(self, members: Members, carries: Callable[[VTag], bool]) -> None:
-        """Args: carries: whether routes and joins under a VTag are taken."""
-        self.routes: Final = RouteTable()
+    def __init__(
+        self,
+        members: Members,
+        carries: Callable[[VTag], bool],
+        signed_well: Callable[[SignedRoute | SignedJoin], bool] | None = None,
+    ) -> None:
+        """A node's part that knows nobody yet.
+
+        Args:
+            carries: whether routes and joins under a VTag are taken.
+            signed_well: checks a signature; by default each is checked once and remembered.
+        """
+        self._signed_well: Final = signed_well or Signatures().are_right
+        self.routes: Final = RouteTable(self._signed_well)
         self.trees: Final = Trees()
         self._members: Final = members
         self._carries: Final = carries
@@ -182,7 +193,7 @@ class Fabric:
                 pass  # nothing passes through a leaf
             case Join(join):
                 good = join.expiry >= now_unix and self._carries(join.vtag)
-                if good and signed_by(join.public, join.signature, join.signed_part()):
+                if good and self._signed_well(join):
                     self._out += self.trees.join_untrusted(trunk, join, now)
             case Joined():
                 self._out += self.trees.joined(trunk, message, now)
@@ -223,13 +234,13 @@ class Fabric:
 
     # What follows
 
-    def settle(self, now: float) -> bool:
-        """Brings trees in step with routes; returns whether any route changed."""
+    def settle(self, now: float) -> list[Key]:
+        """Brings trees in step with routes; returns the tokens whose routes changed."""
         self._members.stand_for_root(now)
         changed = self.routes.take_changed()
         for key in changed:
             self._follow_root(key, now)
-        return bool(changed)
+        return changed
 
     def take(self) -> Iterable[tuple[TrunkId, Message]]:
         """What to say now, in this order."""

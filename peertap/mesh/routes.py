@@ -12,7 +12,7 @@ from typing import Final
 from peertap.mesh.audience import Audience, Key
 from peertap.types import TrunkId, VTag
 from peertap.wire.control import INFINITE_METRIC, Advert, Routes, SequenceRequest
-from peertap.wire.routes import KIND_TREE, KIND_UNICAST, Origin, SignedRoute, signed_by
+from peertap.wire.routes import KIND_TREE, KIND_UNICAST, Origin, SignedJoin, SignedRoute, signed_by
 
 Outgoing = tuple[TrunkId, SequenceRequest]
 
@@ -546,16 +546,16 @@ class RouteTable:
 
 
 class Signatures:
-    """Remembers which routes were well signed: each is checked once, by however many neighbours it comes."""
+    """Remembers what was well signed: each is checked once, by however many neighbours it comes."""
 
     def __init__(self) -> None:
         self._verified: dict[bytes, None] = {}
 
-    def are_right(self, route: SignedRoute) -> bool:
-        name = route.emit()
+    def are_right(self, signed: SignedRoute | SignedJoin) -> bool:
+        name = signed.emit()
         if name in self._verified:
             return True
-        if not signed_by(route.public, route.signature, route.signed_part()):
+        if not signed_by(signed.public, signed.signature, signed.signed_part()):
             return False
         self._verified[name] = None
         if len(self._verified) > MAX_VERIFIED:

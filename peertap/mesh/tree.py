@@ -24,6 +24,8 @@ MAX_WAITING_TREES: Final = 256  # ours: trees that one neighbour asks for before
 MAX_GROUPS: Final = 1024  # ours: groups in one tree
 MAX_CHILDREN: Final = 4096  # ours: of one group in one tree
 
+NEVER: Final = float("inf")
+
 TreeKey = tuple[VTag, Origin]
 Outgoing = tuple[TrunkId, Join | Joined | Leave]
 
@@ -70,6 +72,7 @@ class Trees:
         self._trees: dict[TreeKey, _Tree] = {}
         self._current: dict[VTag, Origin] = {}
         self._waiting: Counter[TrunkId] = Counter()
+        self._due_at = NEVER  # no later than the next thing to do
         self.changed = True
 
     def root_is(self, vtag: VTag, root: Origin | None, parent: TrunkId | None, now: float) -> list[Outgoing]:
@@ -128,6 +131,7 @@ class Trees:
                     return []
                 self._waiting[trunk] += 1
                 tree = _Tree(is_root=False, parent=None, current=False, ends_at=now + LINGER_S, made_by=trunk)
+                self._due_at = min(self._due_at, tree.ends_at)
                 self._trees[join.vtag, join.root] = tree
             if join.token not in tree.groups and len(tree.groups) >= MAX_GROUPS:
                 return []
@@ -188,6 +192,8 @@ class Trees:
     def tick(self, now: float) -> list[Outgoing]:
         """Ends old trees and says unanswered Joins again."""
         out: list[Outgoing] = []
+        if now < self._due_at:
+            return out
         for key, tree in list(self._trees.items()):
             vtag, root = key
             if tree.ends_at <= now:
@@ -198,6 +204,14 @@ class Trees:
             for token, group in tree.groups.items():
                 if group.parent is not None and not group.parent_up and group.joined_at + REJOIN_S <= now:
                     out += self._settle(vtag, root, tree, token, group, now, again=True)
+        dues = [tree.ends_at for tree in self._trees.values()]
+        dues += [
+            group.joined_at + REJOIN_S
+            for tree in self._trees.values()
+            for group in tree.groups.values()
+            if group.parent is not None and not group.parent_up
+        ]
+        self._due_at = min(dues, default=NEVER)
         return out
 
     def expire(self, now: float, now_unix: float) -> list[Outgoing]:
@@ -213,20 +227,19 @@ class Trees:
         return out
 
     def next_deadline(self) -> float | None:
-        dues = [tree.ends_at for tree in self._trees.values() if tree.ends_at != float("inf")]
-        dues += [
-            group.joined_at + REJOIN_S
-            for tree in self._trees.values()
-            for group in tree.groups.values()
-            if group.parent is not None and not group.parent_up
-        ]
-        return min(dues, default=None)
+        """When `tick` has something to do, or has to look whether it has."""
+        return None if self._due_at == NEVER else self._due_at
 
     def groups(self) -> Iterator[tuple[VTag, Origin, Token, Group]]:
         """Every group in every tree."""
         for (vtag, root), tree in self._trees.items():
             for token, group in tree.groups.items():
                 yield vtag, root, token, group
+
+    def group(self, vtag: VTag, root: Origin, token: Token) -> Group | None:
+        """One group in one tree."""
+        tree = self._trees.get((vtag, root))
+        return None if tree is None else tree.groups.get(token)
 
     def sending_group(self, vtag: VTag, token: Token) -> tuple[Origin, Group] | None:
         """The tree on which frames of our own go: the present one, or the last while the new one has no edge."""
@@ -261,6 +274,7 @@ class Trees:
         if tree is not None:
             tree.current = False
             tree.ends_at = min(tree.ends_at, now + LINGER_S)
+            self._due_at = min(self._due_at, tree.ends_at)
             self.changed = True
 
     def _cut(self, group: Group, trunk: TrunkId) -> None:
@@ -288,6 +302,7 @@ class Trees:
             if group.parent is None or again or renewed:
                 group.parent, group.joined_at, group.said_expiry = tree.parent, now, join.expiry
                 out.append((tree.parent, Join(join)))
+                self._due_at = min(self._due_at, now + REJOIN_S)
         if tree.is_root or group.parent_up:
             for trunk in group.children:
                 if trunk not in group.children_up:

@@ -1,10 +1,10 @@
 """One trunk session as the node keeps it: keys of its epochs, labels, carrier, liveness."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from peertap._core import HopReceiveKey, HopSendKey
+from peertap.mesh.score import LINK_COST, link_cost
 from peertap.node.carrier import CarrierChoice
 from peertap.node.events import EpochKeys, TrunkOpened
 from peertap.node.labels import Labels
@@ -22,9 +22,6 @@ MAX_REFRESHES: Final = 64  # ours: VLANs that a neighbour may ask for at once
 REFRESHES_PER_S: Final = 4.0  # ours: and over time
 MEASURE_S: Final = 5.0  # ours: the round trip is measured so often at least, also under load
 OLD_EPOCH_S: Final = 10.0  # ours: an old epoch's packets are opened for so long
-LINK_COST: Final = 16  # ours: what a hop costs beside its round trip, so that fewer hops win among equals
-COST_PER_DOUBLING: Final = 8  # ours: and each doubling of the round trip beyond 1 ms
-COST_STEP: Final = 4  # ours: smaller changes of cost are not announced
 SMOOTHING: Final = 0.25  # ours: weight of a new round-trip sample; RFC 6298 has 1/8, for one in each round trip
 MAX_ADDRESSES: Final = 16  # ours: libp2p addresses remembered for dialling
 
@@ -184,9 +181,7 @@ class Trunk:
         """Smooths the round trip; the cost follows in steps."""
         self._measured_at = now
         self.rtt_s = rtt_s if self.rtt_s is None else self.rtt_s + SMOOTHING * (rtt_s - self.rtt_s)
-        cost = LINK_COST + round(COST_PER_DOUBLING * math.log2(1 + self.rtt_s * 1000))
-        if abs(cost - self.cost) >= COST_STEP:
-            self.cost = cost
+        self.cost = link_cost(self.rtt_s, self.cost)
 
     def is_dead(self, now: float) -> bool:
         return self._heard_at + DEAD_AFTER_S <= now and self._unanswered >= DEAD_AFTER_PINGS

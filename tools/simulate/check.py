@@ -1,0 +1,93 @@
+"""Whether everybody reaches everybody: by following what each node would do with a frame."""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from peertap.node.vlan import Names
+from peertap.types import TrunkId, VTag
+from tools.simulate.node import SimNode
+from tools.simulate.world import World
+
+PAIRS_PER_VLAN: Final = 200  # ours: unicast ways that one look follows in a VLAN
+SENDERS_PER_VLAN: Final = 3  # ours: broadcasts that one look follows in a VLAN
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at the mesh saw."""
+
+    pairs: int
+    pairs_reached: int
+    deliveries: int
+    delivered: int
+    doubled: int
+
+    @property
+    def is_whole(self) -> bool:
+        return self.pairs == self.pairs_reached and self.deliveries == self.delivered
+
+
+def look(world: World, *, thorough: bool = False) -> Look:
+    """Follows frames between members that run; `thorough`: between all of them."""
+    pairs = reached = deliveries = delivered = doubled = 0
+    for label, members in _members(world).items():
+        for source, to in _pairs(world, members, thorough=thorough):
+            pairs += 1
+            names = _names(to, label)
+            reached += world.way(source.number, (names.vtag, names.token)) is not None
+        senders = members if thorough else members[:SENDERS_PER_VLAN]
+        for source in senders:
+            heard = _broadcast(world, source, label)
+            deliveries += len(members) - 1
+            delivered += sum(1 for one in members if one is not source and heard.get(one.number, 0) > 0)
+            doubled += sum(count - 1 for count in heard.values() if count > 1) + (source.number in heard)
+    return Look(pairs, reached, deliveries, delivered, doubled)
+
+
+def _members(world: World) -> dict[str, list[SimNode]]:
+    found: dict[str, list[SimNode]] = {}
+    for node in world.nodes:
+        if node.is_up:
+            for label in node.labels:
+                found.setdefault(label, []).append(node)
+    return {label: members for label, members in found.items() if len(members) > 1}
+
+
+def _pairs(world: World, members: list[SimNode], *, thorough: bool) -> list[tuple[SimNode, SimNode]]:
+    if thorough or len(members) ** 2 <= PAIRS_PER_VLAN:
+        return [(a, b) for a in members for b in members if a is not b]
+    drawn = (world.random.sample(members, 2) for _ in range(PAIRS_PER_VLAN))
+    return [(a, b) for a, b in drawn]
+
+
+def _names(node: SimNode, label: str) -> Names:
+    return next(vlan.newest for vlan in node.locals.all.values() if vlan.source.label == label)
+
+
+def _broadcast(world: World, source: SimNode, label: str) -> dict[int, int]:
+    """How often each member hears one broadcast."""
+    names = _names(source, label)
+    sending = source.fabric.trees.sending_group(names.vtag, names.group_token)
+    heard: dict[int, int] = {}
+    if sending is None:
+        return heard
+    root, group = sending
+    todo = deque((source.number, trunk) for trunk in group.edges())
+    steps = 0
+    while todo and steps < 4 * len(world.nodes):
+        steps += 1
+        came_from, trunk = todo.popleft()
+        node = world.nodes[trunk - 1]
+        back = TrunkId(came_from + 1)
+        there = node.fabric.trees.group(names.vtag, root, names.group_token)
+        if not node.is_up or there is None or back not in there.edges():
+            continue
+        if _is_member(node, names.vtag):
+            heard[node.number] = heard.get(node.number, 0) + 1
+        todo.extend((node.number, edge) for edge in there.edges() if edge != back)
+    return heard
+
+
+def _is_member(node: SimNode, vtag: VTag) -> bool:
+    return node.locals.is_ours(vtag)

@@ -1,0 +1,169 @@
+"""One run: the nodes start, something happens to them, and what that took is noted.
+
+start ─▶ all reach each other ─▶ [storm ─▶ all reach each other] ─▶ a quiet time ─▶ a thorough look
+"""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from tools.simulate import check, storm
+from tools.simulate.node import SimNode, macs_of
+from tools.simulate.storm import Storm
+from tools.simulate.topology import Plan
+from tools.simulate.world import World
+
+START_S: Final = 5.0
+LOOK_S: Final = 0.5  # simulated time between two looks
+MOST_S: Final = 60.0  # simulated; what is not whole by then does not get whole
+SETTLED_S: Final = 12.0  # it stays whole for so long; voluntary changes come after 10 s (SPEC 6.1)
+QUIET_S: Final = 60.0
+ALL_CHANGES: Final = 1_500  # nodes; of larger meshes a share of the changes is followed
+WATCHED_SHARE: Final = 0.02
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What one node of a role has, and what it cost, by median."""
+
+    nodes: int
+    tokens: float
+    start_bytes: float
+    storm_bytes_per_s: float
+    quiet_bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    nodes: int
+    transits: int
+    vlans: int
+    start_converged_s: float | None
+    storm_converged_s: float | None
+    loops: int
+    routes_followed: int
+    pairs: int
+    pairs_reached: int
+    broadcasts_due: int
+    broadcasts_heard: int
+    broadcasts_doubled: int
+    adverts: int
+    messages: int
+    messages_sampled: int
+    refused: int
+    control_bytes_per_node_s: float
+    simulated_s: float
+    leaf: Role
+    transit: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    figures: Figures
+    world: World
+    holds: bool
+
+
+def simulate(plan: Plan, weather: Storm, *, seed: int, loss: float, progress: Progress) -> Outcome:
+    """Runs a mesh from its start to its end."""
+    watch = 1.0 if len(plan.names) <= ALL_CHANGES else WATCHED_SHARE
+    world = World(plan, seed, loss=loss, watch=watch)
+    macs = macs_of(plan)
+    for number in range(len(plan.names)):
+        world.clock.at(world.random.uniform(0, START_S), _boot, world, number, macs)
+    doubled = 0
+
+    def run_until_whole(name: str, since: float) -> float | None:
+        nonlocal doubled
+        whole_at = None
+        while world.clock.now < since + MOST_S:
+            world.clock.run_until(world.clock.now + LOOK_S)
+            progress(name, (world.clock.now - since) / MOST_S)
+            seen = check.look(world)
+            doubled += seen.doubled
+            if not seen.is_whole:
+                whole_at = None
+            elif whole_at is None:
+                whole_at = world.clock.now
+            if whole_at is not None and world.clock.now >= whole_at + SETTLED_S:
+                return round(whole_at - since, 3)
+        return None
+
+    world.clock.run_until(START_S)
+    started = run_until_whole("start", START_S)
+    marks = [_bytes(world)]
+    times = [world.clock.now]
+    calmed = None
+    if weather.is_any:
+        storm.begin(world, weather, macs)
+        end = world.clock.now + weather.length_s
+        while world.clock.now < end:
+            world.clock.run_until(min(world.clock.now + LOOK_S, end))
+            progress("storm", 1 - (end - world.clock.now) / weather.length_s)
+            doubled += check.look(world).doubled
+        calmed = run_until_whole("calm", end)
+    marks.append(_bytes(world))
+    times.append(world.clock.now)
+    for step in range(1, 11):
+        world.clock.run_until(times[-1] + QUIET_S * step / 10)
+        progress("quiet", step / 10)
+    marks.append(_bytes(world))
+    times.append(world.clock.now)
+    last = check.look(world, thorough=len(plan.names) <= ALL_CHANGES)
+    doubled += last.doubled
+    leaves = [node for node in world.nodes if node.is_leaf and node.is_up]
+    transits = [node for node in world.nodes if not node.is_leaf and node.is_up]
+    figures = Figures(
+        nodes=len(plan.names),
+        transits=len(plan.transits),
+        vlans=len({label for labels in plan.vlans for label in labels}),
+        start_converged_s=started,
+        storm_converged_s=calmed,
+        loops=world.loops,
+        routes_followed=world.followed,
+        pairs=last.pairs,
+        pairs_reached=last.pairs_reached,
+        broadcasts_due=last.deliveries,
+        broadcasts_heard=last.delivered,
+        broadcasts_doubled=doubled,
+        adverts=world.adverts,
+        messages=world.messages,
+        messages_sampled=world.sampled,
+        refused=sum(node.fabric.routes.refused for node in world.nodes if node.is_up),
+        control_bytes_per_node_s=round(sum(marks[-1].values()) / len(world.nodes) / world.clock.now, 1),
+        simulated_s=round(world.clock.now, 1),
+        leaf=_role(leaves, marks, times),
+        transit=_role(transits, marks, times),
+    )
+    whole = last.is_whole and started is not None and (calmed is not None or not weather.is_any)
+    return Outcome(figures, world, whole and not world.loops and not doubled)
+
+
+def _boot(world: World, number: int, macs: storm.Macs) -> None:
+    world.boot(number)
+    world.nodes[number].talk_to(macs)
+
+
+def _bytes(world: World) -> dict[int, int]:
+    return {node.number: node.sent_bytes for node in world.nodes}
+
+
+def _role(nodes: list[SimNode], marks: list[dict[int, int]], times: list[float]) -> Role:
+    def median(early: int, late: int) -> float:
+        taken_s = max(times[late] - times[early], 1e-9)
+        return round(
+            statistics.median((marks[late][one.number] - marks[early][one.number]) / taken_s for one in nodes), 1
+        )
+
+    if not nodes:
+        return Role(0, 0, 0, 0, 0)
+    return Role(
+        nodes=len(nodes),
+        tokens=statistics.median(sum(1 for _ in one.fabric.routes.in_use()) for one in nodes),
+        start_bytes=statistics.median(marks[0][one.number] for one in nodes),
+        storm_bytes_per_s=median(0, 1),
+        quiet_bytes_per_s=median(1, 2),
+    )
