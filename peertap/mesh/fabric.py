@@ -4,6 +4,7 @@ a neighbour's message, a trunk that comes or goes ─▶ routes ─▶ each tree
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, Protocol
 
 from peertap.errors import PeerError
@@ -112,6 +113,8 @@ class Fabric:
         """A neighbour should have answered, and nothing goes by it; or it spoke again."""
         if self.routes.has_neighbour(trunk):
             (self._silent.add if is_silent else self._silent.discard)(trunk)
+            if is_silent:
+                self.trees.trunk_silent(trunk)
             self._out += self.routes.silence(trunk, now, is_silent=is_silent)
             self._choose_stand()
 
@@ -250,6 +253,10 @@ class Fabric:
 
     # Inside
 
+    def _leads_to(self, key: Key, trunk: TrunkId | None) -> bool:
+        """Whether frames to a token could go by a neighbour that is not the one in use."""
+        return trunk is not None and trunk not in self._silent and self.routes.is_feasible(key, trunk)
+
     def _choose_stand(self) -> None:
         """As a leaf: by the nearest relay we can be root, as long as it is there."""
         alive = [trunk for trunk in self._transits if trunk not in self._silent]
@@ -290,7 +297,7 @@ class Fabric:
                 return
             root = selected.advert.route.origin
             self._tree_tokens[vtag] = token
-            self._out += self.trees.root_is(vtag, root, selected.trunk, now)
+            self._out += self.trees.root_is(vtag, root, selected.trunk, now, partial(self._leads_to, key))
             self._members.root_is(vtag, root, now)
         elif selected is None and self._tree_tokens.get(vtag) == token:
             del self._tree_tokens[vtag]

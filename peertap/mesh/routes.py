@@ -22,6 +22,7 @@ MAX_ORIGINS: Final = 8  # ours: feasibility kept for so many origins of a token;
 MAX_VERIFIED: Final = 65_536  # ours: signatures remembered as good
 VOLUNTARY_GAP_S: Final = 10.0  # PROTOCOL 5: at most one voluntary change in 10 s
 VOLUNTARY_GAIN: Final = 0.8  # ours: and only to a route a fifth shorter
+TREE_GAIN: Final = 0.5  # ours: a tree is the better the less it moves
 REQUEST_HOPS: Final = 32  # SPEC 2.1: as the hop limit of packets
 REQUEST_GAP_S: Final = 0.5  # ours: one request for a token in this time, the next one after twice as long
 REQUEST_GAP_MOST_S: Final = 60.0  # ours
@@ -484,7 +485,8 @@ class RouteTable:
 
     def _settle(self, key: Key, entry: _Entry, new: Selected, stay: Selected, now: float) -> Selected:
         """A better way, if it is much better, and the last change is a while ago; else it is looked at again then."""
-        if new.metric > VOLUNTARY_GAIN * stay.metric:
+        gain = TREE_GAIN if new.advert.route.kind == KIND_TREE else VOLUNTARY_GAIN
+        if new.metric > gain * stay.metric:
             return stay
         again_at = entry.changed_at + VOLUNTARY_GAP_S
         if now < again_at:

@@ -5,10 +5,14 @@
 
 A tree is named by (VTag, root origin). When the root changes the new tree is built while the old one still carries
 frames, for LINGER_S. A frame never leaves its root's tree: labels are bound to the root's origin.
+
+When the parent changes by choice, no frame is lost: until the new edge has carried for HANDOVER_S we send by the old
+one and take from both; what the old one still brings after that is taken for FADE_S. What comes from a parent, old or
+new, goes to children alone, so that no frame goes round.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +21,8 @@ from peertap.wire.control import Join, Joined, Leave
 from peertap.wire.routes import Origin, SignedJoin
 
 LINGER_S: Final = 2.0  # PROTOCOL 6: old edges live 2 s longer
+HANDOVER_S: Final = 0.5  # ours: labels of the new edge are bound by then
+FADE_S: Final = 0.5  # ours: what was on its way when an edge ended has come
 REJOIN_S: Final = 1.0  # ours: a Join without an answer is said again
 RENEWAL_S: Final = 3600  # ours: a Join that lives so much longer is passed up again
 MAX_TREES: Final = 65_536  # ours: bounds the table
@@ -39,20 +45,49 @@ class Group:
     parent_up: bool = False
     joined_at: float = float("-inf")
     said_expiry: int = 0  # of the Join that the parent has
+    former: TrunkId | None = None  # the parent by which we still send
+    switches_at: float = NEVER  # to the new one
+    ripe_at: float = NEVER  # from then on all of the tree is likely joined
+    is_ripe: bool = False
+    fading: dict[TrunkId, tuple[float, bool]] = field(default_factory=dict)  # until when it is heard; was it a parent
     children: dict[TrunkId, SignedJoin] = field(default_factory=dict)
     children_up: set[TrunkId] = field(default_factory=set)
 
     def edges(self) -> list[TrunkId]:
-        """Trunks that carry the group's frames now."""
+        """Trunks by which frames of our own go now."""
         up = sorted(self.children_up)
-        return [self.parent, *up] if self.parent is not None and self.parent_up else up
+        parent = self.former if self.former is not None else self.parent if self.parent_up else None
+        return up if parent is None else [parent, *up]
+
+    def prepared(self) -> list[TrunkId]:
+        """Trunks that carry frames now, or will after a handover."""
+        edges = self.edges()
+        return edges if self.parent is None or not self.parent_up or self.parent in edges else [*edges, self.parent]
+
+    def ways_on(self, trunk: TrunkId) -> list[TrunkId] | None:
+        """By which trunks a frame from this one goes on; None: it is not taken."""
+        fading = self.fading.get(trunk)
+        is_parent = trunk == self.former or (trunk == self.parent and self.parent_up)
+        if is_parent or (fading is not None and fading[1]):
+            return [child for child in sorted(self.children_up) if child != trunk]
+        if trunk in self.children_up or fading is not None:
+            return [edge for edge in self.edges() if edge != trunk]
+        return None
 
     def neighbours(self) -> list[TrunkId]:
         """Everybody who has, or waits for, an edge with us."""
-        return sorted({*self.children, *([self.parent] if self.parent is not None else [])})
+        return sorted({*self.children, *(one for one in (self.parent, self.former) if one is not None)})
 
     def wanted(self) -> bool:
         return self.member is not None or bool(self.children)
+
+    def drop_parent(self) -> None:
+        self.parent, self.parent_up, self.said_expiry, self.switches_at = None, False, 0, NEVER
+
+    def next_deadline(self) -> float:
+        joining = self.joined_at + REJOIN_S if self.parent is not None and not self.parent_up else NEVER
+        fades = (until for until, _ in self.fading.values())
+        return min(joining, self.switches_at, self.ripe_at, *fades)
 
 
 @dataclass(slots=True)
@@ -60,7 +95,9 @@ class _Tree:
     is_root: bool
     parent: TrunkId | None
     current: bool = True
-    ends_at: float = float("inf")
+    ends_at: float = NEVER
+    leads_there: Callable[[TrunkId | None], bool] = lambda _trunk: False  # by which neighbours frames can go as well
+    outbids: bool = False  # its root is better than that of the tree before it, which is whole still
     made_by: TrunkId | None = None  # a neighbour's Join made it before we knew of the root
     groups: dict[Token, Group] = field(default_factory=dict)
 
@@ -75,8 +112,20 @@ class Trees:
         self._due_at = NEVER  # no later than the next thing to do
         self.changed = True
 
-    def root_is(self, vtag: VTag, root: Origin | None, parent: TrunkId | None, now: float) -> list[Outgoing]:
-        """Routing says who is root and by which trunk (None: this node is it)."""
+    def root_is(
+        self,
+        vtag: VTag,
+        root: Origin | None,
+        parent: TrunkId | None,
+        now: float,
+        leads_there: Callable[[TrunkId | None], bool] = lambda _trunk: False,
+    ) -> list[Outgoing]:
+        """Routing says who is root and by which trunk (None: this node is it).
+
+        Args:
+            leads_there: whether another neighbour is feasible as well: then frames can go by it, and come to no loop
+                (each is nearer to the root than we ever were, RFC 8966 2.4).
+        """
         old = self._current.get(vtag)
         if root is None:
             if old is not None:
@@ -91,7 +140,10 @@ class Trees:
             if len(self._trees) >= MAX_TREES:
                 return []
             tree = self._trees[vtag, root] = _Tree(is_root=parent is None, parent=parent)
-        tree.current, tree.ends_at, tree.is_root, tree.parent = True, float("inf"), parent is None, parent
+        if root != old:
+            tree.outbids = old is not None and root < old
+        tree.current, tree.ends_at, tree.is_root, tree.parent = True, NEVER, parent is None, parent
+        tree.leads_there = leads_there
         if tree.made_by is not None:
             self._waiting[tree.made_by] -= 1
             tree.made_by = None
@@ -107,6 +159,8 @@ class Trees:
         if group is None or tree is None:
             return []
         group.member = join
+        if tree.is_root:
+            self._ripen(group, now + 2 * HANDOVER_S)
         return self._settle(join.vtag, join.root, tree, join.token, group, now)
 
     def no_interest(self, vtag: VTag, now: float) -> list[Outgoing]:
@@ -138,6 +192,9 @@ class Trees:
             group = tree.groups.setdefault(join.token, Group())
         if len(group.children) >= MAX_CHILDREN or trunk == tree.parent:
             return []
+        if trunk == group.former:  # it goes by us now: what we send goes by the new parent
+            group.former, group.switches_at = None, NEVER
+        group.fading.pop(trunk, None)
         group.children[trunk] = join
         group.children_up.discard(trunk)
         return self._settle(join.vtag, join.root, tree, join.token, group, now)
@@ -151,6 +208,10 @@ class Trees:
         if not group.parent_up:
             group.parent_up = True
             self.changed = True
+            group.fading.pop(trunk, None)
+            if group.former is not None:
+                group.switches_at = now + HANDOVER_S
+            self._ripen(group, now + HANDOVER_S)
         return self._settle(message.vtag, message.root, tree, message.token, group, now)
 
     def left(self, trunk: TrunkId, message: Leave, now: float) -> list[Outgoing]:
@@ -159,6 +220,8 @@ class Trees:
         group = tree.groups.get(message.token) if tree is not None else None
         if tree is None or group is None:
             return []
+        if trunk in group.children_up:
+            self._fade(group, trunk, now, was_parent=False)
         self._cut(group, trunk)
         out = self._settle(message.vtag, message.root, tree, message.token, group, now)
         _drop_unwanted(tree)
@@ -175,9 +238,17 @@ class Trees:
                 tree.parent = None
             for token, group in tree.groups.items():
                 self._cut(group, trunk)
+                group.fading.pop(trunk, None)
                 out += self._settle(vtag, root, tree, token, group, now)
             _drop_unwanted(tree)
         return out
+
+    def trunk_silent(self, trunk: TrunkId) -> None:
+        """Nothing goes by a trunk for now: nobody waits with it for a handover."""
+        for tree in self._trees.values():
+            for group in tree.groups.values():
+                if group.former == trunk:
+                    group.former, group.switches_at, self.changed = None, NEVER, True
 
     def leave_all(self) -> list[Outgoing]:
         """This node goes: every edge ends."""
@@ -202,15 +273,22 @@ class Trees:
                     out += [(trunk, Leave(vtag, root, token)) for trunk in group.neighbours()]
                 continue
             for token, group in tree.groups.items():
+                if group.next_deadline() > now:
+                    continue
+                for trunk in [trunk for trunk, (until, _) in group.fading.items() if until <= now]:
+                    del group.fading[trunk]
+                    self.changed = True
+                if group.ripe_at <= now:
+                    group.is_ripe, group.ripe_at, self.changed = True, NEVER, True
+                if group.former is not None and group.switches_at <= now:
+                    out.append((group.former, Leave(vtag, root, token)))
+                    self._fade(group, group.former, now, was_parent=True)
+                    group.former, group.switches_at = None, NEVER
                 if group.parent is not None and not group.parent_up and group.joined_at + REJOIN_S <= now:
                     out += self._settle(vtag, root, tree, token, group, now, again=True)
+            _drop_unwanted(tree)
         dues = [tree.ends_at for tree in self._trees.values()]
-        dues += [
-            group.joined_at + REJOIN_S
-            for tree in self._trees.values()
-            for group in tree.groups.values()
-            if group.parent is not None and not group.parent_up
-        ]
+        dues += [group.next_deadline() for tree in self._trees.values() for group in tree.groups.values()]
         self._due_at = min(dues, default=NEVER)
         return out
 
@@ -242,13 +320,16 @@ class Trees:
         return None if tree is None else tree.groups.get(token)
 
     def sending_group(self, vtag: VTag, token: Token) -> tuple[Origin, Group] | None:
-        """The tree on which frames of our own go: the present one, or the last while the new one has no edge."""
-        best: tuple[Origin, Group] | None = None
+        """The tree on which frames of our own go: the present one, or the last while that is the better one."""
+        best: tuple[Origin, Group, bool] | None = None
         for (one_vtag, root), tree in self._trees.items():
             group = tree.groups.get(token) if one_vtag == vtag else None
-            if group is not None and group.edges() and (best is None or tree.current):
-                best = (root, group)
-        return best
+            if group is None or not group.edges():
+                continue
+            is_better = tree.current and (group.is_ripe or not tree.outbids)
+            if best is None or is_better or (not tree.current and not best[2]):
+                best = (root, group, is_better)
+        return None if best is None else best[:2]
 
     def root_of(self, vtag: VTag) -> tuple[Origin, TrunkId | None] | None:
         """The present root and the trunk towards it (None: this node)."""
@@ -277,9 +358,23 @@ class Trees:
             self._due_at = min(self._due_at, tree.ends_at)
             self.changed = True
 
+    def _ripen(self, group: Group, ripe_at: float) -> None:
+        """Frames of our own go by this tree once others had the time to join it too."""
+        if not group.is_ripe:
+            group.ripe_at = min(group.ripe_at, ripe_at)
+        self._due_at = min(self._due_at, ripe_at)
+
+    def _fade(self, group: Group, trunk: TrunkId, now: float, *, was_parent: bool) -> None:
+        """What is still on its way from a neighbour whose edge ends is taken."""
+        group.fading[trunk] = (now + FADE_S, was_parent)
+        self._due_at = min(self._due_at, now + FADE_S)
+        self.changed = True
+
     def _cut(self, group: Group, trunk: TrunkId) -> None:
         if group.parent == trunk:
-            group.parent, group.parent_up, group.said_expiry = None, False, 0
+            group.drop_parent()
+        if group.former == trunk:
+            group.former, group.switches_at = None, NEVER
         group.children.pop(trunk, None)
         group.children_up.discard(trunk)
         self.changed = True
@@ -289,10 +384,16 @@ class Trees:
     ) -> list[Outgoing]:
         """Makes the group's edges what they should be; returns what to say."""
         out: list[Outgoing] = []
-        if group.parent is not None and (group.parent != tree.parent or not group.wanted()):
-            out.append((group.parent, Leave(vtag, root, token)))
-            group.parent, group.parent_up, group.said_expiry = None, False, 0
+        if group.parent is not None and not group.wanted():
+            out += [(one, Leave(vtag, root, token)) for one in (group.parent, group.former) if one is not None]
+            group.drop_parent()
+            group.former = None
             self.changed = True
+        elif group.parent is not None and group.parent != tree.parent:
+            out += self._change_parent(vtag, root, tree, token, group)
+        if group.former is not None and not tree.leads_there(group.former):
+            out.append((group.former, Leave(vtag, root, token)))
+            group.former, group.switches_at, self.changed = None, NEVER, True
         if tree.parent in group.children:  # it was our child before it became our parent
             del group.children[tree.parent]
             group.children_up.discard(tree.parent)
@@ -303,13 +404,29 @@ class Trees:
                 group.parent, group.joined_at, group.said_expiry = tree.parent, now, join.expiry
                 out.append((tree.parent, Join(join)))
                 self._due_at = min(self._due_at, now + REJOIN_S)
-        if tree.is_root or group.parent_up:
+        if tree.is_root or group.parent_up or group.former is not None:
             for trunk in group.children:
                 if trunk not in group.children_up:
                     group.children_up.add(trunk)
                     self.changed = True
                     out.append((trunk, Joined(vtag, root, token)))
         return out
+
+    def _change_parent(self, vtag: VTag, root: Origin, tree: _Tree, token: Token, group: Group) -> list[Outgoing]:
+        """The way to the root is another one; where the old one still works it goes on until the new one carries."""
+        before, was_up = group.parent, group.parent_up
+        group.drop_parent()
+        self.changed = True
+        if tree.parent is not None and tree.parent == group.former:
+            group.parent, group.parent_up, group.former = group.former, True, None  # back again: it never left
+        elif group.former is None and was_up and tree.parent not in group.children and tree.leads_there(before):
+            group.former = before
+            return []
+        gone = [before] if before != group.parent else []
+        if tree.parent is None and group.former is not None:
+            gone.append(group.former)
+            group.former = None
+        return [(one, Leave(vtag, root, token)) for one in gone if one is not None]
 
 
 def _drop_unwanted(tree: _Tree) -> None:

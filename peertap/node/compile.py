@@ -1,11 +1,10 @@
 """Builds the data plane's tables from routes, trees, labels and keys (SPEC 6.3)."""
 
-from collections import defaultdict
 from typing import Protocol
 
 from peertap.mesh.audience import Key
 from peertap.mesh.routes import LEAST_PATH_MTU, RouteTable
-from peertap.mesh.tree import Trees
+from peertap.mesh.tree import Group, Trees
 from peertap.node.labels import LabelKey
 from peertap.node.tables import Hop, LabelTable, MemberTable, TableSet, VlanTable
 from peertap.node.trunk import Trunk
@@ -81,7 +80,7 @@ class Compiler:
                 if trunk in wanted and trunk is not None:
                     wanted[trunk].add((*key, None))
         for vtag, root, token, group in self._state.trees.groups():
-            for trunk in group.edges():
+            for trunk in group.prepared():
                 if trunk in wanted:
                     wanted[trunk].add((vtag, token, root))
         return wanted
@@ -89,9 +88,9 @@ class Compiler:
     def tables(self) -> tuple[TableSet, list[tuple[TrunkId, int]]]:
         """The tables, and which of the neighbours' labels work with them."""
         local = {names.vtag: (vlan, names) for vlan in self._state.vlans.values() for names in vlan.names}
-        edges: dict[LabelKey, list[TrunkId]] = defaultdict(list)
-        for vtag, origin, token, group in self._state.trees.groups():
-            edges[vtag, token, origin] = group.edges()
+        groups: dict[LabelKey, Group] = {
+            (vtag, token, origin): group for vtag, origin, token, group in self._state.trees.groups()
+        }
         labels: list[LabelTable] = []
         for trunk in self._state.trunks.values():
             for number, incoming in trunk.labels.incoming.items():
@@ -100,7 +99,7 @@ class Compiler:
                 if root is None:
                     entry = self._unicast_label(trunk.id, number, (vtag, token), own)
                 else:
-                    entry = self._group_label(trunk.id, number, incoming.key, edges[incoming.key], own)
+                    entry = self._group_label(trunk.id, number, incoming.key, groups.get(incoming.key), own)
                 if entry is not None:
                     labels.append(entry)
         for key in [key for key in self._hops if self._state.routes.selected(key) is None]:
@@ -129,11 +128,12 @@ class Compiler:
         return LabelTable(trunk, number, key[1], False, None, (hop,))
 
     def _group_label(
-        self, trunk: TrunkId, number: int, key: LabelKey, edges: list[TrunkId], own: tuple[LocalVlan, Names] | None
+        self, trunk: TrunkId, number: int, key: LabelKey, group: Group | None, own: tuple[LocalVlan, Names] | None
     ) -> LabelTable | None:
-        if trunk not in edges:
+        ways_on = group.ways_on(trunk) if group is not None else None
+        if ways_on is None:
             return None
-        out = [(edge, self._label(edge, key)) for edge in edges if edge != trunk]
+        out = [(edge, self._label(edge, key)) for edge in ways_on]
         hops = tuple((edge, label) for edge, label in out if label is not None)
         deliver = own[0].index if own is not None and key[1] == own[1].group_token else None
         return LabelTable(trunk, number, key[1], True, deliver, hops)

@@ -85,6 +85,7 @@ class SimNode:
         self.identity: NodeIdentity = identity(name)
         self.trunks: dict[TrunkId, SimLink] = {}
         self.delivered: list[tuple[str, object]] = []
+        self.repeated = 0  # frames that came by two ways: the replay window drops all but the first
         self.pings: list[float | None] = []
         self.disk: dict[str, bytes] = {}  # records of VLANs with a group, by label
         self.saves = 0
@@ -95,6 +96,7 @@ class SimNode:
     def boot(self) -> None:
         """Starts, or starts again: new sids, nothing remembered."""
         self.is_dead = False
+        self._seen: dict[int, Packet] = {}
         self.tables = TableSet((), (), ())
         self.life = next(self.mesh.numbers)
         settings = [VlanSettings(self.mesh.membership(label)) for label in self.labels]
@@ -177,13 +179,18 @@ class SimNode:
     def _deliver(self, vlan: VlanIndex, token: bytes, packet: Packet) -> None:
         if packet.intro is not None:
             self.post(IntroReceived(vlan, token, *packet.intro))
+        elif packet.kid == self._vlan(vlan).group_send.kid:  # type: ignore[attr-defined]
+            self.repeated += 1
         elif packet.kid not in self._kids(vlan):
             self.post(UnknownKidSeen(vlan, packet.kid))
         elif isinstance(packet.content, tuple) and packet.content[0] == "control":
             members = self._vlan(vlan).members  # type: ignore[attr-defined]
             sender = next(one.id for one in members if packet.kid in {key.kid for key in one.pair_receive})
             self.post(ControlReceived(vlan, sender, packet.content[1]))
+        elif id(packet) in self._seen:
+            self.repeated += 1
         else:
+            self._seen[id(packet)] = packet
             self.delivered.append((self.node.vlans[vlan].source.label, packet.content))
 
     def _kids(self, vlan: VlanIndex) -> set[bytes]:

@@ -15,22 +15,28 @@ SENDERS_PER_VLAN: Final = 3  # ours: broadcasts that one look follows in a VLAN
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look at the mesh saw."""
+    """What one look at the mesh saw. `doubled`: came by two ways, of which a receiver takes one (SPEC 2.5)."""
 
     pairs: int
     pairs_reached: int
     deliveries: int
     delivered: int
     doubled: int
+    circled: int
 
     @property
     def is_whole(self) -> bool:
         return self.pairs == self.pairs_reached and self.deliveries == self.delivered
 
+    @property
+    def is_clean(self) -> bool:
+        """No frame came twice, whatever a receiver does about it."""
+        return self.doubled == 0 and self.circled == 0
+
 
 def look(world: World, *, thorough: bool = False) -> Look:
     """Follows frames between members that run; `thorough`: between all of them."""
-    pairs = reached = deliveries = delivered = doubled = 0
+    pairs = reached = deliveries = delivered = doubled = circled = 0
     for label, members in _members(world).items():
         for source, to in _pairs(world, members, thorough=thorough):
             pairs += 1
@@ -38,11 +44,12 @@ def look(world: World, *, thorough: bool = False) -> Look:
             reached += world.way(source.number, (names.vtag, names.token)) is not None
         senders = members if thorough else members[:SENDERS_PER_VLAN]
         for source in senders:
-            heard = _broadcast(world, source, label)
+            heard, circles = _broadcast(world, source, label)
             deliveries += len(members) - 1
-            delivered += sum(1 for one in members if one is not source and heard.get(one.number, 0) > 0)
-            doubled += sum(count - 1 for count in heard.values() if count > 1) + (source.number in heard)
-    return Look(pairs, reached, deliveries, delivered, doubled)
+            delivered += len(heard)
+            doubled += sum(count - 1 for count in heard.values())
+            circled += circles
+    return Look(pairs, reached, deliveries, delivered, doubled, circled)
 
 
 def _members(world: World) -> dict[str, list[SimNode]]:
@@ -65,28 +72,30 @@ def _names(node: SimNode, label: str) -> Names:
     return next(vlan.newest for vlan in node.locals.all.values() if vlan.source.label == label)
 
 
-def _broadcast(world: World, source: SimNode, label: str) -> dict[int, int]:
-    """How often each member hears one broadcast."""
+def _broadcast(world: World, source: SimNode, label: str) -> tuple[dict[int, int], int]:
+    """How often each member hears one broadcast, and how often it came to a node by a trunk by which it had come."""
     names = _names(source, label)
     sending = source.fabric.trees.sending_group(names.vtag, names.group_token)
     heard: dict[int, int] = {}
     if sending is None:
-        return heard
+        return heard, 0
     root, group = sending
     todo = deque((source.number, trunk) for trunk in group.edges())
-    steps = 0
-    while todo and steps < 4 * len(world.nodes):
-        steps += 1
+    seen: set[tuple[int, int]] = set()
+    while todo:
         came_from, trunk = todo.popleft()
-        node = world.nodes[trunk - 1]
-        back = TrunkId(came_from + 1)
-        there = node.fabric.trees.group(names.vtag, root, names.group_token)
-        if not node.is_up or there is None or back not in there.edges():
+        if (came_from, trunk) in seen:
+            return heard, 1
+        seen.add((came_from, trunk))
+        node, back = world.nodes[trunk - 1], TrunkId(came_from + 1)
+        there = node.fabric.trees.group(names.vtag, root, names.group_token) if node.is_up else None
+        ways_on = there.ways_on(back) if there is not None else None
+        if ways_on is None:
             continue
-        if _is_member(node, names.vtag):
+        if node is not source and _is_member(node, names.vtag):
             heard[node.number] = heard.get(node.number, 0) + 1
-        todo.extend((node.number, edge) for edge in there.edges() if edge != back)
-    return heard
+        todo.extend((node.number, way) for way in ways_on)
+    return heard, 0
 
 
 def _is_member(node: SimNode, vtag: VTag) -> bool:

@@ -34,7 +34,8 @@ class Identity:
         self.peer_id = PeerId(PEER_ID_HEAD + sha256(number.to_bytes(4, "big")).digest())
 
     def sign(self, message: bytes) -> bytes:
-        raise NotImplementedError(f"nothing is introduced here ({len(message)} bytes)")
+        """Of the right length, and of no worth: nobody asks for it."""
+        return bytes(64 + 0 * len(message))
 
 
 class SimNode:

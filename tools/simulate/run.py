@@ -50,6 +50,7 @@ class Figures:
     broadcasts_due: int
     broadcasts_heard: int
     broadcasts_doubled: int
+    broadcasts_circled: int
     adverts: int
     messages: int
     messages_sampled: int
@@ -74,16 +75,16 @@ def simulate(plan: Plan, weather: Storm, *, seed: int, loss: float, progress: Pr
     macs = macs_of(plan)
     for number in range(len(plan.names)):
         world.clock.at(world.random.uniform(0, START_S), _boot, world, number, macs)
-    doubled = 0
+    circled = 0
 
     def run_until_whole(name: str, since: float) -> float | None:
-        nonlocal doubled
+        nonlocal circled
         whole_at = None
         while world.clock.now < since + MOST_S:
             world.clock.run_until(world.clock.now + LOOK_S)
             progress(name, (world.clock.now - since) / MOST_S)
             seen = check.look(world)
-            doubled += seen.doubled
+            circled += seen.circled
             if not seen.is_whole:
                 whole_at = None
             elif whole_at is None:
@@ -103,7 +104,7 @@ def simulate(plan: Plan, weather: Storm, *, seed: int, loss: float, progress: Pr
         while world.clock.now < end:
             world.clock.run_until(min(world.clock.now + LOOK_S, end))
             progress("storm", 1 - (end - world.clock.now) / weather.length_s)
-            doubled += check.look(world).doubled
+            circled += check.look(world).circled
         calmed = run_until_whole("calm", end)
     marks.append(_bytes(world))
     times.append(world.clock.now)
@@ -113,7 +114,7 @@ def simulate(plan: Plan, weather: Storm, *, seed: int, loss: float, progress: Pr
     marks.append(_bytes(world))
     times.append(world.clock.now)
     last = check.look(world, thorough=len(plan.names) <= ALL_CHANGES)
-    doubled += last.doubled
+    circled += last.circled
     leaves = [node for node in world.nodes if node.is_leaf and node.is_up]
     transits = [node for node in world.nodes if not node.is_leaf and node.is_up]
     figures = Figures(
@@ -128,7 +129,8 @@ def simulate(plan: Plan, weather: Storm, *, seed: int, loss: float, progress: Pr
         pairs_reached=last.pairs_reached,
         broadcasts_due=last.deliveries,
         broadcasts_heard=last.delivered,
-        broadcasts_doubled=doubled,
+        broadcasts_doubled=last.doubled,
+        broadcasts_circled=circled,
         adverts=world.adverts,
         messages=world.messages,
         messages_sampled=world.sampled,
@@ -139,7 +141,7 @@ def simulate(plan: Plan, weather: Storm, *, seed: int, loss: float, progress: Pr
         transit=_role(transits, marks, times),
     )
     whole = last.is_whole and started is not None and (calmed is not None or not weather.is_any)
-    return Outcome(figures, world, whole and not world.loops and not doubled)
+    return Outcome(figures, world, whole and last.is_clean and not world.loops and not circled)
 
 
 def _boot(world: World, number: int, macs: storm.Macs) -> None:

@@ -97,6 +97,8 @@ drop_reasons! {
     ProbeUnmatched => "probe_unmatched",
     /// The label's VLAN is not here.
     UnknownVlan => "unknown_vlan",
+    /// A group frame of our own came back, as one does while our place on the tree changes.
+    OwnFrame => "own_frame",
     /// No introduced key has this kid and the hold is full.
     UnknownKid => "unknown_kid",
     /// The inner tag is wrong.

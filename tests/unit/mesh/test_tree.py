@@ -148,3 +148,105 @@ def test_a_root_that_flaps_within_the_linger_leaves_parent_and_child_with_their_
         exchange(child, parent, child.tick(now), now)
     assert parent._trees[VTAG, A].groups[GROUP].children_up == {UP}
     assert child._trees[VTAG, A].groups[GROUP].parent_up
+
+
+def test_a_parent_that_still_leads_to_the_root_carries_until_the_new_one_has_for_half_a_second() -> None:
+    trees = on_a_tree(parent=UP)
+    told = trees.root_is(VTAG, A, OTHER, 10.0, lambda trunk: trunk == UP)
+    group = trees.group(VTAG, A, GROUP)
+    assert group is not None
+    assert [(trunk, type(one)) for trunk, one in told] == [(OTHER, Join)]
+    assert group.edges() == [UP]
+    trees.joined(OTHER, Joined(VTAG, A, GROUP), 10.2)
+    assert (group.edges(), group.prepared()) == ([UP], [UP, OTHER])
+    assert trees.next_deadline() == 10.2 + tree.HANDOVER_S
+    told = trees.tick(10.2 + tree.HANDOVER_S)
+    assert [(trunk, type(one)) for trunk, one in told] == [(UP, Leave)]
+    assert group.edges() == [OTHER]
+    assert group.ways_on(UP) == [], "what it still brings is taken"
+    trees.tick(10.2 + tree.HANDOVER_S + tree.FADE_S)
+    assert group.ways_on(UP) is None
+    assert trees.next_deadline() is None
+
+
+def test_frames_from_either_parent_go_to_children_alone() -> None:
+    trees = on_a_tree(parent=UP)
+    trees.join_untrusted(DOWN, join(), 9.0)
+    trees.root_is(VTAG, A, OTHER, 10.0, lambda trunk: trunk == UP)
+    trees.joined(OTHER, Joined(VTAG, A, GROUP), 10.2)
+    group = trees.group(VTAG, A, GROUP)
+    assert group is not None
+    assert (group.ways_on(UP), group.ways_on(OTHER), group.ways_on(DOWN)) == ([DOWN], [DOWN], [UP])
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_former_parent_that_leads_there_no_more_is_left_at_once(when: str) -> None:
+    trees = on_a_tree(parent=UP)
+    trees.root_is(VTAG, A, OTHER, 10.0, lambda trunk: trunk == UP)
+    if when == "after":
+        trees.joined(OTHER, Joined(VTAG, A, GROUP), 10.2)
+    told = trees.root_is(VTAG, A, OTHER, 10.3, lambda _trunk: False)
+    assert (UP, Leave(VTAG, A, GROUP)) in told
+    group = trees.group(VTAG, A, GROUP)
+    assert group is not None
+    assert group.edges() == ([OTHER] if when == "after" else [])
+
+
+def test_a_former_parent_that_falls_silent_or_becomes_a_child_is_no_parent_any_more() -> None:
+    for end in ("silent", "down", "child", "left"):
+        trees = on_a_tree(parent=UP)
+        trees.root_is(VTAG, A, OTHER, 10.0, lambda trunk: trunk == UP)
+        trees.joined(OTHER, Joined(VTAG, A, GROUP), 10.2)
+        match end:
+            case "silent":
+                trees.trunk_silent(UP)
+            case "down":
+                trees.trunk_down(UP, 10.3)
+            case "child":
+                trees.join_untrusted(UP, join(), 10.3)
+            case "left":
+                trees.left(UP, Leave(VTAG, A, GROUP), 10.3)
+        group = trees.group(VTAG, A, GROUP)
+        assert group is not None
+        assert group.edges() == ([OTHER, UP] if end == "child" else [OTHER]), end
+
+
+def test_a_parent_that_is_the_best_again_during_a_handover_was_never_left() -> None:
+    trees = on_a_tree(parent=UP)
+    trees.root_is(VTAG, A, OTHER, 10.0, lambda trunk: trunk == UP)
+    told = trees.root_is(VTAG, A, UP, 10.1, lambda trunk: trunk == OTHER)
+    group = trees.group(VTAG, A, GROUP)
+    assert group is not None
+    assert group.edges() == [UP]
+    assert [trunk for trunk, one in told if isinstance(one, Leave)] == [OTHER]
+
+
+def test_own_frames_stay_on_the_former_tree_until_a_better_root_s_tree_had_the_time_to_form() -> None:
+    trees = on_a_tree(parent=UP)
+    trees.root_is(VTAG, B, OTHER, 10.0)
+    trees.interest(join(B), 10.0)
+    trees.joined(OTHER, Joined(VTAG, B, GROUP), 10.1)
+    assert trees.sending_group(VTAG, GROUP)[0] == A  # type: ignore[index]
+    trees.tick(10.1 + tree.HANDOVER_S)
+    assert trees.sending_group(VTAG, GROUP)[0] == B  # type: ignore[index]
+
+
+def test_own_frames_go_by_the_new_tree_at_once_where_the_former_root_is_gone() -> None:
+    trees = Trees()
+    trees.root_is(VTAG, B, UP, 0.0)
+    trees.interest(join(B), 0.0)
+    trees.joined(UP, Joined(VTAG, B, GROUP), 0.1)
+    trees.root_is(VTAG, A, OTHER, 10.0)  # a worse one: the better is gone
+    trees.interest(join(A), 10.0)
+    trees.joined(OTHER, Joined(VTAG, A, GROUP), 10.1)
+    assert trees.sending_group(VTAG, GROUP)[0] == A  # type: ignore[index]
+
+
+def on_a_tree(parent: TrunkId) -> Trees:
+    """A member of the tree of A that has been there for a while."""
+    trees = Trees()
+    trees.root_is(VTAG, A, parent, 0.0)
+    trees.interest(join(), 0.0)
+    trees.joined(parent, Joined(VTAG, A, GROUP), 0.1)
+    trees.tick(5.0)
+    return trees

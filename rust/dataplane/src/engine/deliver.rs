@@ -187,6 +187,9 @@ impl Delivery {
         let kid = fields.kid();
         let candidates = vlan.candidates(kid, label.group);
         if candidates.is_empty() {
+            if vlan.spec.group_send.as_ref().is_some_and(|key| key.kid() == kid) {
+                return Err(DropReason::OwnFrame);
+            }
             self.shared.tell(Event::UnknownKid { vlan: vlan_id, kid, trunk });
             let held = Held { packet: packet.to_vec(), fields: *fields, trunk };
             return self.hold.push(vlan_id, held, packet.len(), expires_at).map_err(|_| DropReason::UnknownKid);
