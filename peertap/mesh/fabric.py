@@ -272,8 +272,15 @@ class Fabric:
             self._out.append((trunk, Want(tuple(added[at:end]), tuple(gone[at:end]))))
 
     def _received_routes(self, trunk: TrunkId, message: Routes, now: float, now_unix: float) -> None:
-        members = self._members
-        carried = [one for one in message.adverts if members.takes(one.route) and self._carries(one.route.vtag)]
+        members, carries = self._members, dict[VTag, bool]()
+        carried = []
+        for advert in message.adverts:
+            vtag = advert.route.key[0]
+            is_carried = carries.get(vtag)
+            if is_carried is None:
+                is_carried = carries[vtag] = self._carries(vtag)
+            if is_carried and members.takes(advert.route):
+                carried.append(advert)
         requests, taken = self.routes.received_untrusted(trunk, carried, now, now_unix)
         self._out += requests
         for route in taken:

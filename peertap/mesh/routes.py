@@ -241,18 +241,8 @@ class RouteTable:
                 neighbour.tokens += 1
             entry.heard[trunk] = advert
             taken.append(route)
-            if (
-                selected is not None
-                and used is not None
-                and selected.trunk != trunk
-                and not self._retiring
-                and advert.metric + cost >= selected.metric
-                and route.sequence == used.sequence
-                and route.origin == used.origin
-                and key not in self._starved
-            ):
-                continue  # as most of them: another way, no better than the one in use
-            out += self._reselect(key, entry, now)
+            if selected is None or not self._is_as_usual(key, entry, selected, trunk, advert, cost):
+                out += self._reselect(key, entry, now)
         return out, taken
 
     def requested(self, trunk: TrunkId, request: SequenceRequest, now: float) -> tuple[str, TrunkId | None]:
@@ -450,23 +440,43 @@ class RouteTable:
             if stay is not None and new.advert.route.origin == old.advert.route.origin:
                 new = self._settle(key, entry, new, stay, now)
         requests = self._ask_for_better(key, entry, new, now)
-        if new is not None:
-            self._keep_distance(entry, new)
-            if new.advert.route.kind != KIND_TREE:
-                entry.newest = new.advert.route.origin
         entry.empty_since = None if entry.heard or entry.own else now
         if new == old:
             return requests
         if stay is not None and new is not stay:
             entry.changed_at = now  # by choice: of what comes back one by one, the first is not the best
-        entry.selected = new
-        if new is not None:
-            entry.said = Advert(new.advert.route, new.metric, new.path_mtu)
-        self._changed[key] = None
-        ours = (new is not None and new.trunk is None) or (old is not None and old.trunk is None)
-        if ours or not self._is_leaf:
-            self._audience.changed(key, unless=new.trunk if new is not None and old is None else None)
+        self._use(key, entry, new)
         return requests
+
+    def _is_as_usual(
+        self, key: Key, entry: _Entry, selected: Selected, trunk: TrunkId, advert: Advert, cost: int
+    ) -> bool:
+        """Most adverts: one more way that is not to be taken, or the way in use became shorter. Notes what changed."""
+        route, used, metric = advert.route, selected.advert.route, advert.metric + cost
+        if route.sequence != used.sequence or route.origin != used.origin or self._retiring:
+            return False
+        if self._starved and key in self._starved:
+            return False
+        if trunk != selected.trunk:
+            return metric > (TREE_GAIN if route.kind == KIND_TREE else VOLUNTARY_GAIN) * selected.metric
+        if metric > selected.metric or key in self._postponed or self._neighbours[trunk].is_silent:
+            return False
+        mtu = max(LEAST_PATH_MTU, min(advert.path_mtu, self._neighbours[trunk].mtu))
+        if metric < selected.metric or mtu != selected.path_mtu:
+            self._use(key, entry, Selected(trunk, advert, metric, mtu))
+        return True
+
+    def _use(self, key: Key, entry: _Entry, new: Selected | None) -> None:
+        """A route is in use from now on, or none; whom it concerns is told."""
+        old, entry.selected = entry.selected, new
+        if new is not None:
+            self._keep_distance(entry, new)
+            entry.said = Advert(new.advert.route, new.metric, new.path_mtu)
+            if new.advert.route.kind != KIND_TREE:
+                entry.newest = new.advert.route.origin
+        self._changed[key] = None
+        if not self._is_leaf or any(one is not None and one.trunk is None for one in (old, new)):
+            self._audience.changed(key, unless=new.trunk if new is not None and old is None else None)
 
     def _ask_for_better(self, key: Key, entry: _Entry, new: Selected | None, now: float) -> list[Outgoing]:
         """Where the best origin has only infeasible routes, it is asked for a later sequence number."""

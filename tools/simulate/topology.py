@@ -8,7 +8,10 @@ VLANs      of 100 members each, however many nodes there are; members are leaves
 import json
 import math
 import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,20 +65,15 @@ def generate(nodes: int, transits: int, vlans: int, seed: int) -> Plan:
             distance = math.dist(places[a], places[b])
             links.setdefault((min(a, b), max(a, b)), HOP_S + PLANE_S * distance)
 
-    def join(node: int, nearest: int, others: int) -> None:
-        by_distance = sorted(
-            (one for one in range(transits) if one != node), key=lambda one: math.dist(places[node], places[one])
-        )
-        for one in by_distance[:nearest]:
-            link(node, one)
-        rest = by_distance[nearest:]
-        for one in chance.sample(rest, min(others, len(rest))):
-            link(node, one)
-
-    for node in range(transits):
-        join(node, NEAREST, OTHERS)
+    pairs = sorted(combinations(range(transits), 2), key=lambda pair: math.dist(places[pair[0]], places[pair[1]]))
+    _keep(pairs, NEAREST, links, link)
+    chance.shuffle(pairs)
+    _keep(pairs, OTHERS, links, link)
     for node in range(transits, nodes):
-        join(node, LEAF_NEAREST, LEAF_OTHERS)
+        by_distance = sorted(range(transits), key=lambda one: math.dist(places[node], places[one]))
+        rest = by_distance[LEAF_NEAREST:]
+        for one in (*by_distance[:LEAF_NEAREST], *chance.sample(rest, min(LEAF_OTHERS, len(rest)))):
+            link(node, one)
     leaves = list(range(transits, nodes)) or list(range(nodes))
     chance.shuffle(leaves)
     member_of = {node: (f"v{number % vlans}",) for number, node in enumerate(leaves)}
@@ -86,6 +84,20 @@ def generate(nodes: int, transits: int, vlans: int, seed: int) -> Plan:
         links=tuple((a, b, delay) for (a, b), delay in links.items()),
         places=places,
     )
+
+
+def _keep(
+    pairs: Iterable[tuple[int, int]],
+    most: int,
+    links: Mapping[tuple[int, int], float],
+    link: Callable[[int, int], None],
+) -> None:
+    """Links pairs in this order, as long as both have fewer than `most` new ones."""
+    kept: Counter[int] = Counter()
+    for a, b in pairs:
+        if kept[a] < most and kept[b] < most and (a, b) not in links:
+            kept.update((a, b))
+            link(a, b)
 
 
 def load(file: Path) -> Plan:
