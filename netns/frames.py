@@ -3,6 +3,7 @@
 import secrets
 import select
 import socket
+import struct
 import threading
 import time
 from collections import Counter
@@ -13,6 +14,10 @@ from netns.packets import ETHERTYPE_TEST, ethernet
 
 ETH_P_ALL: Final = 0x0003  # linux/if_ether.h
 PACKET_OUTGOING: Final = 4  # linux/if_packet.h
+SOL_PACKET: Final = 263  # linux/socket.h
+PACKET_AUXDATA: Final = 8  # linux/if_packet.h
+AUXDATA: Final = struct.Struct("=IIIHHHH")  # struct tpacket_auxdata: status, lengths, offsets, TCI, TPID
+VLAN_VALID: Final = 1 << 4  # TP_STATUS_VLAN_VALID
 MARKER_BYTES: Final = 24
 
 
@@ -23,25 +28,36 @@ class FrameSocket:
         self._socket = namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         if listens:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+            self._socket.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
         self._socket.bind((interface, ETH_P_ALL if listens else 0))
 
     def send(self, frame: bytes) -> None:
         self._socket.send(frame)
 
     def receive(self, timeout_s: float) -> tuple[float, bytes] | None:
-        """The next frame that came in from outside, with its instant; None after `timeout_s`."""
+        """The next frame that came in from outside, as it was on the wire, with its instant; None after `timeout_s`."""
         end = time.monotonic() + timeout_s
         while (left := end - time.monotonic()) > 0 and select.select([self._socket], [], [], left)[0]:
             try:
-                frame, address = self._socket.recvfrom(65_600)
+                frame, extra, _, address = self._socket.recvmsg(65_600, socket.CMSG_SPACE(AUXDATA.size))
             except OSError:
                 return None  # the interface went down: nothing comes any more
             if address[2] != PACKET_OUTGOING:
-                return time.monotonic(), frame
+                return time.monotonic(), _with_tag(frame, extra)
         return None
 
     def close(self) -> None:
         self._socket.close()
+
+
+def _with_tag(frame: bytes, extra: list[tuple[int, int, bytes]]) -> bytes:
+    """The kernel takes the outer tag off before a socket sees the frame, and tells it beside."""
+    for level, kind, data in extra:
+        if (level, kind) == (SOL_PACKET, PACKET_AUXDATA):
+            status, _, _, _, _, tci, tpid = AUXDATA.unpack(data[: AUXDATA.size])
+            if status & VLAN_VALID:
+                return frame[:12] + struct.pack("!HH", tpid, tci) + frame[12:]
+    return frame
 
 
 class Listener:

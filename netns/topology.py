@@ -5,11 +5,14 @@ pair            a ──────── b            10.80.0.1   10.80.0.2
 line            a ── r ── b             10.81.1.1   10.81.1.254 | 10.81.2.254   10.81.2.2
                                         r does not forward: a and b have no route to each other
 
+around a relay  r ── a, b, …            10.89.N.254  10.89.N.N
+                                        r does not forward either
+
 star            hub ── n1, n2, …        10.84.N.1   10.84.N.2
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from netns import links
 from netns.checks.side import Side
@@ -48,12 +51,18 @@ class Line:
     b: Node
 
 
-def member_vlan(lab: Lab, host: int, *, label: str = LABEL, tap: str = "ptap0", network: int = 1) -> VlanConfig:
-    """Membership of a VLAN, with addresses 10.99.NETWORK.HOST and fd99:NETWORK::HOST; one secret file for all."""
+def member_vlan(
+    lab: Lab, host: int, *, label: str = LABEL, tap: str = "ptap0", network: int = 1, **more: Any
+) -> VlanConfig:
+    """Membership of a VLAN, with addresses 10.99.NETWORK.HOST and fd99:NETWORK::HOST; one secret file for all.
+
+    Args:
+        more: other fields of VlanConfig.
+    """
     secret = lab.path(f"secret-{label}") / f"{label}.secret"
     if not secret.exists():
         secret = create_secret(secret.parent, label)
-    return VlanConfig(label, secret, tap, (f"10.99.{network}.{host}/24", f"fd99:{network}::{host}/64"))
+    return VlanConfig(label, secret, tap, (f"10.99.{network}.{host}/24", f"fd99:{network}::{host}/64"), **more)
 
 
 def side(node: Node, index: int = 0) -> Side:
@@ -106,6 +115,19 @@ def line(lab: Lab, *, offloads: bool = True) -> Line:
     return Line(a, relay, b)
 
 
+def around_relay(lab: Lab, names: tuple[str, ...]) -> tuple[Node, list[Node]]:
+    """A relay, a member of nothing, and nodes on cables of their own that dial it and have no VLAN yet."""
+    relay = Node(lab.namespace("r")).configure(relay_mode="open")
+    relay.namespace.sysctl("net.ipv4.ip_forward", "0")
+    nodes = []
+    for number, name in enumerate(names, 1):
+        machine = lab.namespace(name)
+        network = f"10.89.{number}"
+        links.veth(machine, "uplink", f"{network}.{number}/24", relay.namespace, f"to-{name}", f"{network}.254/24")
+        nodes.append(Node(machine).configure(peers={f"{network}.254": relay}))
+    return relay, nodes
+
+
 def star(lab: Lab, spokes: int) -> tuple[Node, list[Node]]:
     """A hub and nodes that each have a cable to it and dial it, all members of one VLAN; none is started."""
     hub = Node(lab.namespace("hub")).configure(vlans=(member_vlan(lab, 254),))
@@ -149,5 +171,10 @@ def wait_members(a: Node, b: Node, label: str = LABEL, timeout_s: float = 20.0) 
 def require_no_underlay_route(nodes: Line) -> None:
     """A and B cannot reach each other but through the overlay."""
     for machine, target in ((nodes.a.namespace, B_LINE_IP), (nodes.b.namespace, A_LINE_IP)):
-        status, out, _ = machine.try_run("ip", "route", "get", target)
-        require(status != 0, f"{machine.name} has an underlay route to {target}: {out}")
+        require_unreachable(machine, target)
+
+
+def require_unreachable(machine: Namespace, target: str) -> None:
+    """An address of the underlay to which a machine has no route."""
+    status, out, _ = machine.try_run("ip", "route", "get", target)
+    require(status != 0, f"{machine.name} has an underlay route to {target}: {out}")

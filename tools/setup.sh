@@ -20,7 +20,9 @@ PACKAGES=( # what the build and the lab call; the rest is found out below
     ca-certificates gcc libc6-dev libgmp-dev # fastecdsa and python-pytun have no wheels
     util-linux iproute2 procps nftables ethtool kmod # the lab: namespaces, links, filters
     iperf3 tcpdump iputils-ping socat dnsmasq-base udhcpc dbus avahi-daemon avahi-utils # its traffic and witnesses
+    keepalived bird2 lldpad etherwake openvswitch-switch
 )
+SERVICES=(avahi-daemon.socket avahi-daemon keepalived bird lldpad.socket lldpad openvswitch-switch) # what those would start on this machine
 RUST_PACKAGES=(rustc-web cargo-web rustfmt-web rust-web-clippy)
 
 say() { printf 'set-up: %s\n' "$*" >&2; }
@@ -160,13 +162,27 @@ if ((${#missing[@]})); then
     removed=$(LC_ALL=C apt-get -s -q install --no-install-recommends "${missing[@]}" 2>/dev/null |
         awk '$1 == "Remv" { print $2 }' | grep -vxE '(rustc|cargo|rustfmt|rust-clippy)(-mozilla)?|libstd-rust-[a-z0-9.-]+' | xargs) || true
     [ -z "$removed" ] || fail "apt-get would remove $removed to install ${missing[*]}: please settle that first"
+    # The lab starts its own daemons; the host gets no new service, now or at its next start.
+    new_services=()
+    for service in "${SERVICES[@]}"; do
+        package=${service%.socket}
+        [[ " ${missing[*]} " == *" $package "* || " ${missing[*]} " == *" ${package}2 "* ]] && new_services+=("$service")
+    done
+    policy=
+    trap '[ -z "$policy" ] || "${as_root[@]}" rm -f "$policy"' EXIT
+    if ((${#new_services[@]})) && [ ! -e /usr/sbin/policy-rc.d ]; then # invoke-rc.d(8): 101 forbids to start anything
+        policy=/usr/sbin/policy-rc.d
+        printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+        "${as_root[@]}" chmod 755 "$policy"
+    fi
     step "installing ${#missing[@]} Debian packages" apt install --no-install-recommends "${missing[@]}" || {
         SAID="$updated $SAID"
         why "apt-get install"
     }
-    if [[ " ${missing[*]} " == *" avahi-daemon "* ]] && [ -d /run/systemd/system ]; then
-        # the lab starts its own; the host gets no new service
-        "${as_root[@]}" systemctl disable --quiet --now avahi-daemon.socket avahi-daemon.service >>"$LOG" 2>&1 || true
+    [ -z "$policy" ] || "${as_root[@]}" rm -f "$policy"
+    policy=
+    if ((${#new_services[@]})) && [ -d /run/systemd/system ]; then
+        "${as_root[@]}" systemctl disable --quiet --now "${new_services[@]}" >>"$LOG" 2>&1 || true
     fi
     hash -r
 fi
