@@ -144,6 +144,7 @@ class Trunk:
 
     carrier: which one sends. On "udp" `remote` is the validated address (plain IPv4 or IPv6).
     max_payload: the largest packet, 256 to 65,507 bytes; larger ones are dropped.
+    in_doubt: its udp path went and nothing was heard since; where there is a backup, packets take that.
     """
     def __new__(
         cls,
@@ -155,13 +156,15 @@ class Trunk:
         send_stream: HopSendKey | None,
         receive: list[HopReceiveKey],
         max_payload: int,
+        in_doubt: bool = False,
     ) -> Trunk: ...
 
 @final
 class Member:
     """Another member of a VLAN; other MACs may be behind it with `bridge`.
 
-    `hop` is (trunk id, label) of its unicast token, None while there is no route.
+    `hop` is (trunk id, label) of its unicast token, None while there is no route; `backup` another one, taken without
+    asking while the trunk of `hop` is down. max_payload: what fits both ways.
     """
     def __new__(
         cls,
@@ -175,6 +178,7 @@ class Member:
         pair_receive: list[ReceiveKey],
         group_receive: list[ReceiveKey],
         bridge: bool = False,
+        backup: tuple[int, int] | None = None,
     ) -> Member: ...
 
 @final
@@ -203,10 +207,18 @@ class Label:
     """What a label on packets from a trunk means.
 
     Deliver to that local VLAN, and/or send on by every (trunk, label) of `out` but the incoming trunk.
-    group: False = unicast (deliver, or one out).
+    group: False = unicast (deliver, or one out). backup: as a Member's, for the one out of a unicast label.
     """
     def __new__(
-        cls, trunk: int, label: int, *, token: bytes, group: bool, deliver: int | None, out: list[tuple[int, int]]
+        cls,
+        trunk: int,
+        label: int,
+        *,
+        token: bytes,
+        group: bool,
+        deliver: int | None,
+        out: list[tuple[int, int]],
+        backup: tuple[int, int] | None = None,
     ) -> Label: ...
 
 @final

@@ -348,6 +348,15 @@ class RouteTable:
             advert.route.origin == selected.advert.route.origin and self._is_feasible(entry, advert)
         )
 
+    def alternatives(self, key: Key) -> list[Selected]:
+        """Other neighbours by which frames to the token may go now, nearest first; those that are silent are none."""
+        entry = self._entries.get(key)
+        if entry is None or entry.selected is None or entry.selected.trunk is None or len(entry.heard) < 2:
+            return []
+        origin, used = entry.selected.advert.route.origin, entry.selected.trunk
+        found = [one for one in self._candidates(entry) if one.advert.route.origin == origin and one.trunk != used]
+        return sorted(found, key=lambda one: (one.metric, one.trunk or 0))
+
     def hears_of(self, vtag: VTag, trunk: TrunkId) -> bool:
         """Whether a neighbour announces anything under a VTag."""
         return any(key[0] == vtag and trunk in entry.heard for key, entry in self._entries.items())

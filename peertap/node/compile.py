@@ -1,6 +1,6 @@
 """Builds the data plane's tables from routes, trees, labels and keys (SPEC 6.3)."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from peertap.mesh.audience import Key
 from peertap.mesh.routes import LEAST_PATH_MTU, RouteTable
@@ -9,8 +9,10 @@ from peertap.node.labels import LabelKey
 from peertap.node.tables import Hop, LabelTable, MemberTable, TableSet, VlanTable
 from peertap.node.trunk import Trunk
 from peertap.node.vlan import LocalVlan, Names
-from peertap.types import TrunkId, VlanIndex
+from peertap.types import TrunkId, VlanIndex, VTag
 from peertap.wire.routes import KIND_UNICAST, Origin
+
+MAX_BACKUPS: Final = 4096  # ours: tokens of others for which a relay keeps a second label; a label costs both ends
 
 
 class State(Protocol):
@@ -30,11 +32,15 @@ class State(Protocol):
 
 
 class Compiler:
-    """Answers where things go; keeps, per token, the hop in use until a better one's label is confirmed."""
+    """Answers where things go; keeps, per token, the hop in use until a better one's label is confirmed, and a backup.
+
+    A backup is a neighbour by which the token is feasible, too (RFC 8966): frames that take it run into no loop.
+    """
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._hops: dict[Key, TrunkId] = {}
+        self._backups: dict[Key, TrunkId] = {}  # kept while they are feasible: labels cost messages
 
     def hop(self, key: Key) -> Hop | None:
         """Trunk and label for a unicast token: the selected route's, or the last one's until that is confirmed."""
@@ -42,12 +48,39 @@ class Compiler:
         if selected is None or selected.trunk is None:
             self._hops.pop(key, None)
             return None
-        for trunk_id in (selected.trunk, self._hops.get(key)):
+        for trunk_id in (selected.trunk, self._hops.get(key), self._backups.get(key)):
             label = self._label(trunk_id, (*key, None))
-            if trunk_id is not None and label is not None and self._state.routes.is_feasible(key, trunk_id):
+            if trunk_id is None or label is None or not self._state.routes.is_feasible(key, trunk_id):
+                continue
+            if trunk_id == selected.trunk or not self._state.trunks[trunk_id].is_silent:
                 self._hops[key] = trunk_id
                 return trunk_id, label
         return None
+
+    def backup(self, key: Key, hop: Hop | None) -> tuple[Hop, int] | None:
+        """A second way beside the hop, with the path MTU there; it leads to another neighbour."""
+        trunk_id = self._backups.get(key)
+        label = self._label(trunk_id, (*key, None))
+        if hop is None or trunk_id is None or label is None or trunk_id == hop[0]:
+            return None
+        found = next((one for one in self._state.routes.alternatives(key) if one.trunk == trunk_id), None)
+        return None if found is None else ((trunk_id, label), found.path_mtu)
+
+    def _choose_backup(self, key: Key, selected: TrunkId, ours: set[VTag]) -> TrunkId | None:
+        """The neighbour that is to be the backup: the present one while it can be, else the nearest."""
+        before = self._backups.pop(key, None)
+        if key[0] not in ours and len(self._backups) >= MAX_BACKUPS:
+            return None
+        trunks = self._state.trunks
+        found = [
+            one.trunk
+            for one in self._state.routes.alternatives(key)
+            if one.trunk in trunks and trunks[one.trunk].peer != trunks[selected].peer
+        ]
+        if not found:
+            return None
+        chosen = self._backups[key] = before if before in found and before is not None else found[0]
+        return chosen
 
     def group_edges(self, names: Names) -> set[tuple[TrunkId, Origin]]:
         """Edges that a VLAN's own group frames can take now under these names."""
@@ -73,10 +106,11 @@ class Compiler:
         wanted: dict[TrunkId, set[LabelKey]] = {
             one.id: set() for one in self._state.trunks.values() if not one.is_leaving
         }
+        ours = {names.vtag for vlan in self._state.vlans.values() for names in vlan.names}
         for key, selected in self._state.routes.in_use():
-            if selected.advert.route.kind != KIND_UNICAST:
+            if selected.advert.route.kind != KIND_UNICAST or selected.trunk is None:
                 continue
-            for trunk in (selected.trunk, self._hops.get(key)):
+            for trunk in (selected.trunk, self._hops.get(key), self._choose_backup(key, selected.trunk, ours)):
                 if trunk in wanted and trunk is not None:
                     wanted[trunk].add((*key, None))
         for vtag, root, token, group in self._state.trees.groups():
@@ -104,6 +138,8 @@ class Compiler:
                     labels.append(entry)
         for key in [key for key in self._hops if self._state.routes.selected(key) is None]:
             del self._hops[key]
+        for key in [key for key in self._backups if self._state.routes.selected(key) is None]:
+            del self._backups[key]
         tables = TableSet(
             trunks=tuple(trunk.table() for trunk in self._state.trunks.values()),
             vlans=tuple(self._vlan(vlan) for vlan in self._state.vlans.values()),
@@ -125,7 +161,9 @@ class Compiler:
         hop = self.hop(key)
         if hop is None or hop[0] == trunk or self._state.routes.is_leaf:
             return None
-        return LabelTable(trunk, number, key[1], False, None, (hop,))
+        other = self.backup(key, hop)
+        backup = other[0] if other is not None and other[0][0] != trunk else None
+        return LabelTable(trunk, number, key[1], False, None, (hop,), backup)
 
     def _group_label(
         self, trunk: TrunkId, number: int, key: LabelKey, group: Group | None, own: tuple[LocalVlan, Names] | None
@@ -145,13 +183,16 @@ class Compiler:
             key = vlan.towards(peer.mac).key_of(peer.mac)
             hop = self.hop(key)
             selected = self._state.routes.selected(key)
+            other = self.backup(key, hop)
+            path_mtu = selected.path_mtu if selected is not None else LEAST_PATH_MTU
             members.append(
                 MemberTable(
                     id=peer.id,
                     mac=peer.mac,
                     token=key[1],
                     hop=hop,
-                    max_payload=selected.path_mtu if selected is not None else LEAST_PATH_MTU,
+                    backup=other[0] if other is not None else None,
+                    max_payload=min(path_mtu, other[1]) if other is not None else path_mtu,
                     pair_send=peer.pair_send,
                     pair_receive=tuple(one.key for one in peer.pair_receive),
                     group_receive=tuple(peer.group_receive.values()),

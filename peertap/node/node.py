@@ -383,7 +383,7 @@ class Node:
         trunk = self.trunks.get(number)
         if trunk is None:
             return
-        trunk.heard(now)
+        self._dirty |= trunk.heard(now)
         if trunk.is_leaving:
             return
         try:

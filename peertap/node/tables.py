@@ -20,6 +20,7 @@ class TrunkTable:
     send_stream: HopSendKey | None
     receive: tuple[HopReceiveKey, ...]
     max_payload: int
+    in_doubt: bool  # its udp path went, and nothing was heard since
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class MemberTable:
     mac: Mac
     token: Token
     hop: Hop | None
+    backup: Hop | None  # for while that trunk is down
     max_payload: int
     pair_send: SendKey | None
     pair_receive: tuple[ReceiveKey, ...]
@@ -62,6 +64,7 @@ class LabelTable:
     group: bool
     deliver: VlanIndex | None
     out: tuple[Hop, ...]
+    backup: Hop | None = None  # unicast: for while the trunk of the one way out is down
 
 
 @dataclass(frozen=True, slots=True)

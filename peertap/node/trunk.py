@@ -101,6 +101,7 @@ class Trunk:
             send_stream=send_stream,
             receive=tuple(receive),
             max_payload=self.max_payload,
+            in_doubt=self._doubted_at is not None and self.choice.remote is None,
         )
 
     # Where the neighbour is
@@ -130,10 +131,12 @@ class Trunk:
 
     # Liveness
 
-    def heard(self, now: float) -> None:
+    def heard(self, now: float) -> bool:
+        """The neighbour said something; returns whether it was in doubt."""
+        was_in_doubt, self._doubted_at = self._doubted_at is not None, None
         self._heard_at = now
         self._unanswered = 0
-        self._doubted_at = None
+        return was_in_doubt
 
     def path_lost(self, now: float) -> bool:
         """The udp path is gone: perhaps the neighbour is, too. Returns whether the carrier changes."""

@@ -136,6 +136,7 @@ def _core_tables(tables: TableSet, ports: dict[VlanIndex, list[int]]) -> _core.T
             send_stream=one.send_stream,
             receive=list(one.receive),
             max_payload=one.max_payload,
+            in_doubt=one.in_doubt,
         )
         for one in tables.trunks
     ]
@@ -156,6 +157,7 @@ def _core_tables(tables: TableSet, ports: dict[VlanIndex, list[int]]) -> _core.T
                     mac=member.mac,
                     token=member.token,
                     hop=member.hop,
+                    backup=member.backup,
                     max_payload=member.max_payload,
                     pair_send=member.pair_send,
                     pair_receive=list(member.pair_receive),
@@ -168,7 +170,15 @@ def _core_tables(tables: TableSet, ports: dict[VlanIndex, list[int]]) -> _core.T
         for one in tables.vlans
     ]
     labels = [
-        _core.Label(one.trunk, one.label, token=one.token, group=one.group, deliver=one.deliver, out=list(one.out))
+        _core.Label(
+            one.trunk,
+            one.label,
+            token=one.token,
+            group=one.group,
+            deliver=one.deliver,
+            out=list(one.out),
+            backup=one.backup,
+        )
         for one in tables.labels
     ]
     return _core.Tables(trunks=trunks, vlans=vlans, labels=labels)

@@ -52,6 +52,28 @@ def test_links_come_and_go_and_no_instant_has_a_loop(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_frames_that_take_backups_at_any_instant_run_into_no_loop(seed: int) -> None:
+    mesh, chance = random_mesh(seed), random.Random(seed + 2)
+    mesh.announce(0, TOKEN, ORIGIN)
+    backups = 0
+    for round_number in range(12):
+        for _ in range(chance.randrange(60)):
+            mesh.step()
+            assert not mesh.loops_with_backups(KEY)
+            backups += sum(bool(table.alternatives(KEY)) for table in mesh.tables)
+        if round_number % 4 == 3:
+            mesh.announce(0, TOKEN, ORIGIN)  # a later sequence number opens what was infeasible
+        elif chance.random() < 0.6 and mesh.links:
+            mesh.cut(*chance.choice(sorted(mesh.links)))
+        else:
+            a, b = chance.sample(range(len(mesh.tables)), 2)
+            if (a, b) not in mesh.links:
+                mesh.connect(a, b, chance.randrange(16, 60))
+        assert not mesh.loops_with_backups(KEY)
+    assert backups, "no node ever had a backup"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_of_several_roots_the_smallest_origin_wins_everywhere(seed: int) -> None:
     mesh = random_mesh(seed)
     origins = [Origin(128, 1000 + 7 * node % 5, bytes((node,)) * 9) for node in (1, 4, 7)]

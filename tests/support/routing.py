@@ -110,6 +110,31 @@ class RouteMesh:
                 node = hop
         return []
 
+    def loops_with_backups(self, key: Key) -> list[int]:
+        """A ring of nodes around which frames could go, each by its route or any alternative; empty: there is none."""
+        ways: dict[int, list[int]] = {}
+        for node, table in enumerate(self.tables):
+            selected = table.selected(key)
+            if selected is not None and selected.trunk is not None:
+                hops = [selected.trunk, *(one.trunk for one in table.alternatives(key) if one.trunk is not None)]
+                there = ((hop % 1000, self.tables[hop % 1000].selected(key)) for hop in hops)
+                origin = selected.advert.route.origin
+                ways[node] = [hop for hop, used in there if used is not None and used.advert.route.origin == origin]
+        done: set[int] = set()
+        for start, first in ways.items():
+            path, todo = [start], [iter(first)]
+            while todo:
+                hop = next(todo[-1], None)
+                if hop is None:
+                    done.add(path.pop())
+                    todo.pop()
+                elif hop in path:
+                    return [*path, hop]
+                elif hop in ways and hop not in done:
+                    path.append(hop)
+                    todo.append(iter(ways[hop]))
+        return []
+
     def reachable(self, start: int) -> set[int]:
         found, todo = {start}, [start]
         while todo:

@@ -22,7 +22,8 @@ pub struct Trunk(Arc<tables::Trunk>);
 #[pymethods]
 impl Trunk {
     #[new]
-    #[pyo3(signature = (id, *, carrier, remote, send_udp, send_stream, receive, max_payload))]
+    #[pyo3(signature = (id, *, carrier, remote, send_udp, send_stream, receive, max_payload, in_doubt = false))]
+    #[allow(clippy::too_many_arguments)] // as in the contract
     fn new(
         id: Int<u32>,
         carrier: &str,
@@ -31,6 +32,7 @@ impl Trunk {
         send_stream: Option<&Bound<'_, HopSendKey>>,
         receive: Vec<Py<HopReceiveKey>>,
         max_payload: Int<usize>,
+        in_doubt: bool,
     ) -> PyResult<Self> {
         let carrier = match carrier {
             "udp" => Carrier::Udp,
@@ -46,18 +48,22 @@ impl Trunk {
             send_stream: send_stream.map(|key| Arc::clone(&key.get().0)),
             receive: receive.iter().map(|key| Arc::clone(&key.get().0)).collect(),
             max_payload: check_payload(max_payload.0).map_err(to_python)?,
+            in_doubt,
         })))
     }
 }
 
-/// Another member of a VLAN. `hop` is (trunk id, label) of its unicast token, None while there is no route.
+/// Another member of a VLAN. `hop` is (trunk id, label) of its unicast token, None while there is no route; `backup` another one,
+/// for while that trunk is down.
 #[pyclass(frozen, module = "peertap._core")]
 pub struct Member(Arc<tables::Member>);
 
 #[pymethods]
 impl Member {
     #[new]
-    #[pyo3(signature = (id, *, mac, token, hop, max_payload, pair_send, pair_receive, group_receive, bridge = false))]
+    #[pyo3(signature = (
+        id, *, mac, token, hop, max_payload, pair_send, pair_receive, group_receive, bridge = false, backup = None
+    ))]
     #[allow(clippy::too_many_arguments)] // as in the contract
     fn new(
         id: Int<u32>,
@@ -69,6 +75,7 @@ impl Member {
         pair_receive: Vec<Py<ReceiveKey>>,
         group_receive: Vec<Py<ReceiveKey>>,
         bridge: bool,
+        backup: Option<PyHop>,
     ) -> PyResult<Self> {
         let keys = |keys: &[Py<ReceiveKey>]| keys.iter().map(|key| Arc::clone(&key.get().0)).collect();
         Ok(Self(Arc::new(tables::Member {
@@ -76,6 +83,7 @@ impl Member {
             mac: bytes("mac", mac)?,
             token: bytes("token", token)?,
             hop: hop.map(self::hop),
+            backup: backup.map(self::hop),
             max_payload: check_payload(max_payload.0).map_err(to_python)?,
             pair_send: pair_send.map(|key| Arc::clone(&key.get().0)),
             pair_receive: keys(&pair_receive),
@@ -131,7 +139,8 @@ pub struct Label(Arc<tables::Label>);
 #[pymethods]
 impl Label {
     #[new]
-    #[pyo3(signature = (trunk, label, *, token, group, deliver, out))]
+    #[pyo3(signature = (trunk, label, *, token, group, deliver, out, backup = None))]
+    #[allow(clippy::too_many_arguments)] // as in the contract
     fn new(
         trunk: Int<u32>,
         label: Int<u32>,
@@ -139,7 +148,11 @@ impl Label {
         group: bool,
         deliver: Option<Int<u32>>,
         out: Vec<PyHop>,
+        backup: Option<PyHop>,
     ) -> PyResult<Self> {
+        if backup.is_some() && (group || out.is_empty()) {
+            return Err(PyValueError::new_err("a backup is for a unicast label with a way out"));
+        }
         if !group && out.len() + usize::from(deliver.is_some()) > 1 {
             return Err(PyValueError::new_err("a unicast label delivers or has one way out"));
         }
@@ -150,6 +163,7 @@ impl Label {
             group,
             deliver: deliver.map(|id| id.0),
             out: out.into_iter().map(hop).collect(),
+            backup: backup.map(hop),
         })))
     }
 }

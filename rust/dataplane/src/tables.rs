@@ -58,6 +58,8 @@ pub struct Trunk {
     pub receive: Vec<Arc<HopReceiveKey>>,
     /// The largest packet.
     pub max_payload: usize,
+    /// Its udp path went and nothing was heard since: a backup goes before it.
+    pub in_doubt: bool,
 }
 
 impl Trunk {
@@ -81,7 +83,9 @@ pub struct Member {
     pub token: Token,
     /// The way to it, if there is one.
     pub hop: Option<Hop>,
-    /// The largest packet of the route.
+    /// Another way, for while that one is down.
+    pub backup: Option<Hop>,
+    /// The largest packet of the route, and of the other way.
     pub max_payload: usize,
     /// Our pair key to it.
     pub pair_send: Option<Arc<SendKey>>,
@@ -198,6 +202,8 @@ pub struct Label {
     pub deliver: Option<VlanId>,
     /// Send on by each but the incoming trunk.
     pub out: Vec<Hop>,
+    /// Another way, for while the one of a unicast label is down.
+    pub backup: Option<Hop>,
 }
 
 /// One immutable set. References to trunks or VLANs that are not in it are allowed: such packets are dropped and counted.

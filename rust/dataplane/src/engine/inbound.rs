@@ -326,7 +326,8 @@ impl Inbound {
         forwarded
     }
 
-    /// Seals the header again for each way out but the one it came by; the body stays as it is, where it is.
+    /// Seals the header again for each way out but the one it came by, or for the backup of the only one; the body stays as
+    /// it is, where it is.
     #[allow(clippy::too_many_arguments)] // one packet's facts, used once
     fn forward(
         &mut self,
@@ -338,7 +339,9 @@ impl Inbound {
         label: &Label,
         now: Nanos,
     ) -> Result<(), DropReason> {
-        let mut ways = label.out.iter().filter(|(out, _)| *out != trunk).peekable();
+        let instead = label.out.first().map(|&hop| live.way(hop, label.backup)).filter(|_| label.backup.is_some());
+        let out = instead.as_ref().map_or(&label.out[..], std::slice::from_ref);
+        let mut ways = out.iter().filter(|(out, _)| *out != trunk).peekable();
         if ways.peek().is_none() {
             return if label.deliver.is_some() || label.group { Ok(()) } else { Err(DropReason::NoTrunk) };
         }

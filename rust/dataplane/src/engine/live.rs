@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::state::{MemberCounters, TrunkState, VlanState};
-use crate::tables::{Tables, Trunk, Vlan};
+use crate::tables::{Carrier, Hop, Tables, Trunk, Vlan};
 use crate::{TrunkId, VlanId};
 
 /// One VLAN's state, members in the order of the tables.
@@ -27,6 +28,22 @@ impl Live {
     pub(super) fn trunk(&self, id: TrunkId) -> Option<(&Trunk, &TrunkState)> {
         let at = self.tables.trunk(id)?;
         Some((&self.tables.trunks[at], &self.trunks[at]))
+    }
+
+    /// By which of two ways a packet goes now: the backup only while the other one's trunk is down and its own is not.
+    pub(super) fn way(&self, hop: Hop, backup: Option<Hop>) -> Hop {
+        match backup {
+            Some(other) if !self.is_up(hop.0) && self.is_up(other.0) => other,
+            _ => hop,
+        }
+    }
+
+    /// Whether a trunk carries packets, as far as this node knows. A stream beside a dead udp path is no proof.
+    fn is_up(&self, id: TrunkId) -> bool {
+        self.trunk(id).is_some_and(|(trunk, state)| {
+            let is_silent = trunk.carrier == Carrier::Udp && state.udp_down.load(Ordering::Relaxed);
+            trunk.can_send() && !trunk.in_doubt && !is_silent
+        })
     }
 
     /// A VLAN with its state.

@@ -56,20 +56,20 @@ impl Groups {
     }
 }
 
-/// What is sealed for whom: the key, under which token, for which hops.
+/// What is sealed for a member: the key, under which token, for which hop.
 #[derive(Clone, Copy)]
 struct Message<'a> {
     vlan: VlanId,
     key: &'a SendKey,
     token: &'a Token,
     limit: usize,
-    hops: &'a [Hop],
+    hop: Hop,
     lane: Lane,
 }
 
 /// Whether a frame for this member could leave now.
 pub(super) fn reaches(live: &Live, member: &Member) -> bool {
-    member.pair_send.is_some() && member.hop.is_some_and(|hop| is_open(live, hop))
+    member.pair_send.is_some() && member.hop.is_some_and(|hop| is_open(live, live.way(hop, member.backup)))
 }
 
 /// Whether a group frame could leave now.
@@ -217,14 +217,14 @@ impl Overlay<'_> {
 
     fn pair_message<'a>(&self, vlan: &'a Vlan, member: &'a Member, lane: Lane) -> Result<Message<'a>, DropReason> {
         let key = member.pair_send.as_ref().ok_or(DropReason::NoRoute)?;
-        let hop = member.hop.as_ref().ok_or(DropReason::NoRoute)?;
+        let hop = self.turn.live.way(member.hop.ok_or(DropReason::NoRoute)?, member.backup);
         let (trunk, state) = self.turn.live.trunk(hop.0).ok_or(DropReason::NoTrunk)?;
         Ok(Message {
             vlan: vlan.spec.id,
             key,
             token: &member.token,
             limit: member.max_payload.min(trunk.max_payload).min(state.udp_path.packet_bytes()) - CONTENT_AT,
-            hops: std::slice::from_ref(hop),
+            hop,
             lane,
         })
     }
@@ -262,7 +262,7 @@ impl Overlay<'_> {
         emit(&mut slot[CONTENT_AT..end]);
         let traced = shared.trace.is_on().then(|| whole.unwrap_or(&slot[CONTENT_AT..end]).to_vec());
         let nonce = seal_frame(slot, end, message.key, message.token, content_type)?;
-        let ways = (message.hops, message.lane);
+        let ways = (std::slice::from_ref(&message.hop), message.lane);
         self.leave(message.vlan, message.key, ways, content_type, end, nonce, traced.as_deref());
         Ok(())
     }

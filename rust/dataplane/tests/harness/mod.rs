@@ -2,6 +2,8 @@
 #![allow(dead_code)] // each test binary uses its part
 #![allow(missing_docs)]
 
+pub mod cable;
+
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
@@ -94,6 +96,7 @@ pub fn trunk(me: u8, to: u8, carrier: Carrier, remote: Option<u16>, max_payload:
         send_stream: Some(hop_send(me, to, true)),
         receive: vec![hop_receive(to, me, false), hop_receive(to, me, true)],
         max_payload,
+        in_doubt: false,
     })
 }
 
@@ -109,6 +112,7 @@ pub fn label(trunk: u8, to: u8, deliver: bool, out: &[u8]) -> Arc<Label> {
         group: false,
         deliver: deliver.then_some(VLAN),
         out: out.iter().map(|&t| (u32::from(t), label)).collect(),
+        backup: None,
     })
 }
 
@@ -120,6 +124,7 @@ pub fn group_label(trunk: u8, deliver: bool, out: &[u8]) -> Arc<Label> {
         group: true,
         deliver: deliver.then_some(VLAN),
         out: out.iter().map(|&t| (u32::from(t), GROUP_LABEL)).collect(),
+        backup: None,
     })
 }
 
@@ -129,6 +134,7 @@ pub fn member(me: u8, other: u8, via: u8, max_payload: usize) -> Arc<Member> {
         mac: mac(other),
         token: token(other),
         hop: Some((u32::from(via), u32::from(other))),
+        backup: None,
         max_payload,
         pair_send: Some(pair_send(me, other)),
         pair_receive: vec![pair_receive(other, me)],

@@ -1,0 +1,97 @@
+"""Backups in the tables of whole nodes: which there are, and what a doubt about a trunk does."""
+
+from peertap.mesh.policy import Mode
+from peertap.node.events import PathFound, PathLost
+from peertap.node.tables import MemberTable, TableSet
+from peertap.types import TrunkId
+from tests.support.mesh import SimMesh, SimNode
+
+ADDRESS = ("192.0.2.7", 4511)
+
+
+def square() -> SimMesh:
+    """Members a and b, each with a trunk to each of two relays."""
+    mesh = SimMesh()
+    mesh.udp_allowed = True
+    for name in "ab":
+        mesh.add(name, "lab")
+    for name in ("r1", "r2"):
+        mesh.add(name, mode=Mode.OPEN)
+        for member in "ab":
+            mesh.link(member, name)
+    return mesh
+
+
+def member(node: SimNode) -> MemberTable:
+    ((found,),) = [vlan.members for vlan in node.tables.vlans]
+    return found
+
+
+def in_doubt(tables: TableSet) -> set[TrunkId]:
+    return {trunk.id for trunk in tables.trunks if trunk.in_doubt}
+
+
+def test_a_member_with_two_relays_has_a_backup_by_the_other_one() -> None:
+    mesh = square()
+    mesh.run(2)
+    for name in "ab":
+        table = member(mesh.nodes[name])
+        assert table.hop is not None and table.backup is not None
+        assert {table.hop[0], table.backup[0]} == set(mesh.nodes[name].node.trunks)
+
+
+def test_labels_for_backups_do_not_change_while_nothing_does() -> None:
+    mesh = square()
+    mesh.run(2)
+    before = mesh.nodes["a"].tables
+    mesh.run(60)
+    assert mesh.nodes["a"].tables == before
+
+
+def test_a_member_with_one_relay_has_no_backup() -> None:
+    mesh = SimMesh()
+    for name in "ab":
+        mesh.add(name, "lab")
+    mesh.add("r", mode=Mode.OPEN)
+    for name in "ab":
+        mesh.link(name, "r")
+    mesh.run(2)
+    assert member(mesh.nodes["a"]).backup is None
+
+
+def test_frames_go_by_the_backup_as_soon_as_the_relay_in_use_is_gone() -> None:
+    mesh = square()
+    mesh.run(2)
+    a = mesh.nodes["a"]
+    hop, backup = member(a).hop, member(a).backup
+    assert hop is not None
+    a.trunks[hop[0]].close("cut")
+    mesh.run(0.01)  # it is told after 5 ms; a label would take a round trip more
+    assert member(a).hop == backup
+
+
+def test_a_trunk_whose_path_went_is_in_doubt_until_the_neighbour_speaks() -> None:
+    mesh = square()
+    mesh.run(2)
+    a = mesh.nodes["a"]
+    hop = member(a).hop
+    assert hop is not None
+    a.post(PathFound(hop[0], ADDRESS, 0.01))
+    mesh.run(0.5)
+    a.post(PathLost(hop[0]))
+    mesh.run(0.001)
+    assert in_doubt(a.tables) == {hop[0]}
+    mesh.run(0.1)  # it answers the Ping by the stream
+    assert not in_doubt(a.tables)
+
+
+def test_a_trunk_in_doubt_whose_path_is_found_again_is_none() -> None:
+    mesh = square()
+    mesh.run(2)
+    a = mesh.nodes["a"]
+    hop = member(a).hop
+    assert hop is not None
+    for event in (PathFound(hop[0], ADDRESS, 0.01), PathLost(hop[0]), PathFound(hop[0], ADDRESS, 0.01)):
+        a.post(event)
+    mesh.run(0.001)
+    assert not in_doubt(a.tables)
