@@ -1,5 +1,7 @@
 """Two members that reach each other only through a relay, which learns nothing."""
 
+import json
+
 from netns.capture import Capture, find_clear_text
 from netns.checks import everything, reach
 from netns.errors import require
@@ -36,6 +38,8 @@ def run(lab: Lab, short: bool) -> Figures:
         figures |= {"captured_packets": len(packets), "searched_for": len(needles)}
     with lab.report.step("the relay holds no frame key"):
         figures["relay_frame_keys"] = relay_frame_keys(nodes.relay)
+    with lab.report.step("peertap path: by the relay, which says its name, and why"):
+        figures |= the_way(nodes)
     figures |= everything.functions(a, b)
     figures |= everything.volume(a, b, short=short)
     with lab.report.step("after all that: still no frame key, still on udp, still no underlay route"):
@@ -50,6 +54,18 @@ def relay_frame_keys(relay: Node) -> int:
     require(status["vlans"] == [], f"the relay is a member of {status['vlans']}")
     require(status["frame_keys"] == 0, f"the relay holds {status['frame_keys']} frame keys")
     return int(status["frame_keys"])
+
+
+def the_way(nodes: Line) -> Figures:
+    """What `peertap path` says of the way to b."""
+    steps = [json.loads(line) for line in nodes.a.command("path", nodes.b.peer_id, "--json").splitlines()]
+    found = [(step["hop"], step["node"], step["end"]) for step in steps]
+    names = [node.peer_id for node in (nodes.a, nodes.relay, nodes.b)]
+    wanted = list(zip(range(3), names, ("passes", "passes", "member"), strict=True))
+    require(found == wanted, f"the way is {found}, not {wanted}")
+    require(steps[0]["carrier"] == steps[1]["carrier"] == "udp", f"the carriers of {steps}")
+    require("no trunk to the member itself" in steps[0]["why"], f"why: {steps[0]['why']}")
+    return {"path_rtt_ms": [round(1000 * step["rtt_s"], 1) for step in steps[1:]], "path_why": steps[0]["why"]}
 
 
 def send_marked(nodes: Line) -> None:

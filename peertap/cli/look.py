@@ -1,4 +1,4 @@
-"""Commands that ask the running node: status, topology, ping, trace, rekey.
+"""Commands that ask the running node: status, topology, ping, path, trace, rekey.
 
 They import the little that asking needs, so that an answer is there in a tenth of a second: no trio, no pydantic, no
 libp2p (tests/unit/cli/test_start_up.py).
@@ -69,6 +69,28 @@ def ping(
     else:
         say(f"{len(times)} of {len(answers)} answered, median {duration(median_s)}")
     if not times:
+        raise typer.Exit(1)
+
+
+def path(
+    member: Annotated[str, typer.Argument(help="A member's peer ID or MAC, or its IP address on a VLAN.")],
+    config: ConfigOption = None,
+    node: NodeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the way to a member, node by node, and why it is this one. Relays that do not say their name are a *."""
+    from peertap.observe.text import path_line
+
+    last: dict[str, Any] = {"hop": -1, "end": "passes"}
+
+    def take(step: dict[str, Any]) -> None:
+        last.update(step)
+        _print(json.dumps(step) if as_json else path_line(step))
+
+    ask({"command": "path", "target": member}, config, node, take)
+    if last["end"] == "passes":
+        say(f"nothing more was heard: node {last['hop'] + 1} of the way does not answer")
+    if last["end"] != "member":
         raise typer.Exit(1)
 
 

@@ -248,6 +248,12 @@ class Relay(_Model):
         description="VLAN-IDs in hexadecimal, * stands for any digits (not with restricted)",
         json_schema_extra=_extra(reloads=True),
     )
+    trace: bool = Field(
+        default=True,
+        strict=True,
+        description="say this node's peer ID to whoever asks by `peertap path` for a way that leads through it",
+        json_schema_extra=_extra(reloads=True),
+    )
 
 
 class Tap(_Model):

@@ -27,6 +27,7 @@ class RelayPolicy:
 
     mode: Mode
     patterns: tuple[str, ...] = ()
+    names_itself: bool = False  # to whoever asks for a way that leads through it (SPEC 16)
     own: Callable[[VTag], bool] = field(default=lambda _vtag: False)
     _granted: dict[VTag, tuple[VlanId, float]] = field(default_factory=dict)
 

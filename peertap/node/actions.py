@@ -67,6 +67,36 @@ class ReportPing:
 
 
 @dataclass(frozen=True, slots=True)
+class PathStep:
+    """One node of the way to a member.
+
+    Args:
+        hop: 0 is this node.
+        node: None: it does not say.
+        end: as in PathAnswer: it passes frames on, owns the token, or knows no way.
+        transport, carrier, link_s: of its trunk to the next node, None where it does not say.
+        rtt_s: how long after the question its answer came, None for this node.
+    """
+
+    hop: int
+    node: PeerId | None
+    end: int
+    transport: str | None = None
+    carrier: str | None = None
+    link_s: float | None = None
+    why: str = ""
+    rtt_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportPath:
+    """A node of the way that the operator asked for."""
+
+    id: int
+    step: PathStep
+
+
+@dataclass(frozen=True, slots=True)
 class SaveRecord:
     """Keep this on disk for the VLAN, instead of what is there; what follows relies on it."""
 
@@ -127,6 +157,6 @@ class Log:
 
 
 Action = (
-    Send | CloseTrunk | Apply | SendIntro | SendControl | Probe | ReportPing | SaveRecord | DropRecord | OpenPort
-    | ClosePort | Met | Renumber | Reclaim | Log
+    Send | CloseTrunk | Apply | SendIntro | SendControl | Probe | ReportPing | ReportPath | SaveRecord | DropRecord
+    | OpenPort | ClosePort | Met | Renumber | Reclaim | Log
 )  # fmt: skip

@@ -28,12 +28,28 @@ class CarrierChoice:
         self._gap_s = PROBE_FIRST_S
         self._tries = 0
         self._due_at = now
+        self._since: float | None = None  # probed in vain
 
     @property
     def name(self) -> str:
         if self.remote is not None:
             return "udp"
         return "stream" if self._has_stream else "none"
+
+    def why(self, now: float, *, to_stranger: bool = False) -> str:
+        """Why the carrier is not udp; nothing where it is. A stranger is told no address."""
+        if self.remote is not None:
+            return ""
+        if not self._udp_allowed:
+            return "udp is switched off"
+        if not self.candidates or self._since is None:
+            return "no address for udp is known"
+        for_s = f"in {max(0.0, now - self._since):.0f} s"
+        if to_stranger:
+            return f"udp failed: no reply {for_s}"
+        there = next(iter(self.candidates))
+        others = f" and {len(self.candidates) - 1} more" if len(self.candidates) > 1 else ""
+        return f"udp failed: no reply from {there[0]}:{there[1]}{others} {for_s}"
 
     def offer(self, addresses: Iterable[Address], now: float) -> None:
         """The neighbour may be found there."""
@@ -62,7 +78,7 @@ class CarrierChoice:
         if len(self.candidates) < MAX_CANDIDATES:
             self.candidates.setdefault(self.remote)
         self.remote = None
-        self._gap_s, self._due_at, self._tries = PROBE_FIRST_S, now, 0
+        self._gap_s, self._due_at, self._tries, self._since = PROBE_FIRST_S, now, 0, now
         return True
 
     def next_deadline(self) -> float | None:
@@ -74,6 +90,7 @@ class CarrierChoice:
         if deadline is None or now < deadline:
             return []
         self._due_at = now + self._gap_s
+        self._since = now if self._since is None else self._since
         self._tries += 1
         self._gap_s = min(2 * self._gap_s, PROBE_MOST_S if self._tries < PROBE_TRIES else PROBE_TIRED_S)
         return list(self.candidates)

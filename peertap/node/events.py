@@ -161,11 +161,21 @@ class PingAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class PathAsked:
+    """The operator wants to know the way to a member, by its MAC in a VLAN."""
+
+    id: int
+    vlan: VlanIndex
+    mac: Mac
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyChanged:
     """The operator changed whom this node relays for."""
 
     mode: Mode
     patterns: tuple[str, ...]
+    names_itself: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +190,6 @@ class StopAsked:
 
 Event = (
     TrunkOpened | TrunkClosed | TrunkRekeyed | MessageReceived | TablesApplied | IntroReceived | UnknownKidSeen
-    | KeySpent | SpoofSeen | ForgerySeen | PathFound | PathLost | SourceSeen | ControlReceived | PingAsked
+    | KeySpent | SpoofSeen | ForgerySeen | PathFound | PathLost | SourceSeen | ControlReceived | PingAsked | PathAsked
     | PolicyChanged | TimePassed | StopAsked
 )  # fmt: skip

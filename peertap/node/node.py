@@ -39,6 +39,7 @@ from peertap.node.events import (
     IntroReceived,
     KeySpent,
     MessageReceived,
+    PathAsked,
     PathFound,
     PathLost,
     PingAsked,
@@ -57,6 +58,7 @@ from peertap.node.group_host import Ourselves
 from peertap.node.groups import Groups
 from peertap.node.locals import LocalVlans, reaches
 from peertap.node.meetings import Meetings
+from peertap.node.paths import Paths
 from peertap.node.pings import Pings
 from peertap.node.relaying import Relaying
 from peertap.node.role import OurRole
@@ -89,6 +91,7 @@ from peertap.wire.control import (
     Unbind,
     Want,
 )
+from peertap.wire.path import PathAnswer, PathAsk
 
 ANOTHER_IS_KEPT: Final = "another trunk to the same node is kept"
 LEAVE_S: Final = 1.0  # ours: a neighbour that was told to close has done so long before
@@ -148,6 +151,9 @@ class Node:
         self._accusations: Final = Accusations(self, self.say)
         self.groups: Final = Groups(self, Ourselves(identity, random), name)
         self._pings: Final = Pings(self, random, self.say)
+        self._paths: Final = Paths(
+            self, self._compiler.hop, self._relaying.carries, policy, identity.peer_id, random, self.say
+        )
         self._refresh_at = now + REFRESH_S
         self._expire_at = now + TABLE_EXPIRY_S
         self._stopping = False
@@ -200,6 +206,8 @@ class Node:
                 self._control(event, now)
             case PingAsked():
                 self._pings.ask(event, now)
+            case PathAsked():
+                self._paths.ask(event, now)
             case PolicyChanged():
                 self._policy_changed(event, now)
             case TimePassed():
@@ -304,6 +312,7 @@ class Node:
 
     def _policy_changed(self, event: PolicyChanged, now: float) -> None:
         """What is carried is decided as it comes in: under another policy, all neighbours begin anew."""
+        self.policy.names_itself = event.names_itself
         if (event.mode, event.patterns) == (self.policy.mode, self.policy.patterns):
             return
         self.policy.mode, self.policy.patterns = event.mode, event.patterns
@@ -417,6 +426,10 @@ class Node:
                 trunk.labels.bind_untrusted(message)
             case Bound():
                 self._dirty |= trunk.labels.bound(message)
+            case PathAsk():
+                self._paths.asked_untrusted(trunk, message, now)
+            case PathAnswer():
+                self._paths.answered_untrusted(trunk, message, now)
             case Unbind():
                 self._dirty |= trunk.labels.unbind_untrusted(message)
             case _:

@@ -51,6 +51,20 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
         yield "dropped  " + ", ".join(f"{reason} {count}" for reason, count in sorted(status["drops"].items()))
 
 
+def path_line(step: dict[str, Any]) -> str:
+    """A node of the way to a member."""
+    who = "this node" if step["hop"] == 0 else step["node"] or "*"
+    parts = [f"{step['hop']:2}", who]
+    if step["rtt_s"] is not None:
+        parts.append(duration(step["rtt_s"]))
+    if step["transport"] is not None:
+        link = f", {duration(step['link_s'])}" if step["link_s"] is not None else ""
+        parts.append(f"on by {step['transport']}, {step['carrier']}{link}")
+    if step["end"] != "passes":
+        parts.append({"member": "the member", "lost": "knows no way"}[step["end"]])
+    return "  ".join(parts) + (f"\n    {step['why']}" if step["why"] else "")
+
+
 def _trunk_lines(status: dict[str, Any]) -> Iterator[str]:
     if not status["trunks"]:
         yield "no trunks"

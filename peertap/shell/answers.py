@@ -1,4 +1,4 @@
-"""What the admin socket answers (SPEC 8.3): status, ping, trace, rekey, and the commands for VLANs with a group."""
+"""What the admin socket answers (SPEC 8.3): status, ping, path, trace, rekey, and commands for VLANs with a group."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import trio
 from peertap.config.model import Config
 from peertap.errors import DeviceError
 from peertap.identity.node import format_peer_id
-from peertap.node.events import Event, PingAsked
+from peertap.node.actions import PathStep
+from peertap.node.events import Event, PathAsked, PingAsked
 from peertap.observe.status import Process, status
 from peertap.shell import vlan_admin
 from peertap.shell.dataplane import DataPlane
@@ -20,8 +21,10 @@ from peertap.shell.link import Link
 from peertap.shell.ports import Ports
 from peertap.shell.tap import OVERHEAD_BYTES
 from peertap.types import TrunkId, VlanIndex, parse_mac
+from peertap.wire.path import MAX_PATH_HOPS, PathAnswer
 
 PING_S: Final = 2.0  # ours: a ping without an answer by then is lost
+PATH_S: Final = 3.0  # ours: a node of the way that has not answered by then does not
 MAX_TRACE_S: Final = 600.0  # ours
 
 
@@ -60,6 +63,8 @@ class Answers:
         self._vlans = vlan_admin.VlanAdmin(runtime)
         self._pings: dict[int, trio.MemorySendChannel[float | None]] = {}
         self._last_ping = 0
+        self._paths: dict[int, trio.MemorySendChannel[PathStep]] = {}
+        self._last_path = 0
         self._tracers: set[trio.MemorySendChannel[tuple[object, ...]]] = set()
 
     async def answer(self, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
@@ -69,6 +74,9 @@ class Answers:
                 yield self._status()
             case "ping":
                 async for answer in self._ping(str(request.get("target", "")), request.get("count", 4)):
+                    yield answer
+            case "path":
+                async for answer in self._path(str(request.get("target", ""))):
                     yield answer
             case "trace":
                 async for answer in self._trace(request.get("seconds", 5), request.get("mac")):
@@ -115,6 +123,57 @@ class Answers:
                 del self._pings[self._last_ping]
             yield {"seq": number, "rtt_s": rtt_s}
             await trio.sleep(0.2 if rtt_s is not None else 0)
+
+    async def _path(self, target: str) -> AsyncGenerator[dict[str, Any], None]:
+        index, mac = self._member(target)
+        peers = self._runtime.node.vlans[index].introductions.peers.values()
+        member = next(format_peer_id(peer.member) for peer in peers if peer.mac == mac)
+        self._last_path += 1
+        sender, receiver = trio.open_memory_channel[PathStep](MAX_PATH_HOPS + 1)
+        self._paths[self._last_path] = sender
+        try:
+            self._runtime.post(PathAsked(self._last_path, index, mac))
+            with trio.move_on_after(PATH_S):
+                async for step in receiver:
+                    yield self._step(step, member)
+                    if step.end != PathAnswer.PASSES:
+                        return
+        finally:
+            del self._paths[self._last_path]
+
+    def _step(self, step: PathStep, member: str) -> dict[str, Any]:
+        """A node of the way; the last one is the member, who says no name."""
+        owns = step.end == PathAnswer.OWNS
+        not_dialled = self._runtime.peers_not_reached().get(member) if step.hop == 0 else None
+        return {
+            "hop": step.hop,
+            "node": member if owns else format_peer_id(step.node) if step.node is not None else None,
+            "end": ("passes", "member", "lost")[step.end],
+            "rtt_s": step.rtt_s,
+            "transport": step.transport,
+            "carrier": step.carrier,
+            "link_s": step.link_s,
+            "why": "; ".join(filter(None, (step.why, not_dialled and f"dialling it failed: {not_dialled}"))),
+        }
+
+    def path_step(self, number: int, step: PathStep) -> None:
+        """A node of a way answered."""
+        if number in self._paths:
+            try:
+                self._paths[number].send_nowait(step)
+            except trio.WouldBlock:
+                pass
+
+    def _member(self, text: str) -> tuple[VlanIndex, Any]:
+        """What `peertap path` names: a member's peer ID, or what `peertap ping` takes for one."""
+        for vlan in self._runtime.node.vlans.values():
+            for peer in vlan.introductions.peers.values():
+                if vlan.is_inside and text == format_peer_id(peer.member):
+                    return vlan.index, peer.mac
+        found = self._target(text)
+        if isinstance(found, int):
+            raise DeviceError(f"{text[:60]} is a neighbour and no member", hint="peertap status shows the trunk to it")
+        return found
 
     def _target(self, text: str) -> tuple[VlanIndex, Any] | TrunkId:
         """What `peertap ping` names: a peer ID, a MAC, or an IP address that the kernel resolved on a TAP."""

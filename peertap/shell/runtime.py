@@ -32,6 +32,7 @@ from peertap.node.actions import (
     Log,
     OpenPort,
     Probe,
+    ReportPath,
     ReportPing,
     SaveRecord,
     Send,
@@ -213,11 +214,10 @@ class Runtime:
         addresses = [WHERE_SEEN, *(str(one.address.ip) for one in underlay)]
         udp_allowed = config.carrier == "auto" and config.listen.udp is not None
         candidates = [packed((address, port)) for address in addresses][:MAX_ENDPOINTS] if udp_allowed else []
-        mode, patterns = _relay_mode(config)
         return Node(
             identity,
             vlans,
-            RelayPolicy(mode, patterns),
+            RelayPolicy(*_relay_policy(config)),
             endpoints=Endpoints(tuple(candidates), tuple(self.listen_texts)),
             random=secrets.token_bytes,
             now=time.monotonic(),
@@ -325,6 +325,8 @@ class Runtime:
                     self.data_plane.engine.probe(trunk, address)
                 case ReportPing(number, rtt_s):
                     self._answers.ponged(number, rtt_s)
+                case ReportPath(number, step):
+                    self._answers.path_step(number, step)
                 case SaveRecord(label, record):
                     self._save(label, record)
                 case DropRecord(label):
@@ -559,7 +561,7 @@ class Runtime:
         )
         logs.set_level(new.log.level)
         self._follow_peers(new)
-        self.post(PolicyChanged(*_relay_mode(new)))
+        self.post(PolicyChanged(*_relay_policy(new)))
         self._log.info("configuration reloaded", changed=list(reloadable), needs_restart=list(restart))
 
     async def _feed_watchdog(self, gap_s: float) -> None:
@@ -574,10 +576,10 @@ class Runtime:
         self._log.warning("the system refused an offload", peer=peer, now=text)
 
 
-def _relay_mode(config: Config) -> tuple[Mode, tuple[str, ...]]:
+def _relay_policy(config: Config) -> tuple[Mode, tuple[str, ...], bool]:
     if config.relay is None:
-        return Mode.NONE, ()
-    return Mode(config.relay.mode), tuple(config.relay.vlans)
+        return Mode.NONE, (), False
+    return Mode(config.relay.mode), tuple(config.relay.vlans), config.relay.trace
 
 
 def _shown(value: object) -> object:

@@ -7,6 +7,7 @@ from typing import ClassVar, Final, Self
 from peertap.errors import DecodeError
 from peertap.types import Token, VTag
 from peertap.wire.codec import Reader, lp
+from peertap.wire.path import PathAnswer, PathAsk
 from peertap.wire.routes import JOIN_BYTES, ORIGIN_BYTES, ROUTE_BYTES, Origin, SignedJoin, SignedRoute
 
 MAX_CONTROL_BYTES: Final = 60_000  # ours: below what a record's u16 length can say
@@ -459,14 +460,14 @@ class Unknown:
 
 Message = (
     Ping | Pong | Close | Rekey | Indexes | Endpoints | Routes | RoutesAck | SequenceRequest
-    | Join | Joined | Leave | Bind | Bound | Unbind | Policy | Grant | Refresh | Want
+    | Join | Joined | Leave | Bind | Bound | Unbind | Policy | Grant | Refresh | Want | PathAsk | PathAnswer
 )  # fmt: skip
 
 _KINDS: Final[dict[int, type[Message]]] = {
     kind.CODE: kind
     for kind in (
         Ping, Pong, Close, Rekey, Indexes, Endpoints, Routes, RoutesAck, SequenceRequest,
-        Join, Joined, Leave, Bind, Bound, Unbind, Policy, Grant, Refresh, Want,
+        Join, Joined, Leave, Bind, Bound, Unbind, Policy, Grant, Refresh, Want, PathAsk, PathAnswer,
     )
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from peertap.errors import DecodeError
 from peertap.types import MlsId, PeerId, Sid, Token, VlanId, VTag
-from peertap.wire import control, echo, handshake, introduction
+from peertap.wire import control, echo, handshake, introduction, path
 from peertap.wire.content import Content, Reassembler, plaintext, split, unpad_untrusted
 from peertap.wire.routes import Origin, SignedJoin, SignedRoute
 
@@ -52,6 +52,12 @@ messages = st.one_of(
     st.builds(control.Bound, uint(4)),
     st.builds(control.Unbind, uint(4)),
     st.builds(control.Policy, st.booleans(), st.booleans()),
+    st.builds(path.PathAsk, uint(8), vtags, tokens, st.integers(1, path.MAX_PATH_HOPS)),
+    st.builds(
+        path.PathAnswer, uint(8), st.integers(1, path.MAX_PATH_HOPS), st.integers(0, path.PathAnswer.LOST),
+        st.sampled_from(path.Means), st.sampled_from(path.Bears), uint(4), st.just(b"") | exactly(38),
+        st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=path.MAX_WHY_BYTES),
+    ),
     st.builds(
         control.Grant,
         st.lists(st.binary(max_size=64), min_size=1, max_size=16).map(tuple),

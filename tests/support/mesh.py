@@ -22,6 +22,8 @@ from peertap.node.actions import (
     Apply,
     CloseTrunk,
     DropRecord,
+    PathStep,
+    ReportPath,
     ReportPing,
     SaveRecord,
     Send,
@@ -87,6 +89,7 @@ class SimNode:
         self.delivered: list[tuple[str, object]] = []
         self.repeated = 0  # frames that came by two ways: the replay window drops all but the first
         self.pings: list[float | None] = []
+        self.path: list[PathStep] = []
         self.disk: dict[str, bytes] = {}  # records of VLANs with a group, by label
         self.saves = 0
         self.crash_at_save = 0  # the process ends there, before the record is on disk
@@ -145,6 +148,8 @@ class SimNode:
                     target = next(one for one in self._vlan(vlan).members if one.id == member)
                     if target.hop is not None and target.pair_send is not None:
                         self.send((target.hop,), Packet(None, ("control", message), target.pair_send.kid))
+                case ReportPath(_, step):
+                    self.path.append(step)
                 case ReportPing(_, rtt_s):
                     self.pings.append(rtt_s)
                 case SaveRecord(label, record):

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from peertap.cli.main import app
+from peertap.observe.text import path_line
 
 runner = CliRunner()
 
@@ -78,6 +79,7 @@ def test_what_is_typed_arrives(
         (["ping"], "Missing argument"),
         (["ping", "x", "-n", "0"], "greater than or equal to 1"),
         (["ping", "x", "-n", "two"], "integer"),
+        (["path"], "Missing argument"),
         (["trace", "-s", "0.01"], "greater than or equal to 0.1"),
         (["trace", "-s", "long"], "number"),
         (["trace", "nonsense"], "six hexadecimal pairs"),
@@ -104,3 +106,11 @@ def test_a_node_that_does_not_run_for_a_mistake_in_its_configuration_is_told_wit
     done = runner.invoke(app, ["status", "--config", str(config)])
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr == f"error: {config}:4: nod: unknown key\n  hint: did you mean node?\n"
+
+
+def test_a_step_of_a_way_is_a_line_with_its_reason_below() -> None:
+    passes = {"end": "passes", "rtt_s": None, "transport": None, "carrier": None, "link_s": None, "why": ""}
+    here = {**passes, "hop": 0, "node": "x", "transport": "tcp", "carrier": "stream", "link_s": 0.002, "why": "because"}
+    assert path_line(here) == " 0  this node  on by tcp, stream, 2.0 ms\n    because"
+    assert path_line({**passes, "hop": 1, "node": None, "rtt_s": 0.003}) == " 1  *  3.0 ms"
+    assert path_line({**passes, "hop": 2, "node": "y", "rtt_s": 0.004, "end": "member"}) == " 2  y  4.0 ms  the member"
