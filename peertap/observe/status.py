@@ -104,6 +104,8 @@ def _vlan(node: Node, vlan: LocalVlan, tap: TapStatus | None, counters: Mapping[
     sending = node.trees.sending_group(names.vtag, names.group_token)
     root = node.trees.root_of(names.vtag)
     group = sending[1] if sending is not None else None
+    members = [member for table in node.tables.vlans if table.id == vlan.index for member in table.members]
+    backups = {member.id: member.backup[0] for member in members if member.backup is not None}
     return {
         "label": vlan.source.label,
         "vlan_id": vlan.source.vlan_id.hex(),
@@ -139,6 +141,7 @@ def _vlan(node: Node, vlan: LocalVlan, tap: TapStatus | None, counters: Mapping[
                 "bridge": vlan.may_bridge(peer.member),
                 "spoofed": counters.get("members", {}).get(peer.id, {}).get("spoofed", 0),
                 "next_hop": _next_hop(node, vlan, peer.mac),
+                "backup": _peer(node, backups.get(peer.id)),
             }
             for peer in vlan.introductions.peers.values()
         ],

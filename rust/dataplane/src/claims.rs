@@ -24,6 +24,11 @@ pub const CLAIM_S: u32 = 30;
 /// Who said nothing at all for so long loses its addresses to whoever takes them over, as a router's backup does (ours).
 pub const SILENCE_S: u32 = 3;
 
+/// Addresses of a VLAN that virtual routers have (ours).
+pub const MAX_SHARED: usize = 256;
+/// Members that are routers for one of them (ours).
+pub const MAX_ROUTERS: usize = 8;
+
 /// What a frame says about its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -108,6 +113,9 @@ fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
+/// An address in the 802.1Q network that it is of.
+type Name = (Option<u16>, IpAddr);
+
 struct Holder {
     member: MemberId,
     claimed_at_s: u32,
@@ -118,8 +126,10 @@ struct Holder {
 /// The addresses of one VLAN, each with the member that claims it.
 #[derive(Default)]
 pub struct Claims {
-    holders: HashMap<(Option<u16>, IpAddr), Holder>,
+    holders: HashMap<Name, Holder>,
     counts: HashMap<MemberId, usize>,
+    /// Who said by VRRP, and when, that an address is its virtual router's.
+    shared: HashMap<Name, Vec<(MemberId, u32)>>,
 }
 
 impl Claims {
@@ -141,7 +151,10 @@ impl Claims {
                 holder.claimed_at_s = now_s;
                 return true;
             }
-            if !is_stale && !is_silent && holder.former != Some(member) {
+            let routers = self.shared.get(&name);
+            let says_so = |one| routers.is_some_and(|all| all.iter().any(|&(of, at)| of == one && is_fresh(at, now_s)));
+            let is_shared = says_so(holder.member) && says_so(member);
+            if !is_stale && !is_silent && !is_shared && holder.former != Some(member) {
                 return false;
             }
             if !is_stale && holder.former != Some(member) {
@@ -161,7 +174,23 @@ impl Claims {
         true
     }
 
-    fn release(&mut self, name: &(Option<u16>, IpAddr)) {
+    /// A member says by VRRP that its virtual router has an address: it goes between those that say so, as they agree.
+    pub fn announced(&mut self, member: MemberId, vid: Option<u16>, address: IpAddr, now_s: u32) {
+        let name = (vid, address);
+        if !self.shared.contains_key(&name) && self.shared.len() >= MAX_SHARED {
+            self.shared.retain(|_, routers| routers.iter().any(|&(_, at)| is_fresh(at, now_s)));
+            if self.shared.len() >= MAX_SHARED {
+                return;
+            }
+        }
+        let routers = self.shared.entry(name).or_default();
+        routers.retain(|&(one, at)| one != member && is_fresh(at, now_s));
+        if routers.len() < MAX_ROUTERS {
+            routers.push((member, now_s));
+        }
+    }
+
+    fn release(&mut self, name: &Name) {
         if let Some(holder) = self.holders.remove(name)
             && let Some(count) = self.counts.get_mut(&holder.member)
         {
@@ -176,6 +205,10 @@ impl Claims {
             self.release(&name);
         }
     }
+}
+
+fn is_fresh(said_at_s: u32, now_s: u32) -> bool {
+    now_s.saturating_sub(said_at_s) <= CLAIM_S
 }
 
 #[cfg(test)]
@@ -264,6 +297,45 @@ mod tests {
         assert!(claims.allows(1, None, HOST, 111, heard(111)), "it is back");
         assert!(!claims.allows(2, None, HOST, 112, heard(112)));
         assert!(!claims.allows(3, None, HOST, 112, heard(112)));
+    }
+
+    #[test]
+    fn a_virtual_routers_address_moves_while_the_old_master_still_speaks() {
+        let mut claims = Claims::default();
+        let heard = |at: u32| move |_| Some(at);
+        claims.announced(1, None, HOST, 100);
+        assert!(claims.allows(1, None, HOST, 100, heard(100)));
+        assert!(!claims.allows(2, None, HOST, 110, heard(110)), "who does not announce it may not take it");
+        claims.announced(2, None, HOST, 111);
+        assert!(claims.allows(2, None, HOST, 111, heard(111)));
+        assert!(claims.allows(1, None, HOST, 112, heard(112)), "and back");
+        claims.announced(2, None, HOST, 140);
+        assert!(claims.allows(1, None, HOST, 140, heard(140)));
+        assert!(!claims.allows(2, None, HOST, 141, heard(141)), "the holder has long announced nothing");
+    }
+
+    #[test]
+    fn an_address_that_only_its_taker_announces_stays_whose_it_is() {
+        let mut claims = Claims::default();
+        assert!(claims.allows(1, None, HOST, 100, |_| Some(100)));
+        claims.announced(2, None, HOST, 100);
+        assert!(!claims.allows(2, None, HOST, 101, |_| Some(101)));
+    }
+
+    #[test]
+    fn who_announces_many_addresses_fills_a_bounded_table() {
+        let mut claims = Claims::default();
+        for n in 0..10_000u32 {
+            claims.announced(n % 100, None, IpAddr::V4(Ipv4Addr::from(n / 100)), 0);
+            claims.announced(n % 100, None, HOST, 0);
+        }
+        assert_eq!((claims.shared.len(), claims.shared[&(None, HOST)].len()), (101, MAX_ROUTERS));
+        for n in 0..10_000u32 {
+            claims.announced(1, None, IpAddr::V4(Ipv4Addr::from(n)), 0);
+        }
+        assert_eq!(claims.shared.len(), MAX_SHARED);
+        claims.announced(1, None, IpAddr::V4(Ipv4Addr::from(70_000)), CLAIM_S + 1);
+        assert_eq!(claims.shared.len(), 1, "stale ones make room");
     }
 
     #[test]

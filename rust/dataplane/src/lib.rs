@@ -35,6 +35,7 @@ pub mod udp;
 pub mod udp_path;
 pub mod verify;
 pub mod vlan_keys;
+pub mod vrrp;
 
 /// A trunk's id; never used again in a process.
 pub type TrunkId = u32;

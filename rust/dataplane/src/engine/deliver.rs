@@ -27,7 +27,7 @@ use crate::switch::Learned;
 use crate::tables::{Label, Vlan};
 use crate::trailer::{self, Trailer};
 use crate::verify::{Job, Roots, Verdict, Verifier};
-use crate::{Nanos, PortId, TrunkId, VlanId};
+use crate::{Nanos, PortId, TrunkId, VlanId, vrrp};
 
 /// Opened frames that wait for their write: more than one train holds, so that a train's frames can merge.
 const ARENA_BYTES: usize = 2 * FRAME_BYTES;
@@ -370,6 +370,13 @@ impl Delivery {
                 return Err(self.spoofed(state, vlan, content.member_at, "mac", DropReason::SpoofedMac));
             }
             self.learn(state, vlan, content.member_at, &frame, now_s);
+        }
+        if to_group
+            && !member.bridge
+            && let Some(addresses) = vrrp::addresses_untrusted(&self.arena[place.clone()])
+        {
+            let claims = self.claims.entry(spec.id).or_default();
+            addresses.for_each(|address| claims.announced(member.id, vid, address, now_s));
         }
         if !member.bridge
             && let Some(claim) = claim_untrusted(&self.arena[place.clone()])
