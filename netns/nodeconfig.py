@@ -30,6 +30,7 @@ class NodeConfig:
     underlay_mtu: int = 1500
     log_level: str = "info"
     without_offloads: tuple[str, ...] = ()
+    bpdus: tuple[str, ...] = ()  # labels of the VLANs that carry spanning tree, LLDP and the like
 
     @property
     def file(self) -> Path:
@@ -62,6 +63,8 @@ class NodeConfig:
             "log": {"level": self.log_level, "format": "text"},
             "admin_socket": str(self.directory / "admin.sock"),
         }
+        if self.bpdus:
+            content["switch"] = {"bpdus": list(self.bpdus)}
         if self.relay_mode is not None:
             content["relay"] = {"mode": self.relay_mode}
         return json.dumps(content, indent=2) + "\n"

@@ -9,7 +9,8 @@ from typing import Final, Protocol
 
 from peertap.errors import PeerError
 from peertap.mesh.audience import Key
-from peertap.mesh.routes import RouteTable, Signatures
+from peertap.mesh.routes import RouteTable
+from peertap.mesh.signatures import Signatures
 from peertap.mesh.tree import Trees
 from peertap.types import Token, TrunkId, VTag
 from peertap.wire.control import (

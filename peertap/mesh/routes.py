@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from peertap.mesh.audience import Audience, Key
+from peertap.mesh.signatures import Signatures
 from peertap.types import TrunkId, VTag
 from peertap.wire.control import INFINITE_METRIC, Advert, Routes, SequenceRequest
-from peertap.wire.routes import KIND_TREE, KIND_UNICAST, Origin, SignedJoin, SignedRoute, signed_by
+from peertap.wire.routes import KIND_TREE, KIND_UNICAST, Origin, SignedRoute
 
 Outgoing = tuple[TrunkId, SequenceRequest]
 
 MAX_TOKENS: Final = 65_536  # ours: bounds the table; a new token is refused beyond it
 MAX_TOKENS_PER_TRUNK: Final = 16_384  # ours: one neighbour cannot fill the table alone
 MAX_ORIGINS: Final = 8  # ours: feasibility kept for so many origins of a token; the oldest goes
-MAX_VERIFIED: Final = 65_536  # ours: signatures remembered as good
 VOLUNTARY_GAP_S: Final = 10.0  # PROTOCOL 5: at most one voluntary change in 10 s
 VOLUNTARY_GAIN: Final = 0.8  # ours: and only to a route a fifth shorter
 TREE_GAIN: Final = 0.5  # ours: a tree is the better the less it moves
@@ -57,6 +57,7 @@ class _Entry:
     changed_at: float = float("-inf")
     stepped_at: float = float("-inf")  # a request made us step, or was passed on
     empty_since: float | None = None
+    looks: int = 0  # how often it was looked at anew: what did not change since need not be asked again
 
 
 @dataclass(slots=True)
@@ -82,6 +83,7 @@ class RouteTable:
         self._audience: Final = Audience()
         self._retiring = 0
         self._is_signed: Final = is_signed or Signatures().are_right
+        self._ways_changed = False
         self._changed: dict[Key, None] = {}
         self._starved: dict[Key, tuple[float, float]] = {}  # asked for: again at, gap
         self._postponed: dict[Key, float] = {}  # a better way came too soon after the last change
@@ -239,7 +241,9 @@ class RouteTable:
                     self.refused += 1
                     continue
                 neighbour.tokens += 1
+                self._ways_changed = True
             entry.heard[trunk] = advert
+            entry.looks += 1
             taken.append(route)
             if selected is None or not self._is_as_usual(key, entry, selected, trunk, advert, cost):
                 out += self._reselect(key, entry, now)
@@ -348,6 +352,11 @@ class RouteTable:
             advert.route.origin == selected.advert.route.origin and self._is_feasible(entry, advert)
         )
 
+    def looks(self, key: Key) -> int:
+        """A number that is another one once the alternatives to a token's route may have changed."""
+        entry = self._entries.get(key)
+        return -1 if entry is None else entry.looks
+
     def alternatives(self, key: Key) -> list[Selected]:
         """Other neighbours by which frames to the token may go now, nearest first; those that are silent are none."""
         entry = self._entries.get(key)
@@ -370,6 +379,11 @@ class RouteTable:
     def refused_from(self, trunk: TrunkId) -> int:
         """How many routes of this neighbour were not signed, or not for now."""
         return self._neighbours[trunk].refused
+
+    def take_ways_changed(self) -> bool:
+        """Whether there may be other alternatives than when this was last asked."""
+        changed, self._ways_changed = self._ways_changed, False
+        return changed
 
     def take_changed(self) -> list[Key]:
         changed = list(self._changed)
@@ -441,6 +455,8 @@ class RouteTable:
         return _newer_or_same(advert.route.sequence, sequence)
 
     def _reselect(self, key: Key, entry: _Entry, now: float, *, forced: bool = False) -> list[Outgoing]:
+        entry.looks += 1
+        self._ways_changed = True
         candidates = self._candidates(entry)
         old, stay = entry.selected, None
         new = min(candidates, key=lambda one: (one.metric, one.trunk or 0), default=None)
@@ -564,24 +580,6 @@ class RouteTable:
         if route.origin.start_ms > (now_unix + CLOCK_AHEAD_S) * 1000:
             return False
         return route == used or self._is_signed(route)
-
-
-class Signatures:
-    """Remembers what was well signed: each is checked once, by however many neighbours it comes."""
-
-    def __init__(self) -> None:
-        self._verified: dict[bytes, None] = {}
-
-    def are_right(self, signed: SignedRoute | SignedJoin) -> bool:
-        name = signed.emit()
-        if name in self._verified:
-            return True
-        if not signed_by(signed.public, signed.signature, signed.signed_part()):
-            return False
-        self._verified[name] = None
-        if len(self._verified) > MAX_VERIFIED:
-            del self._verified[next(iter(self._verified))]
-        return True
 
 
 def _better(origin: Origin, than: Origin, kind: int) -> bool:

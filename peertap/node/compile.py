@@ -1,5 +1,6 @@
 """Builds the data plane's tables from routes, trees, labels and keys (SPEC 6.3)."""
 
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from peertap.mesh.audience import Key
@@ -31,6 +32,16 @@ class State(Protocol):
     def vlans(self) -> dict[VlanIndex, LocalVlan]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Backup:
+    """What was chosen beside a selected trunk, if anything, when the routes had been looked at so often."""
+
+    trunk: TrunkId | None
+    path_mtu: int
+    beside: TrunkId
+    looks: int
+
+
 class Compiler:
     """Answers where things go; keeps, per token, the hop in use until a better one's label is confirmed, and a backup.
 
@@ -40,7 +51,8 @@ class Compiler:
     def __init__(self, state: State) -> None:
         self._state = state
         self._hops: dict[Key, TrunkId] = {}
-        self._backups: dict[Key, TrunkId] = {}  # kept while they are feasible: labels cost messages
+        self._backups: dict[Key, _Backup] = {}  # kept while they are feasible: labels cost messages
+        self._backed = 0  # of those, how many are a trunk
 
     def hop(self, key: Key) -> Hop | None:
         """Trunk and label for a unicast token: the selected route's, or the last one's until that is confirmed."""
@@ -48,7 +60,8 @@ class Compiler:
         if selected is None or selected.trunk is None:
             self._hops.pop(key, None)
             return None
-        for trunk_id in (selected.trunk, self._hops.get(key), self._backups.get(key)):
+        kept = self._backups.get(key)
+        for trunk_id in (selected.trunk, self._hops.get(key), kept.trunk if kept is not None else None):
             label = self._label(trunk_id, (*key, None))
             if trunk_id is None or label is None or not self._state.routes.is_feasible(key, trunk_id):
                 continue
@@ -59,28 +72,37 @@ class Compiler:
 
     def backup(self, key: Key, hop: Hop | None) -> tuple[Hop, int] | None:
         """A second way beside the hop, with the path MTU there; it leads to another neighbour."""
-        trunk_id = self._backups.get(key)
-        label = self._label(trunk_id, (*key, None))
-        if hop is None or trunk_id is None or label is None or trunk_id == hop[0]:
+        kept = self._backups.get(key)
+        if hop is None or kept is None or kept.trunk is None or kept.trunk == hop[0]:
             return None
-        found = next((one for one in self._state.routes.alternatives(key) if one.trunk == trunk_id), None)
-        return None if found is None else ((trunk_id, label), found.path_mtu)
+        label = self._label(kept.trunk, (*key, None))
+        return None if label is None else ((kept.trunk, label), kept.path_mtu)
 
     def _choose_backup(self, key: Key, selected: TrunkId, ours: set[VTag]) -> TrunkId | None:
         """The neighbour that is to be the backup: the present one while it can be, else the nearest."""
-        before = self._backups.pop(key, None)
-        if key[0] not in ours and len(self._backups) >= MAX_BACKUPS:
+        looks, kept = self._state.routes.looks(key), self._backups.get(key)
+        if kept is not None and (kept.looks, kept.beside) == (looks, selected):
+            return kept.trunk
+        if key[0] not in ours and (kept is None or kept.trunk is None) and self._backed >= MAX_BACKUPS:
             return None
         trunks = self._state.trunks
+        peer = trunks[selected].peer
         found = [
-            one.trunk
+            one
             for one in self._state.routes.alternatives(key)
-            if one.trunk in trunks and trunks[one.trunk].peer != trunks[selected].peer
+            if one.trunk in trunks and trunks[one.trunk].peer != peer
         ]
-        if not found:
-            return None
-        chosen = self._backups[key] = before if before in found and before is not None else found[0]
-        return chosen
+        before = next((one for one in found if kept is not None and one.trunk == kept.trunk), None)
+        chosen = before or next(iter(found), None)
+        trunk, path_mtu = (chosen.trunk, chosen.path_mtu) if chosen is not None else (None, 0)
+        self._forget_backup(key)
+        self._backups[key] = _Backup(trunk, path_mtu, selected, looks)
+        self._backed += trunk is not None
+        return trunk
+
+    def _forget_backup(self, key: Key) -> None:
+        kept = self._backups.pop(key, None)
+        self._backed -= kept is not None and kept.trunk is not None
 
     def group_edges(self, names: Names) -> set[tuple[TrunkId, Origin]]:
         """Edges that a VLAN's own group frames can take now under these names."""
@@ -139,7 +161,7 @@ class Compiler:
         for key in [key for key in self._hops if self._state.routes.selected(key) is None]:
             del self._hops[key]
         for key in [key for key in self._backups if self._state.routes.selected(key) is None]:
-            del self._backups[key]
+            self._forget_backup(key)
         tables = TableSet(
             trunks=tuple(trunk.table() for trunk in self._state.trunks.values()),
             vlans=tuple(self._vlan(vlan) for vlan in self._state.vlans.values()),

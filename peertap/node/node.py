@@ -513,7 +513,7 @@ class Node:
         """Brings trees, labels and tables in step with routes."""
         if not self._stopping:
             self._role.look(now)
-            self._dirty |= bool(self.fabric.settle(now))
+            self._dirty |= bool(self.fabric.settle(now)) | self.routes.take_ways_changed()
             self._role.ask()
         self._say_routes()
         if self._take_dirty():

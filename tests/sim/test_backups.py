@@ -1,6 +1,9 @@
 """Backups in the tables of whole nodes: which there are, and what a doubt about a trunk does."""
 
+import pytest
+
 from peertap.mesh.policy import Mode
+from peertap.node import compile as compile_tables
 from peertap.node.events import PathFound, PathLost
 from peertap.node.tables import MemberTable, TableSet
 from peertap.types import TrunkId
@@ -95,3 +98,37 @@ def test_a_trunk_in_doubt_whose_path_is_found_again_is_none() -> None:
         a.post(event)
     mesh.run(0.001)
     assert not in_doubt(a.tables)
+
+
+def test_a_relay_that_is_met_later_becomes_the_backup_though_no_route_changes() -> None:
+    mesh = square()
+    mesh.run(2)
+    a = mesh.nodes["a"]
+    hop = member(a).hop
+    assert hop is not None
+    other = next(number for number in a.trunks if number != hop[0])
+    a.trunks[other].close("cut")
+    mesh.run(1)
+    assert (member(a).hop, member(a).backup) == (hop, None)
+    mesh.link("a", "r1" if mesh.nodes["r2"].identity.peer_id == a.node.trunks[hop[0]].peer else "r2")
+    mesh.run(1)
+    assert member(a).hop == hop
+    assert member(a).backup is not None
+
+
+def test_a_relay_keeps_backups_for_a_bounded_number_of_tokens_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for most, backups in ((4096, 2), (1, 1), (0, 0)):
+        monkeypatch.setattr(compile_tables, "MAX_BACKUPS", most)
+        mesh = SimMesh()
+        for name in "ab":
+            mesh.add(name, "lab")
+        for name in ("near", "r1", "r2"):
+            mesh.add(name, mode=Mode.OPEN)
+        mesh.link("a", "near")
+        for name in ("r1", "r2"):  # near reaches b by either, and so do those two reach a by near alone
+            mesh.link("near", name)
+            mesh.link(name, "b")
+        mesh.run(2)
+        near = mesh.nodes["near"]
+        assert sum(label.backup is not None for label in near.tables.labels) <= backups
+        assert bool(near.tables.labels and any(label.backup for label in near.tables.labels)) == bool(backups)
