@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from peertap.mesh.audience import Audience, Key
+from peertap.mesh.precedence import SEQUENCE_MODULUS, better, newer_or_same, winner
 from peertap.mesh.signatures import Signatures
 from peertap.types import TrunkId, VTag
 from peertap.wire.control import INFINITE_METRIC, Advert, Routes, SequenceRequest
@@ -27,7 +28,6 @@ REQUEST_HOPS: Final = 32  # SPEC 2.1: as the hop limit of packets
 REQUEST_GAP_S: Final = 0.5  # ours: one request for a token in this time, the next one after twice as long
 REQUEST_GAP_MOST_S: Final = 60.0  # ours
 CLOCK_AHEAD_S: Final = 3600.0  # ours: an owner's clock may be so far ahead of ours
-SEQUENCE_MODULUS: Final = 1 << 32
 LEAST_PATH_MTU: Final = 1232  # SPEC 2.3: a neighbour that announces less is not believed
 OWN_PATH_MTU: Final = 0xFFFF  # ours: the path to ourselves has no limit
 DISTANCE_KEPT_S: Final = 180.0  # RFC 8966, 3.7.3 and appendix B: source table entries live 3 minutes
@@ -264,7 +264,7 @@ class RouteTable:
         route = entry.selected.advert.route
         if route.origin != request.origin:
             return "drop", None
-        if _newer_or_same(route.sequence, request.sequence):
+        if newer_or_same(route.sequence, request.sequence):
             self._audience.owe(trunk, key)
             return "answered", None
         wanted = (route.sequence + 1) % SEQUENCE_MODULUS
@@ -433,12 +433,12 @@ class RouteTable:
             if neighbour.is_silent:
                 continue
             metric = advert.metric + neighbour.cost
-            outdated = entry.newest is not None and not _better(advert.route.origin, entry.newest, advert.route.kind)
+            outdated = entry.newest is not None and not better(advert.route.origin, entry.newest, advert.route.kind)
             if metric < INFINITE_METRIC and not outdated and self._is_feasible(entry, advert):
                 out.append(Selected(trunk, advert, metric, max(LEAST_PATH_MTU, min(advert.path_mtu, neighbour.mtu))))
         if len(out) > 1:
-            winner = _winner(one.advert.route for one in out)
-            out = [one for one in out if one.advert.route.origin == winner]
+            best = winner(one.advert.route for one in out)
+            out = [one for one in out if one.advert.route.origin == best]
             if self._retiring:
                 lasting = [one for one in out if one.trunk is None or not self._neighbours[one.trunk].is_retiring]
                 return lasting or out
@@ -452,7 +452,7 @@ class RouteTable:
         sequence, metric = known
         if advert.route.sequence == sequence:
             return advert.metric < metric
-        return _newer_or_same(advert.route.sequence, sequence)
+        return newer_or_same(advert.route.sequence, sequence)
 
     def _reselect(self, key: Key, entry: _Entry, now: float, *, forced: bool = False) -> list[Outgoing]:
         entry.looks += 1
@@ -506,9 +506,9 @@ class RouteTable:
     def _ask_for_better(self, key: Key, entry: _Entry, new: Selected | None, now: float) -> list[Outgoing]:
         """Where the best origin has only infeasible routes, it is asked for a later sequence number."""
         used = None if new is None else new.advert.route
-        wanted = _winner(advert.route for advert in entry.heard.values())
+        wanted = winner(advert.route for advert in entry.heard.values())
         if wanted is None or (
-            used is not None and (wanted == used.origin or not _better(wanted, used.origin, used.kind))
+            used is not None and (wanted == used.origin or not better(wanted, used.origin, used.kind))
         ):
             self._starved.pop(key, None)
             return []
@@ -537,7 +537,7 @@ class RouteTable:
         if known is not None and known[0] == route.sequence:
             if selected.metric < known[1]:
                 entry.distance[route.origin] = (route.sequence, selected.metric)
-        elif known is None or _newer_or_same(route.sequence, known[0]):
+        elif known is None or newer_or_same(route.sequence, known[0]):
             entry.distance[route.origin] = (route.sequence, selected.metric)
         while len(entry.distance) > MAX_ORIGINS:
             del entry.distance[next(iter(entry.distance))]
@@ -580,29 +580,3 @@ class RouteTable:
         if route.origin.start_ms > (now_unix + CLOCK_AHEAD_S) * 1000:
             return False
         return route == used or self._is_signed(route)
-
-
-def _better(origin: Origin, than: Origin, kind: int) -> bool:
-    """Whether an origin is as good as another one of the same token, or takes it (SPEC 6.1)."""
-    if kind == KIND_TREE:
-        return origin <= than
-    return (origin.start_ms, origin.random) >= (than.start_ms, than.random)
-
-
-def _takes(origin: Origin, used: SignedRoute) -> bool:
-    """Whether an origin is to be used instead of the one in use."""
-    return origin != used.origin and _better(origin, used.origin, used.kind)
-
-
-def _winner(routes: Iterable[SignedRoute]) -> Origin | None:
-    """The origin that all nodes prefer among these routes of one token."""
-    best: SignedRoute | None = None
-    for route in routes:
-        if best is None or (route.origin != best.origin and _better(route.origin, best.origin, route.kind)):
-            best = route
-    return None if best is None else best.origin
-
-
-def _newer_or_same(sequence: int, than: int) -> bool:
-    """Serial-number arithmetic (RFC 1982) on 32 bits."""
-    return (sequence - than) % SEQUENCE_MODULUS < SEQUENCE_MODULUS // 2
