@@ -72,6 +72,8 @@ def run(lab: Lab, short: bool) -> Figures:
                 end.wait_trunk(used, carrier="udp")
     with lab.report.step("the relay in use is killed while both control planes stand still: frames take the backup"):
         used = wait_for(lambda: _relay_in_use(a, b, relays), 10, "a way")
+        for one in (a, b):
+            wait_for(lambda one=one: one.vlan("lab")["members"][0]["backup"], 5, f"{one.name} has a backup")  # type: ignore[misc]
         assert a.process is not None and b.process is not None
         with standing_still(a.process.pid), standing_still(b.process.pid):
             used.kill()

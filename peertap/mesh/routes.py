@@ -6,10 +6,10 @@ number asked for.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
 from peertap.mesh.audience import Audience, Key
+from peertap.mesh.entry import Entry, Neighbour, Selected
 from peertap.mesh.precedence import SEQUENCE_MODULUS, better, newer_or_same, winner
 from peertap.mesh.signatures import Signatures
 from peertap.types import TrunkId, VTag
@@ -34,42 +34,6 @@ DISTANCE_KEPT_S: Final = 180.0  # RFC 8966, 3.7.3 and appendix B: source table e
 NEVER: Final = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class Selected:
-    """The route in use: by this trunk (None: this node owns the token)."""
-
-    trunk: TrunkId | None
-    advert: Advert
-    metric: int
-    path_mtu: int
-
-
-@dataclass(slots=True)
-class _Entry:
-    """All that is known of one token."""
-
-    heard: dict[TrunkId, Advert] = field(default_factory=dict)
-    own: Advert | None = None
-    distance: dict[Origin, tuple[int, int]] = field(default_factory=dict)  # (sequence, metric): feasibility
-    selected: Selected | None = None
-    said: Advert | None = None  # what neighbours are told of it
-    newest: Origin | None = None  # unicast: once this one was used, no older one is (SPEC 6.1)
-    changed_at: float = float("-inf")
-    stepped_at: float = float("-inf")  # a request made us step, or was passed on
-    empty_since: float | None = None
-    looks: int = 0  # how often it was looked at anew: what did not change since need not be asked again
-
-
-@dataclass(slots=True)
-class _Neighbour:
-    cost: int
-    mtu: int
-    tokens: int = 0
-    refused: int = 0
-    is_retiring: bool = False
-    is_silent: bool = False
-
-
 class RouteTable:
     """The routes of one node.
 
@@ -78,8 +42,8 @@ class RouteTable:
 
     def __init__(self, is_signed: Callable[[SignedRoute], bool] | None = None) -> None:
         """Args: is_signed: whether a route's signature is right; by default checked once and remembered."""
-        self._entries: dict[Key, _Entry] = {}
-        self._neighbours: dict[TrunkId, _Neighbour] = {}
+        self._entries: dict[Key, Entry] = {}
+        self._neighbours: dict[TrunkId, Neighbour] = {}
         self._audience: Final = Audience()
         self._retiring = 0
         self._is_signed: Final = is_signed or Signatures().are_right
@@ -98,7 +62,7 @@ class RouteTable:
         self, trunk: TrunkId, *, cost: int, mtu: int, is_silent: bool = False, is_leaf: bool = False
     ) -> None:
         """A trunk came up: it is owed everything, or what it wants."""
-        self._neighbours[trunk] = _Neighbour(cost, mtu, is_silent=is_silent)
+        self._neighbours[trunk] = Neighbour(cost, mtu, is_silent=is_silent)
         self._audience.add(trunk, self._announced(), is_leaf=is_leaf)
 
     def neighbour_is_leaf(self, trunk: TrunkId, *, is_leaf: bool) -> None:
@@ -128,7 +92,7 @@ class RouteTable:
         out = []
         if gone.tokens:
             for key, entry in list(self._entries.items()):
-                if entry.heard.pop(trunk, None) is not None:
+                if entry.unhear(trunk) is not None:
                     out += self._reselect(key, entry, now)
         return out
 
@@ -147,6 +111,7 @@ class RouteTable:
                 for trunk in entry.heard:
                     self._neighbours[trunk].tokens -= 1
                 entry.heard.clear()
+                entry.least.clear()
                 self._reselect(key, entry, now)
 
     def set_cost(self, trunk: TrunkId, cost: int, now: float) -> list[Outgoing]:
@@ -174,6 +139,7 @@ class RouteTable:
                 for trunk in entry.heard:
                     self._neighbours[trunk].tokens -= 1
                 entry.heard.clear()
+                entry.least.clear()
                 self._reselect(key, entry, now)
 
     def stand_at(self, trunk: TrunkId | None) -> None:
@@ -191,7 +157,7 @@ class RouteTable:
         Args:
             metric: what it starts from; the same each time for an origin.
         """
-        entry = self._entries.setdefault(route.key, _Entry())
+        entry = self._entries.setdefault(route.key, Entry())
         entry.own = Advert(route, metric, OWN_PATH_MTU)
         self._reselect(route.key, entry, now, forced=True)
 
@@ -221,7 +187,7 @@ class RouteTable:
             key = route.key
             entry = entries.get(key)
             if advert.metric == INFINITE_METRIC:
-                if entry is not None and entry.heard.pop(trunk, None) is not None:
+                if entry is not None and entry.unhear(trunk) is not None:
                     neighbour.tokens -= 1
                     out += self._reselect(key, entry, now)
                 continue
@@ -242,7 +208,7 @@ class RouteTable:
                     continue
                 neighbour.tokens += 1
                 self._ways_changed = True
-            entry.heard[trunk] = advert
+            entry.hear(trunk, advert)
             entry.looks += 1
             taken.append(route)
             if selected is None or not self._is_as_usual(key, entry, selected, trunk, advert, cost):
@@ -318,7 +284,7 @@ class RouteTable:
         for key, entry in list(self._entries.items()):
             for trunk, advert in list(entry.heard.items()):
                 if advert.route.expiry < now_unix:
-                    del entry.heard[trunk]
+                    entry.unhear(trunk)
                     self._neighbours[trunk].tokens -= 1
                     out += self._reselect(key, entry, now)
             if entry.empty_since is not None and entry.empty_since + DISTANCE_KEPT_S < now:
@@ -349,7 +315,7 @@ class RouteTable:
             return False
         selected = entry.selected
         return selected.trunk == trunk or (
-            advert.route.origin == selected.advert.route.origin and self._is_feasible(entry, advert)
+            advert.route.origin == selected.advert.route.origin and entry.leads_away(trunk, advert)
         )
 
     def looks(self, key: Key) -> int:
@@ -362,8 +328,15 @@ class RouteTable:
         entry = self._entries.get(key)
         if entry is None or entry.selected is None or entry.selected.trunk is None or len(entry.heard) < 2:
             return []
-        origin, used = entry.selected.advert.route.origin, entry.selected.trunk
-        found = [one for one in self._candidates(entry) if one.advert.route.origin == origin and one.trunk != used]
+        origin, used, found = entry.selected.advert.route.origin, entry.selected.trunk, []
+        for trunk, advert in entry.heard.items():
+            neighbour = self._neighbours[trunk]
+            metric = advert.metric + neighbour.cost
+            if trunk == used or neighbour.is_silent or neighbour.is_retiring or metric >= INFINITE_METRIC:
+                continue
+            if advert.route.origin == origin and entry.leads_away(trunk, advert):
+                path_mtu = max(LEAST_PATH_MTU, min(advert.path_mtu, neighbour.mtu))
+                found.append(Selected(trunk, advert, metric, path_mtu))
         return sorted(found, key=lambda one: (one.metric, one.trunk or 0))
 
     def hears_of(self, vtag: VTag, trunk: TrunkId) -> bool:
@@ -392,7 +365,7 @@ class RouteTable:
 
     # Inside
 
-    def _new_entry(self, key: Key, neighbour: _Neighbour) -> _Entry | None:
+    def _new_entry(self, key: Key, neighbour: Neighbour) -> Entry | None:
         """Room for a token, if there is any for this neighbour."""
         if neighbour.tokens >= MAX_TOKENS_PER_TRUNK:
             return None
@@ -400,7 +373,7 @@ class RouteTable:
             self._make_room()
             if len(self._entries) >= MAX_TOKENS:
                 return None
-        made = self._entries[key] = _Entry()
+        made = self._entries[key] = Entry()
         return made
 
     def _make_room(self) -> None:
@@ -423,7 +396,7 @@ class RouteTable:
                     out += self._reselect(key, entry, now)
         return out
 
-    def _candidates(self, entry: _Entry) -> list[Selected]:
+    def _candidates(self, entry: Entry) -> list[Selected]:
         """Feasible routes of the winning origin; by trunks that will last, if there are any."""
         out = []
         if entry.own is not None:
@@ -434,7 +407,7 @@ class RouteTable:
                 continue
             metric = advert.metric + neighbour.cost
             outdated = entry.newest is not None and not better(advert.route.origin, entry.newest, advert.route.kind)
-            if metric < INFINITE_METRIC and not outdated and self._is_feasible(entry, advert):
+            if metric < INFINITE_METRIC and not outdated and entry.is_feasible(advert):
                 out.append(Selected(trunk, advert, metric, max(LEAST_PATH_MTU, min(advert.path_mtu, neighbour.mtu))))
         if len(out) > 1:
             best = winner(one.advert.route for one in out)
@@ -444,17 +417,7 @@ class RouteTable:
                 return lasting or out
         return out
 
-    @staticmethod
-    def _is_feasible(entry: _Entry, advert: Advert) -> bool:
-        known = entry.distance.get(advert.route.origin)
-        if known is None:
-            return True
-        sequence, metric = known
-        if advert.route.sequence == sequence:
-            return advert.metric < metric
-        return newer_or_same(advert.route.sequence, sequence)
-
-    def _reselect(self, key: Key, entry: _Entry, now: float, *, forced: bool = False) -> list[Outgoing]:
+    def _reselect(self, key: Key, entry: Entry, now: float, *, forced: bool = False) -> list[Outgoing]:
         entry.looks += 1
         self._ways_changed = True
         candidates = self._candidates(entry)
@@ -474,7 +437,7 @@ class RouteTable:
         return requests
 
     def _is_as_usual(
-        self, key: Key, entry: _Entry, selected: Selected, trunk: TrunkId, advert: Advert, cost: int
+        self, key: Key, entry: Entry, selected: Selected, trunk: TrunkId, advert: Advert, cost: int
     ) -> bool:
         """Most adverts: one more way that is not to be taken, or the way in use became shorter. Notes what changed."""
         route, used, metric = advert.route, selected.advert.route, advert.metric + cost
@@ -491,7 +454,7 @@ class RouteTable:
             self._use(key, entry, Selected(trunk, advert, metric, mtu))
         return True
 
-    def _use(self, key: Key, entry: _Entry, new: Selected | None) -> None:
+    def _use(self, key: Key, entry: Entry, new: Selected | None) -> None:
         """A route is in use from now on, or none; whom it concerns is told."""
         old, entry.selected = entry.selected, new
         if new is not None:
@@ -503,7 +466,7 @@ class RouteTable:
         if not self._is_leaf or any(one is not None and one.trunk is None for one in (old, new)):
             self._audience.changed(key, unless=new.trunk if new is not None and old is None else None)
 
-    def _ask_for_better(self, key: Key, entry: _Entry, new: Selected | None, now: float) -> list[Outgoing]:
+    def _ask_for_better(self, key: Key, entry: Entry, new: Selected | None, now: float) -> list[Outgoing]:
         """Where the best origin has only infeasible routes, it is asked for a later sequence number."""
         used = None if new is None else new.advert.route
         wanted = winner(advert.route for advert in entry.heard.values())
@@ -518,7 +481,7 @@ class RouteTable:
             self._due_at = min(self._due_at, now + REQUEST_GAP_S)
         return requests
 
-    def _settle(self, key: Key, entry: _Entry, new: Selected, stay: Selected, now: float) -> Selected:
+    def _settle(self, key: Key, entry: Entry, new: Selected, stay: Selected, now: float) -> Selected:
         """A better way, if it is much better, and the last change is a while ago; else it is looked at again then."""
         gain = TREE_GAIN if new.advert.route.kind == KIND_TREE else VOLUNTARY_GAIN
         if new.metric > gain * stay.metric:
@@ -531,7 +494,7 @@ class RouteTable:
         return new
 
     @staticmethod
-    def _keep_distance(entry: _Entry, selected: Selected) -> None:
+    def _keep_distance(entry: Entry, selected: Selected) -> None:
         route = selected.advert.route
         known = entry.distance.get(route.origin)
         if known is not None and known[0] == route.sequence:
@@ -542,7 +505,7 @@ class RouteTable:
         while len(entry.distance) > MAX_ORIGINS:
             del entry.distance[next(iter(entry.distance))]
 
-    def _ask(self, key: Key, entry: _Entry, origin: Origin) -> list[Outgoing]:
+    def _ask(self, key: Key, entry: Entry, origin: Origin) -> list[Outgoing]:
         """The best origin has only infeasible routes: ask it for a later sequence number, again until it comes."""
         if key in self._starved or origin not in entry.distance:
             return []

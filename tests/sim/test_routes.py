@@ -63,8 +63,10 @@ def test_frames_that_take_backups_at_any_instant_run_into_no_loop(seed: int) -> 
             backups += sum(bool(table.alternatives(KEY)) for table in mesh.tables)
         if round_number % 4 == 3:
             mesh.announce(0, TOKEN, ORIGIN)  # a later sequence number opens what was infeasible
-        elif chance.random() < 0.6 and mesh.links:
+        elif chance.random() < 0.4 and mesh.links:
             mesh.cut(*chance.choice(sorted(mesh.links)))
+        elif chance.random() < 0.6 and mesh.links:
+            mesh.set_cost(*chance.choice(sorted(mesh.links)), chance.randrange(16, 90))
         else:
             a, b = chance.sample(range(len(mesh.tables)), 2)
             if (a, b) not in mesh.links:
@@ -117,3 +119,22 @@ def test_an_advert_with_a_wrong_signature_or_past_its_expiry_is_refused() -> Non
     assert table.refused == 4
     table.received_untrusted(trunk, [Advert(good, 16, 1400)], 0.0, NOW_UNIX)
     assert table.selected(KEY) is not None
+
+
+def test_a_backup_stays_one_though_the_round_trip_behind_it_grew() -> None:
+    from peertap.mesh.routes import RouteTable
+    from peertap.types import TrunkId
+    from peertap.wire.control import Advert
+    from tests.support.routing import signed
+
+    table, near, far = RouteTable(), TrunkId(1), TrunkId(2)
+    for trunk in (near, far):
+        table.add_neighbour(trunk, cost=16, mtu=1400)
+    for trunk, metric in ((near, 10), (far, 12)):
+        table.received_untrusted(trunk, [Advert(signed(TOKEN, ORIGIN, 1), metric, 1400)], 0.0, NOW_UNIX)
+    for metric in (60, 90, 70):  # all above the 26 that this node announced
+        table.received_untrusted(far, [Advert(signed(TOKEN, ORIGIN, 1), metric, 1400)], 0.0, NOW_UNIX)
+        assert [one.trunk for one in table.alternatives(KEY)] == [far]
+    table.received_untrusted(far, [Advert(signed(TOKEN, ORIGIN, 1), 0xFFFF, 1400)], 0.0, NOW_UNIX)
+    table.received_untrusted(far, [Advert(signed(TOKEN, ORIGIN, 1), 60, 1400)], 0.0, NOW_UNIX)
+    assert table.alternatives(KEY) == [], "who withdrew begins anew"

@@ -56,6 +56,11 @@ class RouteMesh:
             self._ask(node, self.tables[node].remove_neighbour(self.trunk(node, to), self.now))
             self._flush(node)
 
+    def set_cost(self, node: int, to: int, cost: int) -> None:
+        """One end of a link measures another round trip."""
+        self._ask(node, self.tables[node].set_cost(self.trunk(node, to), cost, self.now))
+        self._flush(node)
+
     def announce(self, node: int, token: bytes, origin: Origin, kind: int = KIND_UNICAST) -> None:
         self.sequence[node] += 1
         self.tables[node].own(signed(token, origin, self.sequence[node], kind), self.now)
