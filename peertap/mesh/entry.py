@@ -23,13 +23,12 @@ class Entry:
     """All that is known of one token."""
 
     heard: dict[TrunkId, Advert] = field(default_factory=dict)
-    least: dict[TrunkId, int] = field(
-        default_factory=dict
-    )  # metric of the same origin and sequence, where it grew since
+    least: dict[TrunkId, int] = field(default_factory=dict)  # metric of the same sequence, where it grew since
     own: Advert | None = None
     distance: dict[Origin, tuple[int, int]] = field(default_factory=dict)  # (sequence, metric): feasibility
     selected: Selected | None = None
     said: Advert | None = None  # what neighbours are told of it
+    askers: tuple[TrunkId, ...] = ()  # neighbours that wait for a later sequence number
     newest: Origin | None = None  # unicast: once this one was used, no older one is (SPEC 6.1)
     changed_at: float = float("-inf")
     stepped_at: float = float("-inf")  # a request made us step, or was passed on

@@ -24,6 +24,8 @@ MAX_ORIGINS: Final = 8  # ours: feasibility kept for so many origins of a token;
 VOLUNTARY_GAP_S: Final = 10.0  # PROTOCOL 5: at most one voluntary change in 10 s
 VOLUNTARY_GAIN: Final = 0.8  # ours: and only to a route a fifth shorter
 TREE_GAIN: Final = 0.5  # ours: a tree is the better the less it moves
+TOLD_STEP: Final = 8  # ours: a metric that changed by less than an eighth is not told
+TOLD_EXPIRY_S: Final = 3600  # ours: nor one that is good for less than an hour more
 REQUEST_HOPS: Final = 32  # SPEC 2.1: as the hop limit of packets
 REQUEST_GAP_S: Final = 0.5  # ours: one request for a token in this time, the next one after twice as long
 REQUEST_GAP_MOST_S: Final = 60.0  # ours
@@ -233,13 +235,17 @@ class RouteTable:
         if newer_or_same(route.sequence, request.sequence):
             self._audience.owe(trunk, key)
             return "answered", None
-        wanted = (route.sequence + 1) % SEQUENCE_MODULUS
-        if request.sequence != wanted or now < entry.stepped_at + REQUEST_GAP_S:
+        if trunk not in entry.askers:
+            entry.askers = (*entry.askers, trunk)
+        if now < entry.stepped_at + REQUEST_GAP_S:
             return "drop", None
-        if entry.selected.trunk is not None and (self._is_leaf or request.hops <= 1):
+        by = entry.selected.trunk
+        if by is None and request.sequence != (route.sequence + 1) % SEQUENCE_MODULUS:
+            return "drop", None  # nobody can have had the one before
+        if by is not None and (self._is_leaf or request.hops <= 1):
             return "drop", None
         entry.stepped_at = now
-        return ("own", None) if entry.selected.trunk is None else ("forward", entry.selected.trunk)
+        return ("own", None) if by is None else ("forward", by)
 
     # To the wire
 
@@ -457,14 +463,29 @@ class RouteTable:
     def _use(self, key: Key, entry: Entry, new: Selected | None) -> None:
         """A route is in use from now on, or none; whom it concerns is told."""
         old, entry.selected = entry.selected, new
+        self._changed[key] = None
         if new is not None:
-            self._keep_distance(entry, new)
-            entry.said = Advert(new.advert.route, new.metric, new.path_mtu)
+            self._keep_distance(entry, new.advert.route, new.metric)
             if new.advert.route.kind != KIND_TREE:
                 entry.newest = new.advert.route.origin
-        self._changed[key] = None
+            if old is not None and entry.said is not None and _is_near(new, entry.said):
+                self._tell_few(key, entry, entry.said, old, new)
+                return
+            entry.said, entry.askers = Advert(new.advert.route, new.metric, new.path_mtu), ()
         if not self._is_leaf or any(one is not None and one.trunk is None for one in (old, new)):
             self._audience.changed(key, unless=new.trunk if new is not None and old is None else None)
+
+    def _tell_few(self, key: Key, entry: Entry, told: Advert, old: Selected, new: Selected) -> None:
+        """Hardly anything changed: those hear of it who asked, the former next hop, and the new one."""
+        entry.said = Advert(new.advert.route, told.metric, told.path_mtu)
+        self._keep_distance(entry, new.advert.route, told.metric)
+        whom = entry.askers
+        if old.trunk != new.trunk and not self._is_leaf:
+            whom += tuple(one for one in (old.trunk, new.trunk) if one is not None)
+        for trunk in whom:
+            if trunk in self._neighbours and not self._audience.is_leaf(trunk):
+                self._audience.owe(trunk, key)
+        entry.askers = ()
 
     def _ask_for_better(self, key: Key, entry: Entry, new: Selected | None, now: float) -> list[Outgoing]:
         """Where the best origin has only infeasible routes, it is asked for a later sequence number."""
@@ -494,14 +515,13 @@ class RouteTable:
         return new
 
     @staticmethod
-    def _keep_distance(entry: Entry, selected: Selected) -> None:
-        route = selected.advert.route
+    def _keep_distance(entry: Entry, route: SignedRoute, metric: int) -> None:
         known = entry.distance.get(route.origin)
         if known is not None and known[0] == route.sequence:
-            if selected.metric < known[1]:
-                entry.distance[route.origin] = (route.sequence, selected.metric)
+            if metric < known[1]:
+                entry.distance[route.origin] = (route.sequence, metric)
         elif known is None or newer_or_same(route.sequence, known[0]):
-            entry.distance[route.origin] = (route.sequence, selected.metric)
+            entry.distance[route.origin] = (route.sequence, metric)
         while len(entry.distance) > MAX_ORIGINS:
             del entry.distance[next(iter(entry.distance))]
 
@@ -543,3 +563,15 @@ class RouteTable:
         if route.origin.start_ms > (now_unix + CLOCK_AHEAD_S) * 1000:
             return False
         return route == used or self._is_signed(route)
+
+
+def _is_near(new: Selected, said: Advert) -> bool:
+    """Whether neighbours would hear nothing that matters: the same origin about as far, for as long.
+
+    No loop comes of silence: what a neighbour goes by is never less than the least that this node had (RFC 8966 2.4).
+    A later sequence number is for those who ask for it.
+    """
+    route, told = new.advert.route, said.route
+    if said.path_mtu != new.path_mtu or route.origin != told.origin or route.expiry > told.expiry + TOLD_EXPIRY_S:
+        return False
+    return abs(new.metric - said.metric) <= said.metric // TOLD_STEP

@@ -6,9 +6,9 @@
 A tree is named by (VTag, root origin). When the root changes the new tree is built while the old one still carries
 frames, for LINGER_S. A frame never leaves its root's tree: labels are bound to the root's origin.
 
-When the parent changes by choice, no frame is lost: until the new edge has carried for HANDOVER_S we send by the old
-one and take from both; what the old one still brings after that is taken for FADE_S. What comes from a parent, old or
-new, goes to children alone, so that no frame goes round.
+When the parent changes by choice, no frame is lost: until the new edge was up for HANDOVER_S we send by the old one
+and take from it; what it still brings after that is taken for FADE_S. What comes from a parent goes to children alone,
+so that no frame goes round.
 """
 
 from collections import Counter
@@ -67,12 +67,19 @@ class Group:
     def ways_on(self, trunk: TrunkId) -> list[TrunkId] | None:
         """By which trunks a frame from this one goes on; None: it is not taken."""
         fading = self.fading.get(trunk)
-        is_parent = trunk == self.former or (trunk == self.parent and self.parent_up)
-        if is_parent or (fading is not None and fading[1]):
+        if trunk in (self.former, self.parent if self.takes_from_parent() else None) or (fading and fading[1]):
             return [child for child in sorted(self.children_up) if child != trunk]
         if trunk in self.children_up or fading is not None:
             return [edge for edge in self.edges() if edge != trunk]
         return None
+
+    def takes_from_parent(self) -> bool:
+        """Not before a handover ends: the former parent brings the same, and what came twice would go on twice."""
+        return self.parent_up and self.former is None
+
+    def is_prepared_for(self, trunk: TrunkId) -> bool:
+        """Whether a neighbour may send already, though nothing is taken from it yet."""
+        return self.parent_up and self.former is not None and trunk == self.parent
 
     def neighbours(self) -> list[TrunkId]:
         """Everybody who has, or waits for, an edge with us."""

@@ -190,9 +190,11 @@ class Compiler:
     def _group_label(
         self, trunk: TrunkId, number: int, key: LabelKey, group: Group | None, own: tuple[LocalVlan, Names] | None
     ) -> LabelTable | None:
-        ways_on = group.ways_on(trunk) if group is not None else None
-        if ways_on is None:
+        if group is None:
             return None
+        ways_on = group.ways_on(trunk)
+        if ways_on is None:
+            return LabelTable(trunk, number, key[1], True, None, ()) if group.is_prepared_for(trunk) else None
         out = [(edge, self._label(edge, key)) for edge in ways_on]
         hops = tuple((edge, label) for edge, label in out if label is not None)
         deliver = own[0].index if own is not None and key[1] == own[1].group_token else None

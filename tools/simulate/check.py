@@ -73,29 +73,34 @@ def _names(node: SimNode, label: str) -> Names:
 
 
 def _broadcast(world: World, source: SimNode, label: str) -> tuple[dict[int, int], int]:
-    """How often each member hears one broadcast, and how often it came to a node by a trunk by which it had come."""
+    """How often each member hears one broadcast, and how often a copy came to a node where it had been."""
     names = _names(source, label)
     sending = source.fabric.trees.sending_group(names.vtag, names.group_token)
     heard: dict[int, int] = {}
     if sending is None:
         return heard, 0
     root, group = sending
-    todo = deque((source.number, trunk) for trunk in group.edges())
-    seen: set[tuple[int, int]] = set()
+    start: tuple[int, ...] = (source.number,)
+    todo = deque((start, trunk) for trunk in group.edges())
+    circles = 0
     while todo:
-        came_from, trunk = todo.popleft()
-        if (came_from, trunk) in seen:
-            return heard, 1
-        seen.add((came_from, trunk))
-        node, back = world.nodes[trunk - 1], TrunkId(came_from + 1)
-        there = node.fabric.trees.group(names.vtag, root, names.group_token) if node.is_up else None
+        path, trunk = todo.popleft()
+        if trunk - 1 in path:
+            circles += (trunk - 1 != source.number or len(path) > 2) and world.carries(path[-1], trunk - 1)
+            continue
+        node, back = world.nodes[trunk - 1], TrunkId(path[-1] + 1)
+        there = (
+            node.fabric.trees.group(names.vtag, root, names.group_token)
+            if world.carries(path[-1], node.number)
+            else None
+        )
         ways_on = there.ways_on(back) if there is not None else None
         if ways_on is None:
             continue
-        if node is not source and _is_member(node, names.vtag):
+        if _is_member(node, names.vtag):
             heard[node.number] = heard.get(node.number, 0) + 1
-        todo.extend((node.number, way) for way in ways_on)
-    return heard, 0
+        todo.extend(((*path, node.number), way) for way in ways_on)
+    return heard, circles
 
 
 def _is_member(node: SimNode, vtag: VTag) -> bool:

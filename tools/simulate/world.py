@@ -206,8 +206,13 @@ class World:
             if selected.trunk is None:
                 return way
             way.append(selected.trunk - 1)
-            if len(way) > len(self.nodes) or not self.nodes[way[-1]].is_up:
+            if len(way) > len(self.nodes) or not self.carries(*way[-2:]):
                 return None
+
+    def carries(self, a: int, b: int) -> bool:
+        """Whether frames pass between two neighbours now."""
+        trunk = self.trunks.get((a, b) if a < b else (b, a))
+        return trunk is not None and trunk.carries and self.nodes[a].is_up and self.nodes[b].is_up
 
     def _follow(self, start: int, key: Key) -> None:
         """Looks for a loop behind a node whose next hop has just changed; what a dead node knew is no part of it."""

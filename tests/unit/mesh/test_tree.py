@@ -169,14 +169,17 @@ def test_a_parent_that_still_leads_to_the_root_carries_until_the_new_one_has_for
     assert trees.next_deadline() is None
 
 
-def test_frames_from_either_parent_go_to_children_alone() -> None:
+def test_during_a_handover_frames_of_the_former_parent_go_to_children_alone_and_those_of_the_new_one_nowhere() -> None:
     trees = on_a_tree(parent=UP)
     trees.join_untrusted(DOWN, join(), 9.0)
     trees.root_is(VTAG, A, OTHER, 10.0, lambda trunk: trunk == UP)
     trees.joined(OTHER, Joined(VTAG, A, GROUP), 10.2)
     group = trees.group(VTAG, A, GROUP)
     assert group is not None
-    assert (group.ways_on(UP), group.ways_on(OTHER), group.ways_on(DOWN)) == ([DOWN], [DOWN], [UP])
+    assert (group.ways_on(UP), group.ways_on(OTHER), group.ways_on(DOWN)) == ([DOWN], None, [UP])
+    assert group.is_prepared_for(OTHER)
+    trees.tick(10.2 + tree.HANDOVER_S)
+    assert (group.ways_on(UP), group.ways_on(OTHER), group.ways_on(DOWN)) == ([DOWN], [DOWN], [OTHER])
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
