@@ -108,6 +108,9 @@ class VlanKeys:
     def mls_id(self) -> bytes: ...
     @property
     def route_public(self) -> bytes: ...
+    @property
+    def circle(self) -> bytes:
+        """By what members look for each other outside the VLAN (SPEC 12.1), 32 bytes."""
     def sign_route(self, message: bytes) -> bytes: ...
     def token(self, kind: int, mac: bytes) -> bytes:
         """VFT, 16 bytes (SPEC 3.2)."""

@@ -44,6 +44,14 @@ class KeySource(Protocol):
     def warning(self) -> str | None:
         """What `status` says about this kind of membership."""
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether we let those who know the circle find us (SPEC 12.1)."""
+
+    @property
+    def is_sought(self) -> bool:
+        """Whether there is somebody whom we want to find by the circle."""
+
     def grant(self, now_unix: float) -> Grant | None:
         """The proof of the VLAN-ID for a relay that wants one (SPEC 6.4), where there is one."""
 
@@ -55,6 +63,7 @@ class StaticMembership:
         "static key: no member can be removed, no forward secrecy, and relays can link this VLAN's tokens over time"
     )
     aead = AES_256_GCM
+    is_shown = is_sought = True
 
     def __init__(self, label: str, secret: StaticSecret) -> None:
         self.label = label
@@ -91,6 +100,7 @@ class GroupMembership:
     """The members of an MLS group, in the epoch and with the routing secret that hold now."""
 
     warning: str | None = None
+    is_shown = is_sought = True
 
     def __init__(self, group: Group, secrets: VlanSecrets) -> None:
         self.group: Final = group
@@ -125,6 +135,7 @@ class LobbyMembership:
     """Where members find each other whatever epoch and routing secret they have (PROTOCOL 10)."""
 
     warning: str | None = None
+    is_sought = True
 
     def __init__(self, member: GroupMembership) -> None:
         charter = member.group.charter
@@ -133,6 +144,11 @@ class LobbyMembership:
         self.vlan_id: Final = member.vlan_id
         self.aead: Final = member.aead
         self.keys: Final = StaticSecret(charter.lobby).keys(member.vlan_id)
+
+    @property
+    def is_shown(self) -> bool:
+        """Admins are: who slept through a new routing secret finds them. Those who were removed can look here, too."""
+        return self._member.group.me in self._member.group.charter.admins
 
     def is_member(self, member: PeerId) -> bool:
         """Members, and those who were removed: they may be told so. Others may know the secret from former days."""
@@ -162,6 +178,16 @@ class DoorMembership:
         self.keys: Final = StaticSecret(door_secret(invite)).keys(invite.vlan_id)
         self._inviter = invite.inviter
         self._inside = inside
+
+    @property
+    def is_shown(self) -> bool:
+        """The inviter is, as long as the door is open."""
+        return self._inside is not None
+
+    @property
+    def is_sought(self) -> bool:
+        """The newcomer seeks the inviter."""
+        return self._inside is None
 
     def is_member(self, member: PeerId) -> bool:
         """A newcomer hears the inviter alone."""

@@ -42,6 +42,7 @@ def test_names_and_tokens_are_those_of_the_data_plane() -> None:
     assert keys.mls_id == raw("mls_id")
     assert keys.route_public == raw("route_public")
     assert vtag_of(keys.route_public) == raw("vtag")
+    assert keys.circle == packet.expand(raw("routing_secret"), "circle", raw("vlan_id")) == raw("circle")
     mac = Mac(raw("mac"))
     for name, kind, where in (
         ("unicast_token", KIND_UNICAST, mac),

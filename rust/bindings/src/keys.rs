@@ -140,6 +140,12 @@ impl VlanKeys {
         PyBytes::new(py, &self.0.route().public())
     }
 
+    /// By what members look for each other outside the VLAN (SPEC 12.1), 32 bytes.
+    #[getter]
+    fn circle<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.circle()[..])
+    }
+
     fn sign_route<'py>(&self, py: Python<'py>, message: &[u8]) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.0.route().sign(message))
     }

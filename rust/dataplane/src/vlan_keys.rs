@@ -105,6 +105,11 @@ impl VlanKeys {
         expand_name(&self.routing[..], "vft", &[&context])
     }
 
+    /// By what members look for each other outside the VLAN (SPEC 12.1); nothing else can be derived from it.
+    pub fn circle(&self) -> Secret {
+        expand(&self.routing[..], "circle", &[&self.names.vlan_id])
+    }
+
     /// Inner tag ‖ sid ‖ ciphertext of an INTRO; nonce = 00000000 ‖ counter (SPEC 3.3).
     pub fn hello_seal(&self, sid: &[u8; SID_BYTES], counter: u64, token: &Token, plaintext: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE_BYTES];

@@ -43,6 +43,7 @@ fn entries() -> Vec<(String, String)> {
     add("mls_id", &keys.names().mls_id);
     add("route_public", &keys.route().public());
     add("vtag", &h16(&[&keys.route().public()]));
+    add("circle", &keys.circle()[..]);
     let mac = [2, 0, 0, 0, 0, 1];
     let (token, group_token) = (keys.token(1, &mac), keys.token(2, &[0xff; 6]));
     add("mac", &mac);
