@@ -31,6 +31,9 @@ class NodeConfig:
     log_level: str = "info"
     without_offloads: tuple[str, ...] = ()
     bpdus: tuple[str, ...] = ()  # labels of the VLANs that carry spanning tree, LLDP and the like
+    mdns: bool = False  # who is linked to whom is the scenario's business
+    dht: str = "off"
+    bootstrap: tuple[str, ...] = ()
 
     @property
     def file(self) -> Path:
@@ -57,6 +60,7 @@ class NodeConfig:
                 }
                 for vlan in self.vlans
             ],
+            "discovery": {"mdns": self.mdns, "dht": self.dht, "bootstrap": list(self.bootstrap)},
             "underlay_mtu": self.underlay_mtu,
             "carrier": self.carrier,
             "without_offloads": list(self.without_offloads),

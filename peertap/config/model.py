@@ -29,6 +29,7 @@ from peertap.identity.secret import LABEL_HINT, TEXT_PREFIX, is_label
 
 MAX_PEERS: Final = 1024  # ours: a node keeps few trunks; bounds what one file can make it dial
 MAX_ADDRESSES_PER_PEER: Final = 16  # ours: each is a dial at every attempt
+MAX_BOOTSTRAP: Final = 64  # ours: any of them leads to the others
 MAX_VLANS: Final = 256  # ours: each is an interface and a set of tables
 MAX_TAP_ADDRESSES: Final = 16  # ours
 MAX_LISTEN_ADDRESSES: Final = 16  # ours
@@ -306,6 +307,30 @@ class Vlan(_Model):
         return data
 
 
+class Discovery(_Model):
+    """How the node looks for its network, beside the peers that are configured."""
+
+    mdns: bool = Field(
+        default=True,
+        strict=True,
+        description="find members on the same LAN by multicast DNS; the LAN sees that a PeerTap node is there, "
+        "not which VLANs it is in",
+        json_schema_extra=_extra(),
+    )
+    dht: Literal["server", "client", "off"] = Field(
+        default="client",
+        description="the rendezvous of members: server: keep other nodes' sealed records, too; client: use the nodes "
+        "that do; off: neither",
+        json_schema_extra=_extra(),
+    )
+    bootstrap: tuple[Address, ...] = Field(
+        default=(),
+        max_length=MAX_BOOTSTRAP,
+        description="multiaddrs of nodes that serve the rendezvous; a trunk to one is made while there is no other",
+        json_schema_extra=_extra(),
+    )
+
+
 class Log(_Model):
     """What the node says on standard error."""
 
@@ -340,6 +365,9 @@ class Config(_Model):
         max_length=MAX_PEERS,
         description="nodes to link to: a multiaddr each, or a list of one peer's multiaddrs",
         json_schema_extra=_extra(reloads=True),
+    )
+    discovery: Discovery = Field(
+        default=Discovery(), description="how the node looks for its network", json_schema_extra=_extra()
     )
     relay: Relay | None = Field(
         default=None,

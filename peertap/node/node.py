@@ -88,6 +88,7 @@ from peertap.wire.control import (
     Routes,
     RoutesAck,
     SequenceRequest,
+    Serving,
     Unbind,
     Want,
 )
@@ -432,6 +433,8 @@ class Node:
                 self._paths.answered_untrusted(trunk, message, now)
             case Unbind():
                 self._dirty |= trunk.labels.unbind_untrusted(message)
+            case Serving():
+                pass  # the shell's discovery took it
             case _:
                 raise PeerError(f"{type(message).__name__} does not belong here")
 

@@ -17,9 +17,11 @@ from peertap.node.events import Event, PathAsked, PingAsked
 from peertap.observe.status import Process, status
 from peertap.shell import vlan_admin
 from peertap.shell.dataplane import DataPlane
+from peertap.shell.discovery import Discovery
 from peertap.shell.link import Link
 from peertap.shell.ports import Ports
 from peertap.shell.tap import OVERHEAD_BYTES
+from peertap.shell.whereabouts import Whereabouts
 from peertap.types import TrunkId, VlanIndex, parse_mac
 from peertap.wire.path import MAX_PATH_HOPS, PathAnswer
 
@@ -44,13 +46,16 @@ class Runtime(vlan_admin.Runtime, Protocol):
     def data_plane(self) -> DataPlane: ...
 
     @property
+    def discovery(self) -> Discovery: ...
+
+    @property
     def started_at(self) -> float: ...
 
     @property
     def is_ready(self) -> bool: ...
 
     @property
-    def listen_texts(self) -> list[str]: ...
+    def whereabouts(self) -> Whereabouts: ...
 
     def post(self, event: Event) -> None: ...
 
@@ -99,13 +104,14 @@ class Answers:
             pid=os.getpid(),
             uptime_s=time.monotonic() - runtime.started_at,
             ready=runtime.is_ready,
-            listen=runtime.listen_texts,
+            listen=list(runtime.whereabouts.texts),
             underlay_mtu=runtime.config.underlay_mtu,
             overhead_bytes=OVERHEAD_BYTES,
             taps=runtime.ports.status(),
         )
         found = status(process, runtime.node, runtime.data_plane.engine.snapshot())
         found["not_reached"] = runtime.peers_not_reached()
+        found["discovery"] = runtime.discovery.status()
         return found
 
     async def _ping(self, target: str, count: object) -> AsyncGenerator[dict[str, Any], None]:

@@ -1,125 +1,164 @@
-"""Keeping a trunk to a peer: a staggered race over its addresses, again with backoff (docs/decisions/0003)."""
+"""Dialling whom the book of peers wants: a staggered race over a peer's addresses (docs/decisions/0003)."""
 
 from __future__ import annotations
 
-import math
 import random
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import trio
 
 from peertap.config.address import PeerAddress, parse_address
 from peertap.errors import ConfigError, TrunkError
+from peertap.mesh.book import Dial, PeerBook, Source
 from peertap.node.node import TRANSPORT_RANK
 from peertap.shell.host import Connection, Host
 from peertap.types import PeerId
 
 STAGGER_S: Final = 0.3  # ours: TCP first, then the next transport while the first is still silent
 DIAL_S: Final = 4.0  # ours: for one address
+QUICK_DIAL_S: Final = 2.0  # ours: for a neighbour that was there until just now; SYNs leave at 0 and 1 s
 QUIC_DIAL_S: Final = 1.0  # ours: QUIC is last, and would wait in silence for a peer that is only starting
 UPGRADE_S: Final = 30.0  # ours: how often a trunk on a dearer transport looks for a cheaper one
-BACKOFF_FIRST_S: Final = 0.2  # ours: a peer that starts with us listens soon
-BACKOFF_SOON_S: Final = 1.0  # ours: the most in the first minute, when both sides are likely starting
-BACKOFF_MOST_S: Final = 15.0  # ours: after that
-SOON_S: Final = 60.0
-MAX_LEARNED: Final = 16  # ours: addresses that the peer told, beside the configured ones
 
 _NAMES: Final = {"tcp": "tcp", "ws": "ws", "quic-v1": "quic"}
 
 
-class Dialling:
-    """Dials one peer until there is a trunk, again when it is gone, and for a cheaper transport now and then."""
+class Dialler:
+    """Dials for ever whom the book wants, and for a cheaper transport now and then."""
 
     def __init__(
         self,
         host: Host,
-        peer: PeerId,
-        addresses: Sequence[PeerAddress],
+        me: PeerId,
         connected: Callable[[Connection], Awaitable[None]],
         failed: Callable[[PeerId, str], None],
     ) -> None:
         """Args: connected: makes a trunk of a connection, or raises TrunkError; returns when it is up."""
-        self.peer: Final = peer
+        self.book: Final = PeerBook(me, random.random)
         self._host = host
-        self._configured = tuple(addresses)
-        self._learned: tuple[PeerAddress, ...] = ()
         self._connected = connected
         self._failed = failed
-        self._up: list[str] = []  # transports of the trunks there are
+        self._up: dict[PeerId, list[str]] = {}  # transports of the trunks there are
+        self._upgrade_at: dict[PeerId, float] = {}  # peers on a dearer one
         self._changed = trio.Event()
 
-    def learn(self, addresses: Sequence[str]) -> None:
-        """The peer told where it listens: tried after what is configured."""
-        learned = []
-        for text in addresses[:MAX_LEARNED]:
-            try:
-                address = parse_address(text)
-            except ConfigError:
-                continue
-            if address.peer_id == self.peer:
-                learned.append(address)
-        self._learned = tuple(learned)
+    # What is told
 
-    def trunk_up(self, transport: str) -> None:
-        self._up.append(transport)
+    def learn(self, source: Source, peer: PeerId, addresses: Sequence[str]) -> None:
+        """Somebody told where a peer listens."""
+        self.book.learn(source, peer, list(_of(peer, addresses)), time.monotonic())
+        self.wake()
 
-    def trunk_down(self, transport: str) -> None:
-        self._up.remove(transport)
+    def replace(self, source: Source, peers: Mapping[PeerId, Sequence[PeerAddress]]) -> None:
+        """All that a source tells."""
+        texts = {peer: [str(one) for one in addresses] for peer, addresses in peers.items()}
+        self.book.replace(source, texts, time.monotonic())
+        self.wake()
+
+    def trunk_up(self, peer: PeerId, transport: str, address: str | None) -> None:
+        """Args: address: where we dialled it; None: it dialled us."""
+        self._up.setdefault(peer, []).append(transport)
+        self.book.reached(peer, address, time.monotonic())
+        self._plan_upgrade(peer)
+
+    def trunk_down(self, peer: PeerId, transport: str) -> None:
+        self._up[peer].remove(transport)
+        if not self._up[peer]:
+            del self._up[peer]
+        self.book.lost(peer, time.monotonic())
+        self._plan_upgrade(peer)
+
+    def wake(self) -> None:
+        """The book has changed."""
         self._changed.set()
-        self._changed = trio.Event()
+
+    # What follows
 
     async def run(self) -> None:
-        """Dials for ever; cancel it to end."""
-        since, backoff_s = trio.current_time(), BACKOFF_FIRST_S
-        while True:
-            if self._up:
-                with trio.move_on_after(UPGRADE_S if self._rank() > 0 else math.inf):
+        """Dials until it is cancelled."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._changed = trio.Event()
+                now = time.monotonic()
+                for dial in self.book.wanted(now):
+                    nursery.start_soon(self._attempt, dial)
+                for peer in [one for one, due_at in self._upgrade_at.items() if due_at <= now]:
+                    self._upgrade_at[peer] = float("inf")  # until it is over
+                    nursery.start_soon(self._upgrade, peer)
+                due_at = min(self.book.next_deadline(now), *self._upgrade_at.values(), float("inf"))
+                with trio.move_on_after(max(0.0, due_at - time.monotonic())):
                     await self._changed.wait()
-                    since, backoff_s = trio.current_time(), BACKOFF_FIRST_S
-                    continue
+
+    async def _attempt(self, dial: Dial) -> None:
+        with self._over(dial.peer):
+            ladder = _ladder(dial.addresses)
             try:
-                connection = await self._race([one for one in self._ladder() if _rank(one) < self._rank()])
-                if TRANSPORT_RANK[connection.transport] < self._rank():
-                    await self._connected(connection)
-                else:  # the peer's own dial was faster
-                    await connection.close()
-                continue
+                if dial.is_quick:
+                    connection = await self._race(dial.peer, _ladder(dial.addresses[:1])[:1], QUICK_DIAL_S)
+                else:
+                    connection = await self._race(dial.peer, ladder, DIAL_S)
+                await self._take(connection)
             except TrunkError as error:
-                if self._up:
-                    continue
-                self._failed(self.peer, str(error))
-            with trio.move_on_after(random.uniform(0.5, 1) * backoff_s):  # noqa: S311  jitter
-                await self._changed.wait()
-            backoff_s = min(2 * backoff_s, BACKOFF_SOON_S if trio.current_time() < since + SOON_S else BACKOFF_MOST_S)
+                if dial.peer not in self._up:
+                    self.book.failed(dial.peer, time.monotonic(), is_quick=dial.is_quick)
+                    self._failed(dial.peer, str(error))
 
-    def _rank(self) -> int:
+    async def _upgrade(self, peer: PeerId) -> None:
+        ladder = [one for one in _ladder(self.book.addresses(peer)) if _rank(one) < self._rank(peer)]
+        try:
+            if ladder:
+                await self._take(await self._race(peer, ladder, DIAL_S))
+        except TrunkError:
+            pass
+        self._plan_upgrade(peer)
+
+    async def _take(self, connection: Connection) -> None:
+        if TRANSPORT_RANK[connection.transport] < self._rank(connection.peer):
+            await self._connected(connection)
+        else:  # the peer's own dial was faster
+            await connection.close()
+
+    @contextmanager
+    def _over(self, peer: PeerId) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self.book.ended(peer)
+            self.wake()
+
+    def _plan_upgrade(self, peer: PeerId) -> None:
+        """A trunk on a dearer transport than there is an address for looks for that one later."""
+        if peer in self._up and self._rank(peer) > 0:
+            self._upgrade_at[peer] = time.monotonic() + UPGRADE_S
+        else:
+            self._upgrade_at.pop(peer, None)
+        self.wake()
+
+    def _rank(self, peer: PeerId) -> int:
         """Of the cheapest transport in use; above all where there is none."""
-        return min((TRANSPORT_RANK[one] for one in self._up), default=len(TRANSPORT_RANK))
+        return min((TRANSPORT_RANK[one] for one in self._up.get(peer, ())), default=len(TRANSPORT_RANK))
 
-    def _ladder(self) -> list[PeerAddress]:
-        """Every address once, cheapest transport first, configured ones before learned."""
-        concrete = [one for address in (*self._configured, *self._learned) for one in address.concrete()]
-        return sorted(dict.fromkeys(concrete), key=_rank)
+    async def _race(self, peer: PeerId, ladder: Sequence[PeerAddress], limit_s: float) -> Connection:
+        """The first of these addresses that answers.
 
-    async def _race(self, ladder: Sequence[PeerAddress]) -> Connection:
-        """Dials all addresses, each a stagger after the one before; the first that answers wins.
-
-        Raises: TrunkError when none does.
+        Raises: TrunkError: none does.
         """
         winner: list[Connection] = []
         failures: list[str] = []
         async with trio.open_nursery() as nursery:
 
             async def attempt(address: PeerAddress, over: trio.Event) -> None:
-                limit_s = QUIC_DIAL_S if address.transport == "quic-v1" else DIAL_S
+                most_s = min(limit_s, QUIC_DIAL_S) if address.transport == "quic-v1" else limit_s
                 try:
-                    with trio.fail_after(limit_s):
-                        connection = await self._host.dial(str(address), self.peer)
+                    with trio.fail_after(most_s):
+                        connection = await self._host.dial(str(address), peer)
                 except TrunkError as error:
                     failures.append(str(error))
                 except trio.TooSlowError:
-                    failures.append(f"{address}: no answer in {limit_s:.0f} s")
+                    failures.append(f"{address}: no answer in {most_s:.0f} s")
                 else:
                     if winner:
                         await connection.close()
@@ -136,6 +175,23 @@ class Dialling:
         if not winner:
             raise TrunkError("; ".join(failures) or "no address to dial")
         return winner[0]
+
+
+def _of(peer: PeerId, addresses: Sequence[str]) -> Iterator[str]:
+    """Those that can be dialled, and are that peer's."""
+    for text in addresses:
+        try:
+            address = parse_address(text)
+        except ConfigError:
+            continue
+        if address.peer_id == peer:
+            yield str(address)
+
+
+def _ladder(addresses: Sequence[str]) -> list[PeerAddress]:
+    """Every address once, cheapest transport first, and of one transport the most promising first."""
+    concrete = [one for text in addresses for one in parse_address(text).concrete()]
+    return sorted(dict.fromkeys(concrete), key=_rank)
 
 
 def _rank(address: PeerAddress) -> int:

@@ -42,12 +42,17 @@ os.environ.setdefault("PY_YAMUX_RELEASE_ON_READ", "0")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Connection:
-    """One libp2p connection: its peer, transport ("tcp", "ws" or "quic") and the address it is seen from."""
+    """One libp2p connection: its peer, transport ("tcp", "ws" or "quic") and the address it is seen from.
+
+    Args:
+        dialled: the multiaddr that we dialled; None: the peer dialled us.
+    """
 
     peer: PeerId
     transport: str
     host: str | None
     raw: Any  # libp2p's SwarmConn: the library is untyped here
+    dialled: str | None = None
 
     async def close(self) -> None:
         with trio.move_on_after(1):
@@ -137,7 +142,7 @@ class Host:
         except Exception as error:  # libp2p raises many kinds
             raise TrunkError(f"{address}: {_cause(error)}") from None
         transport = "quic" if "/quic" in address else "ws" if "/ws" in address else "tcp"
-        return Connection(peer, transport, _ip_in(address), raw)
+        return Connection(peer, transport, _ip_in(address), raw, address)
 
     async def open(self, connection: Connection, protocol: TProtocol) -> Stream:
         """A new stream on that very connection.

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import TYPE_CHECKING, Final
+
+import trio
 
 from peertap.errors import DeviceError
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute
 
+SETTLE_S: Final = 0.5  # ours: a machine that moves loses and gets several addresses
+_ADDRESS_GROUPS: Final = 0x10 | 0x100  # linux/rtnetlink.h: RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
 _RT_TABLE_MAIN: Final = 254  # linux/rtnetlink.h
 _UNUSABLE_FLAGS: Final = 0x01 | 0x08 | 0x20 | 0x40  # linux/if_addr.h: temporary, DAD failed, deprecated, tentative
 
@@ -76,6 +80,28 @@ def _usable(netlink: IPRoute, without: Collection[str] | None) -> Iterator[Local
         if (entry.get("flags") or 0) & _UNUSABLE_FLAGS or address.is_loopback or address.is_link_local:
             continue
         yield LocalAddress(name, address, entry["index"] in routed)
+
+
+async def address_changes() -> AsyncGenerator[None, None]:
+    """Yields when addresses or links of this machine have changed; what changes together is one.
+
+    Raises: DeviceError.
+    """
+    try:
+        listener = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+    except OSError as error:
+        raise DeviceError(f"changes of addresses cannot be watched: {error.strerror}") from None
+    with listener:
+        listener.bind((0, _ADDRESS_GROUPS))
+        while True:
+            await trio.lowlevel.wait_readable(listener.fileno())
+            await trio.sleep(SETTLE_S)
+            try:
+                while listener.recv(65_536):
+                    pass
+            except OSError:  # nothing is left, or more came than the kernel could keep
+                pass
+            yield
 
 
 def port_is_free(kind: socket.SocketKind, port: int) -> bool:

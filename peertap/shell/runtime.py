@@ -9,7 +9,7 @@ import socket
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import structlog
@@ -21,6 +21,7 @@ from peertap.config.compare import changes
 from peertap.config.model import Config
 from peertap.errors import ConfigError, DeviceError, PeerTapError, TrunkError
 from peertap.identity.node import NodeIdentity, format_peer_id
+from peertap.mesh.book import Source
 from peertap.mesh.policy import Mode, RelayPolicy
 from peertap.mesh.roles import Wish
 from peertap.node.actions import (
@@ -53,6 +54,7 @@ from peertap.node.events import (
     StopAsked,
     TimePassed,
     TrunkClosed,
+    TrunkOpened,
     UnknownKidSeen,
 )
 from peertap.node.node import Node
@@ -61,9 +63,9 @@ from peertap.observe import logs
 from peertap.shell import admin
 from peertap.shell.answers import Answers
 from peertap.shell.dataplane import DataPlane
-from peertap.shell.dial import Dialling
+from peertap.shell.dial import Dialler
+from peertap.shell.discovery import Discovery
 from peertap.shell.host import FRAMES_PROTOCOL, TRUNK_PROTOCOL, Connection, Stream, running_host
-from peertap.shell.interfaces import LocalAddress, local_addresses, port_is_free
 from peertap.shell.link import FRAMES_PROOF_BYTES, FRAMES_S, Link, shake_hands
 from peertap.shell.lock import lock_node
 from peertap.shell.notify import notify, watchdog_gap_s
@@ -71,11 +73,12 @@ from peertap.shell.ports import Ports
 from peertap.shell.store import Store
 from peertap.shell.tap import UDP_IPV6_BYTES
 from peertap.shell.vlan_admin import node_name
+from peertap.shell.whereabouts import Whereabouts, check_ports, listen_addresses
 from peertap.trunk.handshake import HandshakeFailed
 from peertap.types import PeerId, TrunkId, VlanIndex
 from peertap.vlan.membership import GroupMembership, StaticMembership
 from peertap.vlan.record import Port, VlanRecord
-from peertap.wire.control import MAX_ENDPOINTS, CloseCode, Endpoints
+from peertap.wire.control import MAX_ENDPOINTS, CloseCode, Endpoints, Serving
 
 STOP_S: Final = 1.2  # ours: to say goodbye; the first signal ends the node within 2 s
 MAX_HANDSHAKES: Final = 64  # ours: unproven trunks at a time, half of them with strangers
@@ -98,7 +101,6 @@ class Runtime:
         self._log = log
         self._reload = reload
         self.links: dict[TrunkId, Link] = {}
-        self._dialling: dict[PeerId, tuple[Dialling, trio.CancelScope, tuple[PeerAddress, ...]]] = {}
         self._handshakes = 0
         self._shaking: Counter[str] = Counter()  # handshakes under way, by IP address
         self._last_trunk = 0
@@ -122,7 +124,7 @@ class Runtime:
         identity = store.load_identity()
         with lock_node(config.state_dir, config.node):
             vlans, records = self._static_vlans(store), store.load_records()
-            self._check_ports()
+            check_ports(self.config.listen)
             self.data_plane = DataPlane(
                 config.listen.udp or 0,
                 self.post,
@@ -153,10 +155,15 @@ class Runtime:
     async def _run_host(
         self, identity: NodeIdentity, vlans: Sequence[VlanSettings], records: Sequence[VlanRecord]
     ) -> None:
-        async with running_host(identity, self._listen_addresses()) as host:
+        config = self.config
+        async with running_host(identity, listen_addresses(self.config.listen)) as host:
             self._host = host
             self._identity = identity
+            self.whereabouts = Whereabouts(config, identity.text, self.ports.names)
             self.node = self._new_node(identity, vlans, records)
+            self.dialler = Dialler(host, identity.peer_id, self._dialled, self._dial_failed)
+            self._dialling = trio.CancelScope()
+            self.discovery = Discovery(self, host, identity, self._store, self._log)
             self._answers = Answers(self)
             self._carry_out(self.node.start())
             admin_socket = admin.listen(self.config.admin_socket)
@@ -167,6 +174,7 @@ class Runtime:
                 nursery.start_soon(self.data_plane.run)
                 nursery.start_soon(self._keep_time)
                 nursery.start_soon(self._watch_signals)
+                nursery.start_soon(self._dial)
                 nursery.start_soon(admin.serve, admin_socket, self.config.admin_socket, self._answers.answer)
                 self._follow_peers(self.config)
                 gap_s = watchdog_gap_s()
@@ -180,45 +188,17 @@ class Runtime:
         if self._fatal is not None:
             raise self._fatal
 
-    def _check_ports(self) -> None:
-        """py-libp2p shares ports silently with whoever has them (SO_REUSEPORT): look first.
-
-        Raises: DeviceError.
-        """
-        listen, tcp, udp = self.config.listen, socket.SOCK_STREAM, socket.SOCK_DGRAM
-        for key, kind, port in (
-            ("tcp", tcp, listen.tcp), ("websocket", tcp, listen.websocket), ("quic", udp, listen.quic),
-            ("udp", udp, listen.udp),
-        ):  # fmt: skip
-            if port and not port_is_free(kind, port):
-                raise DeviceError(
-                    f"listen.{key}: port {port} is taken by another program",
-                    hint="choose another one; `peertap init --node NAME` does so for a second node",
-                )
-
-    def _listen_addresses(self) -> list[str]:
-        listen = self.config.listen
-        out = []
-        for address in listen.address:
-            base = f"/ip{address.version}/{address}"
-            out += [f"{base}/tcp/{listen.tcp}"] if listen.tcp is not None else []
-            out += [f"{base}/tcp/{listen.websocket}/ws"] if listen.websocket is not None else []
-            out += [f"{base}/udp/{listen.quic}/quic-v1"] if listen.quic is not None else []
-        return out
-
     def _new_node(self, identity: NodeIdentity, vlans: Sequence[VlanSettings], records: Sequence[VlanRecord]) -> Node:
         config = self.config
         port = self.data_plane.engine.udp_port
-        underlay = self._underlay_addresses()
-        self.listen_texts = self._listening(underlay)
-        addresses = [WHERE_SEEN, *(str(one.address.ip) for one in underlay)]
+        addresses = [WHERE_SEEN, *(str(one.address.ip) for one in self.whereabouts.underlay)]
         udp_allowed = config.carrier == "auto" and config.listen.udp is not None
         candidates = [packed((address, port)) for address in addresses][:MAX_ENDPOINTS] if udp_allowed else []
         return Node(
             identity,
             vlans,
             RelayPolicy(*_relay_policy(config)),
-            endpoints=Endpoints(tuple(candidates), tuple(self.listen_texts)),
+            endpoints=Endpoints(tuple(candidates), self.whereabouts.texts),
             random=secrets.token_bytes,
             now=time.monotonic(),
             now_unix=time.time(),
@@ -229,32 +209,17 @@ class Runtime:
             records=records,
         )
 
-    def _listening(self, underlay: Sequence[LocalAddress]) -> list[str]:
-        """Addresses that others can dial, as far as this machine knows."""
-        listen, out = self.config.listen, []
-        for one in underlay:
-            base, tail = one.multiaddr, f"/p2p/{self._identity.text}"
-            out += [f"{base}/tcp/{listen.tcp}{tail}"] if listen.tcp else []
-            out += [f"{base}/tcp/{listen.websocket}/ws{tail}"] if listen.websocket else []
-            out += [f"{base}/udp/{listen.quic}/quic-v1{tail}"] if listen.quic else []
-        return out[:16]
-
     def dial_addresses(self) -> list[str]:
-        """Multiaddrs by which newcomers may find this node: its own, and those of relays that it uses."""
-        own = [text for text in self.listen_texts if "/tcp/" in text and "/ws/" not in text]
-        relays = {trunk.peer for trunk in self.node.trunks.values() if trunk.relays}
-        configured = [str(address) for peer in self.config.peers for address in peer if address.peer_id in relays]
-        return [*own[:4], *configured[:4]]
+        """Multiaddrs by which others may find this node: its own, and those of relays that it uses."""
+        own = [text for text in self.whereabouts.texts if "/tcp/" in text and "/ws/" not in text]
+        relays = sorted({trunk.peer for trunk in self.node.trunks.values() if trunk.relays})
+        return [*own[:4], *(text for peer in relays[:4] for text in self.dialler.book.addresses(peer)[:1])]
 
     def free_interface(self) -> str:
         """A name that no interface has."""
         taken = {name for _, name in socket.if_nameindex()} | {vlan.tap.name for vlan in self.config.vlans}
         taken |= {vlan.record.port.interface for vlan in self.node.groups.vlans.values()}
         return next(name for number in range(len(taken) + 1) if (name := f"ptap{number}") not in taken)
-
-    def _underlay_addresses(self) -> list[LocalAddress]:
-        """Where others may reach this machine: not over the node's own VLANs."""
-        return local_addresses(without=[vlan.tap.name for vlan in self.config.vlans] + sorted(self.ports.names()))
 
     def _open_port(self, index: VlanIndex) -> None:
         """Makes a VLAN's interface. Raises DeviceError while the node starts; later the VLAN goes without."""
@@ -284,6 +249,8 @@ class Runtime:
             return
         if isinstance(event, TrunkClosed):
             self._learn_addresses(event.trunk)
+        if isinstance(event, MessageReceived) and isinstance(event.message, Serving):
+            self.discovery.told(event.trunk, event.message)
         try:
             self._carry_out(self.node.handle(event, time.monotonic()))
         except Exception as error:
@@ -292,13 +259,15 @@ class Runtime:
             self._report_bug(error)
             if isinstance(event, MessageReceived) and event.trunk in self.links:
                 self.links[event.trunk].close(CloseCode.INTERNAL, "internal error")
+        if isinstance(event, TrunkOpened) and (serving := self.discovery.serving()) is not None:
+            self._carry_out([Send(event.trunk, serving)])
         self._wake()
 
     def _learn_addresses(self, number: TrunkId) -> None:
         """Before a trunk is forgotten: where the neighbour said that it listens."""
         trunk = self.node.trunks.get(number)
-        if trunk is not None and trunk.addresses and trunk.peer in self._dialling:
-            self._dialling[trunk.peer][0].learn(trunk.addresses)
+        if trunk is not None and trunk.addresses and self.dialler.book.is_chosen(trunk.peer):
+            self.dialler.learn(Source.TOLD, trunk.peer, trunk.addresses)
 
     def _report_bug(self, error: Exception) -> None:
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -329,9 +298,11 @@ class Runtime:
                     self._answers.path_step(number, step)
                 case SaveRecord(label, record):
                     self._save(label, record)
+                    self.discovery.changed()
                 case DropRecord(label):
                     self._store.drop_record(label)
                     self._follow_peers(self.config)
+                    self.discovery.changed()
                 case OpenPort(vlan):
                     self._open_port(vlan)
                 case ClosePort(vlan):
@@ -413,7 +384,7 @@ class Runtime:
         """Whether another handshake may begin: strangers leave room for configured peers, and one source for others."""
         if len(self.links) >= MAX_TRUNKS:
             return False
-        if connection.peer in self._dialling:
+        if self.dialler.book.is_chosen(connection.peer):
             return self._handshakes < MAX_HANDSHAKES
         return self._handshakes < MAX_HANDSHAKES // 2 and self._shaking[source] < MAX_HANDSHAKES_PER_SOURCE
 
@@ -451,8 +422,7 @@ class Runtime:
             dialled=dialled, report=self._report_bug,
         )  # fmt: skip
         self.links[link.number] = link
-        if connection.peer in self._dialling:
-            self._dialling[connection.peer][0].trunk_up(connection.transport)
+        self.dialler.trunk_up(connection.peer, connection.transport, connection.dialled)
         self._failures.pop(connection.peer, None)
         return link
 
@@ -463,8 +433,7 @@ class Runtime:
             del self.links[link.number]
             if not self.links and self._stopping:
                 self._no_links.set()
-            if link.connection.peer in self._dialling:
-                self._dialling[link.connection.peer][0].trunk_down(link.connection.transport)
+            self.dialler.trunk_down(link.connection.peer, link.connection.transport)
 
     async def _accepted_frames(self, connection: Connection, stream: Stream) -> None:
         """A neighbour opened the frame stream of a trunk on the same connection."""
@@ -480,24 +449,12 @@ class Runtime:
         await stream.close()
 
     def _follow_peers(self, config: Config) -> None:
-        """Dials exactly the configured peers, and those by which VLANs with a group are found."""
-        wanted = {addresses[0].peer_id: tuple(addresses) for addresses in config.peers}
+        """The configured peers, and those by which VLANs with a group are found, are always wanted."""
+        by_records: dict[PeerId, list[PeerAddress]] = {}
         for address in self._addresses_of_groups():
-            if address not in wanted.get(address.peer_id, ()):
-                wanted[address.peer_id] = (*wanted.get(address.peer_id, ()), address)
-        for peer, (_, scope, addresses) in list(self._dialling.items()):
-            if wanted.get(peer) != addresses:
-                scope.cancel()
-                del self._dialling[peer]
-        for peer, addresses in wanted.items():
-            if peer not in self._dialling and peer != self._identity.peer_id:
-                dialling = Dialling(self._host, peer, addresses, self._dialled, self._dial_failed)
-                for link in self.links.values():
-                    if link.connection.peer == peer:
-                        dialling.trunk_up(link.connection.transport)
-                scope = trio.CancelScope()
-                self._dialling[peer] = (dialling, scope, addresses)
-                self._nursery.start_soon(self._dial, dialling, scope)
+            by_records.setdefault(address.peer_id, []).append(address)
+        self.dialler.replace(Source.CONFIGURED, {addresses[0].peer_id: addresses for addresses in config.peers})
+        self.dialler.replace(Source.RECORD, by_records)
 
     def _addresses_of_groups(self) -> list[PeerAddress]:
         found = []
@@ -508,13 +465,28 @@ class Runtime:
                 self._log.warning("address not understood", address=text[:80], reason=error.what)
         return found
 
-    @staticmethod
-    async def _dial(dialling: Dialling, scope: trio.CancelScope) -> None:
-        with scope:
-            await dialling.run()
+    async def _dial(self) -> None:
+        """Dials, and looks for others, until the node goes down."""
+        with self._dialling:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.dialler.run)
+                nursery.start_soon(self._discover)
+
+    async def _discover(self) -> None:
+        """What strangers announce must not end the node, even where it finds a bug of ours."""
+        try:
+            await self.discovery.run()
+        except Exception as error:
+            self._report_bug(error)
+
+    def neighbours(self) -> Iterator[tuple[TrunkId, Connection]]:
+        """The trunks that are up."""
+        return ((number, link.connection) for number, link in self.links.items())
 
     def _dial_failed(self, peer: PeerId, reason: str) -> None:
-        if self._failures.get(peer) != reason:
+        if not self.dialler.book.is_chosen(peer):
+            self._log.debug("peer not reached", peer=format_peer_id(peer), reason=reason)
+        elif self._failures.get(peer) != reason:
             self._failures[peer] = reason
             self._log.info("peer not reached", peer=format_peer_id(peer), reason=reason)
 
@@ -535,8 +507,8 @@ class Runtime:
         self._stopping = True
         notify("STOPPING=1")
         self._log.info("stopping")
-        for _, scope, _ in self._dialling.values():
-            scope.cancel()
+        self.discovery.note()
+        self._dialling.cancel()
         self.post(StopAsked())
         if not self.links:
             self._no_links.set()

@@ -4,6 +4,7 @@
       identity.key        0600   "ptnode1-…"
       LABEL.secret        0600   "ptvlan1-LABEL-…"
       LABEL.vlan          0600   a VLAN with a group: SPEC 10.4
+      peers.cache         0600   neighbours of the last process: SPEC 12.5; may be deleted
 
 A file is written beside its place, synced, and moved there: it is the old one or the new one, whatever happens. What
 others could have read or replaced is refused, with the command that repairs it.
@@ -23,10 +24,12 @@ from peertap.errors import ConfigError, DecodeError, DeviceError, StateError
 from peertap.identity.armour import KEY_BYTES
 from peertap.identity.node import NodeIdentity
 from peertap.identity.secret import SECRET_BYTES, VlanSecret, is_label
+from peertap.mesh.remembered import MAX_FILE_BYTES as MAX_CACHE_FILE_BYTES
 from peertap.vlan.record import VlanRecord
 
 IDENTITY_FILE: Final = "identity.key"
 RECORD_SUFFIX: Final = ".vlan"
+CACHE_FILE: Final = "peers.cache"
 MAX_RECORD_FILE_BYTES: Final = 256 << 20  # ours: 64 earlier epochs of a large group
 MAX_SECRET_FILE_BYTES: Final = 4096  # ours: a secret is one line of fewer than 256
 PRIVATE_FILE_MODE: Final = 0o600
@@ -252,6 +255,23 @@ class Store:
                     error.what, file=path, hint="restore a backup: peertap vlan restore, or move the file away"
                 ) from None
         return records
+
+    def save_cache(self, data: bytes) -> None:
+        """Keeps the neighbours of this process for the next.
+
+        Raises:
+            ConfigError, DeviceError: it cannot be written; the old one is there still.
+        """
+        write_file(self.directory / CACHE_FILE, data, replace=True)
+
+    def load_cache(self) -> bytes | None:
+        """What `save_cache` kept; None: nothing.
+
+        Raises:
+            ConfigError: the file is not private, or too long.
+        """
+        path = self.directory / CACHE_FILE
+        return read_private(path, limit=MAX_CACHE_FILE_BYTES) if os.path.lexists(path) else None
 
     def record_path(self, label: str) -> Path:
         """Where a VLAN's record lies."""

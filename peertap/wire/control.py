@@ -16,6 +16,7 @@ MAX_WANTS_PER_MESSAGE: Final = 800  # ours: two lists of 800 x 32 bytes fit one 
 MAX_ENDPOINTS: Final = 32  # ours: candidates of one node
 MAX_ADDRESSES: Final = 16  # ours: libp2p addresses of one node
 MAX_ADDRESS_BYTES: Final = 256
+MAX_SERVING: Final = 8  # ours: nodes that serve the rendezvous; any of them leads to the others
 MAX_REASON_BYTES: Final = 200
 NO_ORIGIN: Final = bytes(ORIGIN_BYTES)  # the origin field of a label that names a unicast token
 INFINITE_METRIC: Final = 0xFFFF  # SPEC 6.1: a retraction
@@ -452,6 +453,24 @@ class Want:
 
 
 @dataclass(frozen=True, slots=True)
+class Serving:
+    """Nodes that serve the rendezvous (SPEC 12.4), the sender itself among them if it does: n 1 | lp(multiaddr) n."""
+
+    CODE: ClassVar[int] = 30
+    addresses: tuple[str, ...]
+
+    def body(self) -> bytes:
+        return bytes((len(self.addresses),)) + b"".join(lp(one.encode()) for one in self.addresses)
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        count = reader.uint(1, "addresses")
+        if count > MAX_SERVING:
+            raise DecodeError(f"serving: {count} addresses, at most {MAX_SERVING} are allowed")
+        return cls(tuple(reader.text("address", MAX_ADDRESS_BYTES) for _ in range(count)))
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A message of a code that this version does not know: skipped, so that later versions can add some."""
 
@@ -461,6 +480,7 @@ class Unknown:
 Message = (
     Ping | Pong | Close | Rekey | Indexes | Endpoints | Routes | RoutesAck | SequenceRequest
     | Join | Joined | Leave | Bind | Bound | Unbind | Policy | Grant | Refresh | Want | PathAsk | PathAnswer
+    | Serving
 )  # fmt: skip
 
 _KINDS: Final[dict[int, type[Message]]] = {
@@ -468,6 +488,7 @@ _KINDS: Final[dict[int, type[Message]]] = {
     for kind in (
         Ping, Pong, Close, Rekey, Indexes, Endpoints, Routes, RoutesAck, SequenceRequest,
         Join, Joined, Leave, Bind, Bound, Unbind, Policy, Grant, Refresh, Want, PathAsk, PathAnswer,
+        Serving,
     )
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from peertap.config.load import parse_config
 from peertap.errors import ConfigError, DecodeError, PeerError
 from peertap.trunk.records import RecordReceiver, RecordSender
 from peertap.types import Token, VTag
-from peertap.wire import control
+from peertap.wire import control, rendezvous
 from peertap.wire.routes import Origin, SignedJoin, SignedRoute
 
 FULL = bool(os.environ.get("PEERTAP_FULL"))
@@ -29,8 +29,15 @@ SEEDS = [
         control.SequenceRequest(VTag(b"v" * 16), Token(b"t" * 16), ORIGIN, 8, 32),
         control.Join(SignedJoin(b"p" * 32, ORIGIN, Token(b"t" * 16), 1_800_000_000, b"s" * 64)),
         control.Bind(1, VTag(b"v" * 16), Token(b"t" * 16), ORIGIN), control.Policy(True, False),
+        control.Serving(("/ip4/192.0.2.1/tcp/4511",) * 3),
     )
 ]  # fmt: skip
+RECORD = rendezvous.Record(b"o" * 32, b"s" * 16, 1_800_000_000, b"sealed" * 100, b"s" * 64)
+RENDEZVOUS = [
+    (rendezvous.Question.parse_untrusted, rendezvous.Question(rendezvous.Kind.FIND, b"k" * 32, ("/ip4/a",)).emit()),
+    (rendezvous.Question.parse_untrusted, rendezvous.Question(rendezvous.Kind.PUT, RECORD.key, (), RECORD).emit()),
+    (rendezvous.Reply.parse_untrusted, rendezvous.Reply(True, ("/ip4/192.0.2.1/tcp/1",) * 3, (RECORD,) * 2).emit()),
+]
 CONFIGURATIONS = [
     path.read_bytes()
     for path in sorted((Path(__file__).parents[2] / "configs").iterdir())
@@ -68,6 +75,17 @@ def test_changed_control_messages_raise_nothing_but_decode_error_and_leave_nothi
     tracemalloc.stop()
     assert refused > count // 4
     assert grown < MAX_GROWTH_BYTES
+
+
+def test_changed_questions_and_replies_raise_nothing_but_decode_error() -> None:
+    chance, refused, count = random.Random(4), 0, 1_000_000 if FULL else 20_000
+    for number in range(count):
+        parse, seed = RENDEZVOUS[number % len(RENDEZVOUS)]
+        try:
+            parse(changed(seed, chance))
+        except DecodeError:
+            refused += 1
+    assert refused > count // 4
 
 
 def test_a_changed_record_never_opens() -> None:

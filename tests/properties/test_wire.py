@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from peertap.errors import DecodeError
 from peertap.types import MlsId, PeerId, Sid, Token, VlanId, VTag
-from peertap.wire import control, echo, handshake, introduction, path
+from peertap.wire import control, echo, handshake, introduction, path, rendezvous
 from peertap.wire.content import Content, Reassembler, plaintext, split, unpad_untrusted
 from peertap.wire.routes import Origin, SignedJoin, SignedRoute
 
@@ -58,6 +58,7 @@ messages = st.one_of(
         st.sampled_from(path.Means), st.sampled_from(path.Bears), uint(4), st.just(b"") | exactly(38),
         st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=path.MAX_WHY_BYTES),
     ),
+    st.builds(control.Serving, st.lists(texts, max_size=control.MAX_SERVING).map(tuple)),
     st.builds(
         control.Grant,
         st.lists(st.binary(max_size=64), min_size=1, max_size=16).map(tuple),
@@ -132,6 +133,9 @@ def test_random_bytes_raise_nothing_but_decode_error(data: bytes) -> None:
         handshake.Refusal.parse_untrusted,
         unpad_untrusted,
         echo.parse_untrusted,
+        rendezvous.Question.parse_untrusted,
+        rendezvous.Reply.parse_untrusted,
+        rendezvous.Record.parse_untrusted,
     ):
         try:
             parse(data)  # type: ignore[operator]
@@ -162,3 +166,34 @@ def test_garbage_fragments_neither_raise_nor_grow(parts: list[bytes]) -> None:
         except DecodeError:
             pass
     assert len(reassembler) <= 24
+
+
+records = st.builds(
+    rendezvous.Record, exactly(32), ids, uint(8), st.binary(max_size=rendezvous.MAX_SEALED_BYTES), exactly(64)
+)
+places = st.lists(st.text(max_size=60), max_size=rendezvous.MAX_NODES).map(tuple)
+
+
+@given(records, exactly(32), places)
+def test_a_question_emitted_and_parsed_is_itself(
+    record: rendezvous.Record, key: bytes, serves: tuple[str, ...]
+) -> None:
+    find = rendezvous.Question(rendezvous.Kind.FIND, key, serves)
+    put = rendezvous.Question(rendezvous.Kind.PUT, record.key, serves, record)
+    for question in (find, put):
+        assert rendezvous.Question.parse_untrusted(question.emit()) == question
+
+
+@given(st.booleans(), places, st.lists(records, max_size=rendezvous.MAX_RECORDS).map(tuple))
+def test_a_reply_emitted_and_parsed_is_itself(
+    kept: bool, nodes: tuple[str, ...], found: tuple[rendezvous.Record, ...]
+) -> None:
+    reply = rendezvous.Reply(kept, nodes, found)
+    assert len(reply.emit()) <= rendezvous.MAX_MESSAGE_BYTES
+    assert rendezvous.Reply.parse_untrusted(reply.emit()) == reply
+
+
+def test_a_question_whose_record_is_of_another_key_is_refused() -> None:
+    record = rendezvous.Record(b"o" * 32, b"s" * 16, 1, b"", b"g" * 64)
+    with pytest.raises(DecodeError):
+        rendezvous.Question.parse_untrusted(rendezvous.Question(rendezvous.Kind.PUT, b"k" * 32, (), record).emit())
