@@ -23,7 +23,8 @@ Figures = dict[str, object]
 NAMES: Final = (
     "demo", "lab", "emulator", "pair", "relay-line", "fallback", "isolation", "start-together", "kill-relay", "replay",
     "loss", "transfer", "group-load", "roam", "process", "new-user", "vlan-life", "kicked",
-    "rekey-load", "catch-up", "fork", "spoof", "council", "ring", "relay-failover", "lan", "discovery",
+    "rekey-load", "catch-up", "fork", "spoof", "council", "ring", "relay-failover", "lan", "discovery", "bridge",
+    "storm",
 )  # fmt: skip
 
 

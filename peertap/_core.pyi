@@ -25,6 +25,7 @@ __all__ = [
     "MlsProposal",
     "MlsSigner",
     "PairSecret",
+    "Passage",
     "ReceiveKey",
     "SendKey",
     "StaticSecret",
@@ -185,6 +186,25 @@ class Member:
     ) -> Member: ...
 
 @final
+class Passage:
+    """What passes a VLAN's ports.
+
+    forwards: False = nothing, but loop probes are sent and heard. probing: VLANs' keys, handle 8, run 8, seconds
+    between probes (0: they are only heard). answers: ARP and neighbour solicitations are answered where the answer is
+    known. bpdus: frames that bridges keep to themselves pass. limits: broadcasts, multicasts and frames to unknown MACs
+    a second, per port and member; 0 = no limit.
+    """
+    def __new__(
+        cls,
+        *,
+        forwards: bool,
+        probing: tuple[list[VlanKeys], bytes, bytes, float] | None,
+        answers: bool,
+        bpdus: bool,
+        limits: tuple[int, int, int],
+    ) -> Passage: ...
+
+@final
 class Vlan:
     """One VLAN of this node.
 
@@ -203,6 +223,7 @@ class Vlan:
         group_send: SendKey | None,
         group_edges: list[tuple[int, int]],
         members: list[Member],
+        passage: Passage | None = None,
     ) -> Vlan: ...
 
 @final
@@ -237,6 +258,11 @@ class Tables:
 #   ("forged", vlan id, kid 4, trunk id)                          a group frame with a right tag and a wrong signature
 #   ("spoofed", vlan id, member id, "mac" | "address")            a member said that it is another one
 #   ("control", vlan id, member id, message)                      member control, reassembled; at most 64 wait
+#   ("group_control", vlan id, member id, message)                member control for all; at most 256 wait
+#   ("mac_seen", vlan id, mac 6, vid | None)                      a host spoke at a port that did not know it
+#   ("mac_gone", vlan id, mac 6, vid | None)                      a host was silent for mac_age_s, or made room
+#   ("probed", vlan id, handle 8, run 8, number, forwards, own)   a loop probe came in at a port
+#   ("storm", vlan id, member id | None, class)                   too many frames for all; None: at our own ports
 #   ("generation", vlan id, kid 4)                                a send key reached 2^30
 #   ("path", trunk id, (host, port), rtt seconds)                 a probe of ours came back: the address is valid
 #   ("source", trunk id, (host, port))                            the newest packets come from elsewhere than `remote`
@@ -269,6 +295,12 @@ class Engine:
         """Sends an INTRO body (as from hello_seal) by each (trunk id, label)."""
     def send_control(self, vlan: int, member: int, message: bytes) -> None:
         """A member control message under the pair key (SPEC 5.4); without key or route it is dropped and counted."""
+    def send_group_control(self, vlan: int, message: bytes) -> None:
+        """Member control for all, <= 1,006 bytes (SPEC 5.4); without key or edge it is dropped and counted."""
+    def place_macs(self, vlan: int, places: list[tuple[tuple[bytes, int | None], int | None]]) -> None:
+        """Behind which member hosts (MAC, 802.1Q VLAN) are; None: nobody knows."""
+    def forget_local_macs(self, vlan: int, hosts: list[tuple[bytes, int | None]], refused: bool) -> None:
+        """Hosts are not at our ports; refused: their frames are dropped there until they are forgotten or age."""
     def stream_take(self, trunk: int) -> bytes | None:
         """The next batch for the trunk's stream carrier, <= 65,536 bytes; None when nothing waits."""
     def stream_put(self, trunk: int, batch: bytes) -> None:

@@ -33,6 +33,8 @@ MAX_BOOTSTRAP: Final = 64  # ours: any of them leads to the others
 MAX_VLANS: Final = 256  # ours: each is an interface and a set of tables
 MAX_TAP_ADDRESSES: Final = 16  # ours
 MAX_LISTEN_ADDRESSES: Final = 16  # ours
+MAX_FRAMES_PER_S: Final = 10_000_000  # ours: more than any interface brings in
+MAX_MEMBERS: Final = 100_000  # ours: more than a VLAN has
 MAX_RELAY_PATTERNS: Final = 4096  # ours: each is tried once per announced VLAN
 MIN_MTU: Final = 576  # RFC 791: what every IPv4 host takes
 MIN_IPV6_MTU: Final = 1280  # RFC 8200 section 5
@@ -331,6 +333,50 @@ class Discovery(_Model):
     )
 
 
+class Switch(_Model):
+    """How the node's interfaces switch frames."""
+
+    broadcasts: int = Field(
+        default=250,
+        strict=True,
+        ge=0,
+        le=MAX_FRAMES_PER_S,
+        description="broadcasts that an interface may bring in, and each member send; 0: no limit",
+        json_schema_extra=_extra(unit="frames per second"),
+    )
+    multicasts: int = Field(
+        default=100_000,
+        strict=True,
+        ge=0,
+        le=MAX_FRAMES_PER_S,
+        description="the same of multicasts",
+        json_schema_extra=_extra(unit="frames per second"),
+    )
+    unknown: int = Field(
+        default=10_000,
+        strict=True,
+        ge=0,
+        le=MAX_FRAMES_PER_S,
+        description="the same of frames to MAC addresses that nobody is known under",
+        json_schema_extra=_extra(unit="frames per second"),
+    )
+    answer_above: int = Field(
+        default=64,
+        strict=True,
+        ge=0,
+        le=MAX_MEMBERS,
+        description="questions for addresses (ARP, neighbour discovery) are answered on the spot, where the answer is "
+        "known, in VLANs of more members",
+        json_schema_extra=_extra(unit="members"),
+    )
+    bpdus: tuple[Annotated[str, _rule(_label)], ...] = Field(
+        default=(),
+        max_length=MAX_VLANS,
+        description="labels of the VLANs that carry what bridges keep to themselves: spanning tree and the like",
+        json_schema_extra=_extra(),
+    )
+
+
 class Log(_Model):
     """What the node says on standard error."""
 
@@ -402,6 +448,9 @@ class Config(_Model):
         description="offloads not to use, for a kernel or driver that gets one wrong; "
         "TAP: checksum, tso, uso, coalesce, UDP: gso, gro, mmsg",
         json_schema_extra=_extra(),
+    )
+    switch: Switch = Field(
+        default=Switch(), description="how the node's interfaces switch frames", json_schema_extra=_extra()
     )
     log: Log = Field(default=Log(), description="what the node says", json_schema_extra=_extra())
     admin_socket: Annotated[Path, _rule(_socket_path)] = Field(

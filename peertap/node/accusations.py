@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from peertap.node.actions import Action, Log
-from peertap.node.events import ForgerySeen, SpoofSeen
+from peertap.node.events import ForgerySeen, SpoofSeen, StormSeen
 from peertap.node.trunk import Trunk
 from peertap.node.vlan import LocalVlan
-from peertap.types import TrunkId, VlanIndex
+from peertap.types import Mac, TrunkId, VlanIndex, format_mac
 
 GAP_S: Final = 10.0  # ours: the same again is said so often
 MAX_SAID: Final = 1024  # ours
@@ -56,6 +56,32 @@ class Accusations:
             "came_by": trunk.peer if trunk is not None else None,
         }
         self._say(Log("warning", "forged group frame", fields))
+
+    def storms(self, event: StormSeen, now: float) -> None:
+        """A member, or who is behind our own port (None), floods; what was too much was dropped."""
+        vlan = self._state.vlans.get(event.vlan)
+        if vlan is None or not self._is_due((event.vlan, event.member, event.kind), now):
+            return
+        fields: dict[str, object] = {"vlan": vlan.source.label, "of": event.kind}
+        peer = vlan.introductions.peer_of(event.member) if event.member is not None else None
+        if peer is not None:
+            fields["member"] = peer.member
+        self._say(Log("warning", "member floods" if peer is not None else "port floods", fields))
+
+    def bridges(self, vlan: VlanIndex, number: int, now: float) -> None:
+        """A member tells of hosts behind it, and may have none."""
+        self._member(vlan, number, "bridges without leave", {}, now)
+
+    def overdoes(self, vlan: VlanIndex, number: int, mac: Mac, now: float) -> None:
+        """A member claims a host with a counter that nobody comes to honestly."""
+        self._member(vlan, number, "claims a host out of turn", {"host": format_mac(mac)}, now)
+
+    def _member(self, index: VlanIndex, number: int, what: str, more: dict[str, object], now: float) -> None:
+        vlan = self._state.vlans.get(index)
+        peer = vlan.introductions.peer_of(number) if vlan is not None else None
+        if vlan is not None and peer is not None and self._is_due((index, number, what), now):
+            fields: dict[str, object] = {"vlan": vlan.source.label, "member": peer.member, "what": what}
+            self._say(Log("warning", "member breaks a rule", {**fields, **more}))
 
     def _is_due(self, name: tuple[object, ...], now: float) -> bool:
         if now < self._said.get(name, float("-inf")) + GAP_S:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from peertap.node.tables import Address, Hop, TableSet
 from peertap.types import PeerId, TrunkId, VlanIndex
 from peertap.wire.control import CloseCode, Message
+from peertap.wire.macs import Host
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,31 @@ class SendControl:
     vlan: VlanIndex
     member: int
     message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendGroupControl:
+    """Send member control to all, under the group key."""
+
+    vlan: VlanIndex
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceHosts:
+    """Frames for these hosts go to these members; None: nobody is known to have one."""
+
+    vlan: VlanIndex
+    places: tuple[tuple[Host, int | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetHosts:
+    """These hosts are not at our port; `refused`: and it may not have them."""
+
+    vlan: VlanIndex
+    hosts: tuple[Host, ...]
+    refused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +183,6 @@ class Log:
 
 
 Action = (
-    Send | CloseTrunk | Apply | SendIntro | SendControl | Probe | ReportPing | ReportPath | SaveRecord | DropRecord
-    | OpenPort | ClosePort | Met | Renumber | Reclaim | Log
+    Send | CloseTrunk | Apply | SendIntro | SendControl | SendGroupControl | PlaceHosts | ForgetHosts | Probe
+    | ReportPing | ReportPath | SaveRecord | DropRecord | OpenPort | ClosePort | Met | Renumber | Reclaim | Log
 )  # fmt: skip

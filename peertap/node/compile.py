@@ -7,7 +7,7 @@ from peertap.mesh.audience import Key
 from peertap.mesh.routes import LEAST_PATH_MTU, RouteTable
 from peertap.mesh.tree import Group, Trees
 from peertap.node.labels import LabelKey
-from peertap.node.tables import Hop, LabelTable, MemberTable, TableSet, VlanTable
+from peertap.node.tables import Hop, LabelTable, MemberTable, Passage, TableSet, VlanTable
 from peertap.node.trunk import Trunk
 from peertap.node.vlan import LocalVlan, Names
 from peertap.types import TrunkId, VlanIndex, VTag
@@ -30,6 +30,8 @@ class State(Protocol):
 
     @property
     def vlans(self) -> dict[VlanIndex, LocalVlan]: ...
+
+    def passage(self, vlan: LocalVlan) -> Passage: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,5 +234,6 @@ class Compiler:
             bridge=vlan.bridge and vlan.may_bridge(vlan.introductions.me),
             group_send=intro.group_send,
             group_edges=self.group_hops(vlan),
+            passage=self._state.passage(vlan),
             members=tuple(members),
         )

@@ -1,13 +1,14 @@
 """What happens to a node, in the past tense."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol, get_args
 
 from peertap._core import HopReceiveKey, HopSendKey
 from peertap.mesh.policy import Mode
 from peertap.node.tables import Address
 from peertap.types import Mac, PeerId, TrunkId, VlanIndex
 from peertap.wire.control import Message
+from peertap.wire.macs import Host
 
 
 class EpochKeys(Protocol):
@@ -112,6 +113,67 @@ class ForgerySeen:
 
 
 @dataclass(frozen=True, slots=True)
+class StormSeen:
+    """More frames for all than are allowed: of a member, or at our own port (None); `kind` says of which."""
+
+    vlan: VlanIndex
+    member: int | None
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class PortAttached:
+    """The VLAN's interface became a port of another bridge, or of none."""
+
+    vlan: VlanIndex
+
+
+@dataclass(frozen=True, slots=True)
+class HostSeen:
+    """A host spoke at our port, which did not know it."""
+
+    vlan: VlanIndex
+    host: Host
+
+
+@dataclass(frozen=True, slots=True)
+class HostGone:
+    """A host at our port was silent for long."""
+
+    vlan: VlanIndex
+    host: Host
+
+
+@dataclass(frozen=True, slots=True)
+class HostsListed:
+    """Events were lost: these hosts are at our port."""
+
+    vlan: VlanIndex
+    hosts: tuple[Host, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoopProbeHeard:
+    """A loop probe of this VLAN came in at our port: another's, or one of our own that was sent just now."""
+
+    vlan: VlanIndex
+    handle: bytes
+    run: bytes
+    number: int
+    forwards: bool
+    is_own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GroupControlReceived:
+    """Member control for all, signed by its sender."""
+
+    vlan: VlanIndex
+    member: int
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class KeySpent:
     """A sending key reached its number of packets."""
 
@@ -188,8 +250,18 @@ class StopAsked:
     """The operator ends the node."""
 
 
+BridgeEvent = (
+    PortAttached | HostSeen | HostGone | HostsListed | LoopProbeHeard | StormSeen | GroupControlReceived
+)  # fmt: skip
 Event = (
     TrunkOpened | TrunkClosed | TrunkRekeyed | MessageReceived | TablesApplied | IntroReceived | UnknownKidSeen
+    | BridgeEvent
     | KeySpent | SpoofSeen | ForgerySeen | PathFound | PathLost | SourceSeen | ControlReceived | PingAsked | PathAsked
     | PolicyChanged | TimePassed | StopAsked
 )  # fmt: skip
+
+FROM_OTHERS: Final = (
+    MessageReceived, IntroReceived, UnknownKidSeen, ControlReceived, SourceSeen, PathFound, KeySpent,
+    *get_args(BridgeEvent),
+)  # fmt: skip
+"""What neighbours, members and hosts can bring about: a bug that one of them finds ends no node."""

@@ -29,6 +29,7 @@ from peertap.node.actions import (
     Send,
 )
 from peertap.node.barrier import Barrier
+from peertap.node.bridges import Bridges, SwitchSettings
 from peertap.node.carrier import unpacked
 from peertap.node.commands import Command
 from peertap.node.compile import Compiler
@@ -62,9 +63,9 @@ from peertap.node.paths import Paths
 from peertap.node.pings import Pings
 from peertap.node.relaying import Relaying
 from peertap.node.role import OurRole
-from peertap.node.tables import Address, Hop, TableSet
+from peertap.node.tables import Address, Hop, Passage, TableSet
 from peertap.node.trunk import Trunk
-from peertap.node.vlan import REFRESH_S, VlanSettings
+from peertap.node.vlan import REFRESH_S, LocalVlan, VlanSettings
 from peertap.types import PeerId, TrunkId, VlanIndex
 from peertap.vlan.introductions import Identity
 from peertap.vlan.record import VlanRecord
@@ -119,6 +120,7 @@ class Node:
         role: Wish = Wish.AUTO,
         name: str = "",
         records: Sequence[VlanRecord] = (),
+        switching: SwitchSettings | None = None,
     ) -> None:
         """A node with these static VLANs, and those with a group that `records` are of.
 
@@ -150,6 +152,7 @@ class Node:
         self._barrier: Final = Barrier()
         self.meetings: Final = Meetings(self, self._compiler, self._barrier, self.say)
         self._accusations: Final = Accusations(self, self.say)
+        self.bridges: Final = Bridges(self, switching or SwitchSettings(), random, self._accusations, self.say, now)
         self.groups: Final = Groups(self, Ourselves(identity, random), name)
         self._pings: Final = Pings(self, random, self.say)
         self._paths: Final = Paths(
@@ -215,6 +218,8 @@ class Node:
                 self._time(now)
             case StopAsked():
                 self._stop(now)
+            case _:
+                self.bridges.handle(event, now)
         self._settle(now)
         return self._taken()
 
@@ -233,6 +238,7 @@ class Node:
         """When TimePassed is due."""
         dues: list[float | None] = [self._refresh_at, self._expire_at, self.fabric.next_deadline()]
         dues += [self.groups.next_deadline(), self._locals.next_deadline(), self._role.next_deadline()]
+        dues.append(self.bridges.next_deadline())
         for trunk in self.trunks.values():
             dues += [trunk.next_deadline(), trunk.close_at]
         dues += [vlan.introductions.next_deadline() for vlan in self.vlans.values()]
@@ -243,6 +249,10 @@ class Node:
         return self._compiler.group_hops(self.vlans[vlan])
 
     # What its parts ask of us
+
+    def passage(self, vlan: LocalVlan) -> Passage:
+        """What passes a VLAN's port now."""
+        return self.bridges.passage(vlan)
 
     @property
     def is_leaf(self) -> bool:
@@ -460,7 +470,7 @@ class Node:
         self.fabric.set_cost(trunk.id, trunk.cost, now)
 
     def _control(self, event: ControlReceived, now: float) -> None:
-        """Member control under a pair key: an echo, or a letter."""
+        """Member control under a pair key: an echo, about hosts, or a letter."""
         vlan = self.vlans.get(event.vlan)
         peer = vlan.introductions.peer_of(event.member) if vlan is not None else None
         if peer is None:
@@ -468,7 +478,7 @@ class Node:
         asked = echo.parse_untrusted(event.message)
         if asked is not None:
             self._pings.echoed(event, asked, now)
-        else:
+        elif not self.bridges.control_untrusted(event.vlan, event.member, event.message, now):
             self.groups.received_untrusted(event.vlan, peer.member, event.message, now)
 
     # Time
@@ -489,6 +499,7 @@ class Node:
                 self._dirty |= trunk.drop_old_epochs(now) or trunk.labels.cut
         self.fabric.tick(now)
         self.meetings.tick(now)
+        self.bridges.tick(now)
         self.groups.tick(now)
         self._locals.tick(self._relaying, now)
         if self._expire_at <= now:
@@ -524,6 +535,7 @@ class Node:
         for action in self._barrier.release():
             if isinstance(action, Met):
                 self.groups.met(action, now)
+                self.bridges.met(action.vlan, action.member, now)
             elif isinstance(action, Renumber):
                 self._renumber(action.vlan)
             elif isinstance(action, Reclaim):
@@ -533,11 +545,11 @@ class Node:
 
     def _take_dirty(self) -> bool:
         """Whether anything that the tables are made of changed: most events change nothing, and cost nothing then."""
-        dirty = self._dirty or self.trees.changed or self._locals.changed
+        dirty = self._dirty or self.trees.changed or self._locals.changed or self.bridges.changed
         for vlan in self.vlans.values():
             dirty |= vlan.introductions.changed
             vlan.introductions.changed = False
-        self._dirty = self.trees.changed = self._locals.changed = False
+        self._dirty = self.trees.changed = self._locals.changed = self.bridges.changed = False
         return dirty
 
     def _follow_changes(self, now: float) -> None:
@@ -546,6 +558,7 @@ class Node:
                 self._out.append(Send(trunk_id, message))
         for vlan in self.vlans.values():
             self.meetings.greet(vlan, now)
+        self.bridges.follow(now)
         self._publish()
 
     def _publish(self) -> None:

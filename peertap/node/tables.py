@@ -40,6 +40,31 @@ class MemberTable:
 
 
 @dataclass(frozen=True, slots=True)
+class Probing:
+    """How loops are looked for on the LAN behind a port: under which keys, who we are, how often (0: only heard)."""
+
+    keys: tuple[VlanKeys, ...]
+    handle: bytes
+    run: bytes
+    gap_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What passes a VLAN's port.
+
+    Args:
+        limits: broadcasts, multicasts and frames to unknown MACs a second, per port and per member; 0: no limit.
+    """
+
+    forwards: bool
+    probing: Probing | None
+    answers: bool
+    bpdus: bool
+    limits: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class VlanTable:
     """One VLAN of this node."""
 
@@ -51,6 +76,7 @@ class VlanTable:
     bridge: bool
     group_send: SendKey
     group_edges: tuple[Hop, ...]
+    passage: Passage
     members: tuple[MemberTable, ...]
 
 

@@ -53,7 +53,7 @@ class Names:
         self.group_edges: set[tuple[TrunkId, Origin]] = set()  # edges that frames can take now
         self.reachable: set[Mac] = set()  # members to whose token there is a hop now
         self.asked = 0  # how often another member's token was needed
-        self._keys = keys
+        self.keys: Final = keys
         self._sequences = {KIND_UNICAST: 0, KIND_TREE: 0}
         self._tokens: dict[Mac, Token] = {}
 
@@ -63,7 +63,7 @@ class Names:
         if token is None:
             if len(self._tokens) >= MAX_TOKENS_KEPT:
                 self._tokens.clear()
-            token = self._tokens[mac] = Token(self._keys.token(KIND_UNICAST, mac))
+            token = self._tokens[mac] = Token(self.keys.token(KIND_UNICAST, mac))
             self.asked += 1
         return token
 
@@ -84,14 +84,14 @@ class Names:
     def route(self, kind: int, now_unix: float) -> SignedRoute:
         """A fresh announcement of our unicast or tree token."""
         self._sequences[kind] = (self._sequences[kind] + 1) & 0xFFFFFFFF
-        keys = self._keys
+        keys = self.keys
         token, origin = (self.token, self.origin) if kind == KIND_UNICAST else (self.tree_token, self.tree_origin)
         fields = (keys.route_public, kind, token, origin, self._sequences[kind], int(now_unix) + ROUTE_LIFETIME_S)
         return SignedRoute(*fields, signature=keys.sign_route(SignedRoute.unsigned(*fields)))
 
     def join(self, root: Origin, now_unix: float) -> SignedJoin:
         """Our wish for the VLAN's broadcast frames in the tree of this root."""
-        keys = self._keys
+        keys = self.keys
         fields = (keys.route_public, root, self.group_token, int(now_unix) + JOIN_LIFETIME_S)
         return SignedJoin(*fields, signature=keys.sign_route(SignedJoin.unsigned(*fields)))
 

@@ -114,6 +114,8 @@ def _vlan(node: Node, vlan: LocalVlan, tap: TapStatus | None, counters: Mapping[
         "cipher": CIPHERS[vlan.source.aead],
         "warning": vlan.source.warning,
         "bridge": vlan.bridge,
+        "port": _port(node, vlan),
+        "hosts": _hosts(node, vlan),
         "tap": {
             "name": tap.name if tap is not None else None,
             "mac": format_mac(vlan.mac),
@@ -140,15 +142,43 @@ def _vlan(node: Node, vlan: LocalVlan, tap: TapStatus | None, counters: Mapping[
                 "pair_from": bool(peer.pair_receive),
                 "bridge": vlan.may_bridge(peer.member),
                 "spoofed": counters.get("members", {}).get(peer.id, {}).get("spoofed", 0),
+                "policed": counters.get("members", {}).get(peer.id, {}).get("policed", 0),
                 "next_hop": _next_hop(node, vlan, peer.mac),
                 "backup": _peer(node, backups.get(peer.id)),
             }
             for peer in vlan.introductions.peers.values()
         ],
+        "policed": counters.get("policed", 0),
+        "answered": counters.get("answered", 0),
         "forged": {str(trunk): count for trunk, count in counters.get("forged", {}).items()},
         "received": {"frames": counters.get("rx_frames", 0), "bytes": counters.get("rx_bytes", 0)},
         "sent": {"frames": counters.get("tx_frames", 0), "bytes": counters.get("tx_bytes", 0)},
     }
+
+
+def _port(node: Node, vlan: LocalVlan) -> dict[str, Any]:
+    """What the VLAN's port does, and who keeps it from forwarding."""
+    state, cause, rival = node.bridges.port(vlan)
+    return {"state": state, "cause": cause, "member": format_peer_id(rival) if rival is not None else None}
+
+
+def _hosts(node: Node, vlan: LocalVlan) -> list[dict[str, Any]]:
+    """Hosts behind members, and at our port (member: null)."""
+    table, me = node.bridges.hosts(vlan.index), vlan.introductions.me
+    if table is None:
+        return []
+    frozen = table.frozen()
+    return [
+        {
+            "mac": format_mac(host.mac),
+            "vid": host.vid,
+            "member": None if place == me else format_peer_id(place),
+            "moves": moves,
+            "frozen": host in frozen,
+            "claimed_by": [format_peer_id(one) for one in frozen[host].claimants] if host in frozen else [],
+        }
+        for host, place, moves in table.all()
+    ]
 
 
 def _membership(source: KeySource) -> dict[str, Any]:

@@ -114,6 +114,12 @@ def _vlan_lines(vlan: dict[str, Any]) -> Iterator[str]:
     yield f"  VLAN-ID {vlan['vlan_id']}"
     if vlan["warning"]:
         yield f"  note: {vlan['warning']}"
+    port = vlan["port"]
+    if port["state"] != "forwarding":
+        yield f"  port {port['state']}: {port['cause']}" + (f" ({short(port['member'])})" if port["member"] else "")
+    for host in vlan["hosts"]:
+        if host["frozen"]:
+            yield f"  host {host['mac']} is frozen, claimed by {' '.join(map(short, host['claimed_by']))}"
     if not vlan["members"]:
         yield "  no other member known yet"
         return

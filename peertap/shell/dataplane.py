@@ -14,17 +14,24 @@ from peertap.node.events import (
     ControlReceived,
     Event,
     ForgerySeen,
+    GroupControlReceived,
+    HostGone,
+    HostSeen,
+    HostsListed,
     IntroReceived,
     KeySpent,
+    LoopProbeHeard,
     PathFound,
     PathLost,
     SourceSeen,
     SpoofSeen,
+    StormSeen,
     TablesApplied,
     UnknownKidSeen,
 )
-from peertap.node.tables import TableSet
-from peertap.types import TrunkId, VlanIndex
+from peertap.node.tables import Passage, TableSet
+from peertap.types import Mac, TrunkId, VlanIndex
+from peertap.wire.macs import Host
 
 RESYNC_GAP_S: Final = 1.0  # ours: a neighbour can make events overflow, a snapshot is dear
 EVENTS_PER_TURN: Final = 32  # ours: then others get their turn
@@ -58,6 +65,13 @@ class DataPlane:
             "control": lambda vlan, member, message: ControlReceived(VlanIndex(vlan), member, message),
             "spoofed": lambda vlan, member, what: SpoofSeen(VlanIndex(vlan), member, what),
             "forged": lambda vlan, kid, trunk: ForgerySeen(VlanIndex(vlan), kid, TrunkId(trunk)),
+            "mac_seen": lambda vlan, mac, vid: HostSeen(VlanIndex(vlan), Host(Mac(mac), vid)),
+            "mac_gone": lambda vlan, mac, vid: HostGone(VlanIndex(vlan), Host(Mac(mac), vid)),
+            "probed": lambda vlan, handle, run, number, forwards, own: LoopProbeHeard(
+                VlanIndex(vlan), handle, run, number, forwards, own
+            ),
+            "storm": lambda vlan, member, kind: StormSeen(VlanIndex(vlan), member, kind),
+            "group_control": lambda vlan, member, message: GroupControlReceived(VlanIndex(vlan), member, message),
             "generation": lambda vlan, kid: KeySpent(VlanIndex(vlan), kid),
             "path": lambda trunk, address, rtt_s: PathFound(TrunkId(trunk), address, rtt_s),
             "source": lambda trunk, address: SourceSeen(TrunkId(trunk), address),
@@ -68,6 +82,14 @@ class DataPlane:
         """Publishes the tables; TablesApplied(version) follows."""
         generation = self.engine.apply(_core_tables(tables, self.ports))
         self._versions[generation] = version
+
+    def place(self, vlan: VlanIndex, places: Sequence[tuple[Host, int | None]]) -> None:
+        """Says where hosts are."""
+        self.engine.place_macs(vlan, [((host.mac, host.vid), member) for host, member in places])
+
+    def forget(self, vlan: VlanIndex, hosts: Sequence[Host], *, refused: bool) -> None:
+        """Hosts are not at our port."""
+        self.engine.forget_local_macs(vlan, [(host.mac, host.vid) for host in hosts], refused)
 
     async def run(self) -> None:
         """Passes the engine's events on, until cancelled.
@@ -110,6 +132,9 @@ class DataPlane:
         applied = self._applied(snapshot["generation"])
         if applied is not None:
             self._post(applied)
+        for vlan, counters in snapshot["vlans"].items():
+            hosts = tuple(Host(Mac(mac), vid) for mac, vid, _ in counters["local_macs"])
+            self._post(HostsListed(VlanIndex(vlan), hosts))
         for trunk, counters in snapshot["trunks"].items():
             self._batch_ready(TrunkId(trunk))
             if counters["udp_down"]:
@@ -123,6 +148,18 @@ class DataPlane:
         for one in done:
             del self._versions[one]
         return TablesApplied(version)
+
+
+def _passage(passage: Passage) -> _core.Passage:
+    probing = passage.probing
+    found = None if probing is None else (list(probing.keys), probing.handle, probing.run, probing.gap_s)
+    return _core.Passage(
+        forwards=passage.forwards,
+        probing=found,
+        answers=passage.answers,
+        bpdus=passage.bpdus,
+        limits=passage.limits,
+    )
 
 
 def _core_tables(tables: TableSet, ports: dict[VlanIndex, list[int]]) -> _core.Tables:
@@ -151,6 +188,7 @@ def _core_tables(tables: TableSet, ports: dict[VlanIndex, list[int]]) -> _core.T
             bridge=one.bridge,
             group_send=one.group_send,
             group_edges=list(one.group_edges),
+            passage=_passage(one.passage),
             members=[
                 _core.Member(
                     member.id,

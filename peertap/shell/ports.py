@@ -5,6 +5,10 @@ from __future__ import annotations
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Final
 
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from peertap.errors import DeviceError
 from peertap.identity.addressing import interface_addresses
 from peertap.node.vlan import LocalVlan
 from peertap.observe.status import TapStatus
@@ -51,6 +55,20 @@ class Ports:
         for tap, _ in self._taps.values():
             tap.close()
         self._taps.clear()
+
+    def masters(self) -> dict[VlanIndex, int | None]:
+        """The bridge that each interface is a port of, as an interface index; None: of none.
+
+        Raises: DeviceError, the kernel does not say.
+        """
+        if not self._taps:
+            return {}
+        try:
+            with IPRoute() as netlink:
+                found = {link.get("ifname"): link.get("master") for link in netlink.get_links()}
+        except (OSError, NetlinkError) as error:
+            raise DeviceError(f"this machine's interfaces cannot be listed: {error}") from None
+        return {index: found.get(tap.name) for index, (tap, _) in self._taps.items()}
 
     def names(self) -> set[str]:
         """Interfaces that are ours."""

@@ -22,7 +22,7 @@ from peertap.config.model import Config
 from peertap.errors import ConfigError, DeviceError, PeerTapError, TrunkError
 from peertap.identity.node import NodeIdentity, format_peer_id
 from peertap.mesh.book import Source
-from peertap.mesh.policy import Mode, RelayPolicy
+from peertap.mesh.policy import RelayPolicy
 from peertap.mesh.roles import Wish
 from peertap.node.actions import (
     Action,
@@ -30,32 +30,30 @@ from peertap.node.actions import (
     ClosePort,
     CloseTrunk,
     DropRecord,
+    ForgetHosts,
     Log,
     OpenPort,
+    PlaceHosts,
     Probe,
     ReportPath,
     ReportPing,
     SaveRecord,
     Send,
     SendControl,
+    SendGroupControl,
     SendIntro,
 )
 from peertap.node.carrier import WHERE_SEEN, packed
 from peertap.node.commands import Command
 from peertap.node.events import (
-    ControlReceived,
+    FROM_OTHERS,
     Event,
-    IntroReceived,
-    KeySpent,
     MessageReceived,
-    PathFound,
     PolicyChanged,
-    SourceSeen,
     StopAsked,
     TimePassed,
     TrunkClosed,
     TrunkOpened,
-    UnknownKidSeen,
 )
 from peertap.node.node import Node
 from peertap.node.vlan import VlanSettings
@@ -68,8 +66,10 @@ from peertap.shell.discovery import Discovery
 from peertap.shell.host import FRAMES_PROTOCOL, TRUNK_PROTOCOL, Connection, Stream, running_host
 from peertap.shell.link import FRAMES_PROOF_BYTES, FRAMES_S, Link, shake_hands
 from peertap.shell.lock import lock_node
+from peertap.shell.masters import watch_masters
 from peertap.shell.notify import notify, watchdog_gap_s
 from peertap.shell.ports import Ports
+from peertap.shell.settings import relay_policy, switching
 from peertap.shell.store import Store
 from peertap.shell.tap import UDP_IPV6_BYTES
 from peertap.shell.vlan_admin import node_name
@@ -84,7 +84,6 @@ STOP_S: Final = 1.2  # ours: to say goodbye; the first signal ends the node with
 MAX_HANDSHAKES: Final = 64  # ours: unproven trunks at a time, half of them with strangers
 MAX_HANDSHAKES_PER_SOURCE: Final = 8  # ours: of one IP address
 MAX_TRUNKS: Final = 1024  # ours: a node that needs more neighbours is a mesh of its own
-FROM_OTHERS: Final = (MessageReceived, IntroReceived, UnknownKidSeen, ControlReceived, SourceSeen, PathFound, KeySpent)
 
 
 class NotSaved(DeviceError):
@@ -173,6 +172,7 @@ class Runtime:
                 host.handle(FRAMES_PROTOCOL, self._accepted_frames)
                 nursery.start_soon(self.data_plane.run)
                 nursery.start_soon(self._keep_time)
+                nursery.start_soon(watch_masters, self.ports, self.post)
                 nursery.start_soon(self._watch_signals)
                 nursery.start_soon(self._dial)
                 nursery.start_soon(admin.serve, admin_socket, self.config.admin_socket, self._answers.answer)
@@ -197,7 +197,7 @@ class Runtime:
         return Node(
             identity,
             vlans,
-            RelayPolicy(*_relay_policy(config)),
+            RelayPolicy(*relay_policy(config)),
             endpoints=Endpoints(tuple(candidates), self.whereabouts.texts),
             random=secrets.token_bytes,
             now=time.monotonic(),
@@ -207,6 +207,7 @@ class Runtime:
             role=Wish(config.role),
             name=node_name(config.node),
             records=records,
+            switching=switching(config),
         )
 
     def dial_addresses(self) -> list[str]:
@@ -290,6 +291,12 @@ class Runtime:
                     self.data_plane.engine.send_intro(list(hops), nonce, sealed)
                 case SendControl(vlan, member, message):
                     self.data_plane.engine.send_control(vlan, member, message)
+                case SendGroupControl(vlan, message):
+                    self.data_plane.engine.send_group_control(vlan, message)
+                case PlaceHosts(vlan, places):
+                    self.data_plane.place(vlan, places)
+                case ForgetHosts(vlan, hosts, refused):
+                    self.data_plane.forget(vlan, hosts, refused=refused)
                 case Probe(trunk, address):
                     self.data_plane.engine.probe(trunk, address)
                 case ReportPing(number, rtt_s):
@@ -533,7 +540,7 @@ class Runtime:
         )
         logs.set_level(new.log.level)
         self._follow_peers(new)
-        self.post(PolicyChanged(*_relay_policy(new)))
+        self.post(PolicyChanged(*relay_policy(new)))
         self._log.info("configuration reloaded", changed=list(reloadable), needs_restart=list(restart))
 
     async def _feed_watchdog(self, gap_s: float) -> None:
@@ -546,12 +553,6 @@ class Runtime:
         found = self.node.trunks.get(trunk)
         peer = format_peer_id(found.peer) if found is not None else None
         self._log.warning("the system refused an offload", peer=peer, now=text)
-
-
-def _relay_policy(config: Config) -> tuple[Mode, tuple[str, ...], bool]:
-    if config.relay is None:
-        return Mode.NONE, (), False
-    return Mode(config.relay.mode), tuple(config.relay.vlans), config.relay.trace
 
 
 def _shown(value: object) -> object:

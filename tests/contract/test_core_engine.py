@@ -34,7 +34,7 @@ class Node:
         ours.close()  # the engine owns a duplicate
         self.signer = _core.FrameSigner.generate()
 
-    def apply(self, peer: "Node") -> None:
+    def apply(self, peer: "Node", passage: _core.Passage | None = None) -> None:
         me, other, k = self.number, self.other, keys()
 
         def hop_key(sender: int) -> bytes:
@@ -71,7 +71,8 @@ class Node:
             token=k.token(1, MACS[me]),
             group_token=k.token(2, GROUP),
             ports=[self.port],
-            bridge=False,
+            bridge=passage is not None,
+            passage=passage,
             group_send=k.group_sender(bytes([me]), bytes([me]) * 16, 0, AES_256_GCM, self.signer),
             group_edges=[(other, 99)],
             members=[member],
@@ -112,7 +113,8 @@ def test_frames_pass_between_two_engines(pair: tuple[Node, Node]) -> None:
             a.tap.send(frame)
             assert b.tap.recv(65536) == frame
     snapshot = b.engine.snapshot()
-    assert snapshot["vlans"][7]["members"] == {1: {"rx_frames": 4, "tx_frames": 0, "spoofed": 0}}  # type: ignore[index]
+    counted = {"rx_frames": 4, "tx_frames": 0, "spoofed": 0, "policed": 0}
+    assert snapshot["vlans"][7]["members"] == {1: counted}  # type: ignore[index]
     assert not any(snapshot["drops"].values())  # type: ignore[attr-defined]
 
 
@@ -128,10 +130,45 @@ def test_introductions_controls_and_probes_become_events(pair: tuple[Node, Node]
     assert keys().hello_open(bytes(12), token, sealed) is None
     a.engine.send_control(7, 2, b"control")
     assert b.wait("control") == ("control", 7, 1, b"control")
+    a.engine.send_group_control(7, b"\x10control")
+    assert b.wait("group_control") == ("group_control", 7, 1, b"\x10control")
     a.engine.probe(2, ("127.0.0.1", b.engine.udp_port))
     kind, trunk, address, rtt_s = a.wait("path")
     assert (kind, trunk, address) == ("path", 2, ("127.0.0.1", b.engine.udp_port))
     assert isinstance(rtt_s, float) and 0 <= rtt_s < 5
+
+
+def test_hosts_and_probes_at_a_bridged_port_become_events(pair: tuple[Node, Node]) -> None:
+    a, b = pair
+    host = b"\x06" + bytes(4) + b"\x01"
+    a.apply(b, passage(probing=([keys()], b"h" * 8, b"r" * 8, 60.0)))
+    probe = a.tap.recv(65536)
+    assert (len(probe), probe[12:18], probe[20:36]) == (60, b"\x88\xb6PTLP", b"h" * 8 + b"r" * 8)
+    a.tap.send(GROUP + host + b"\x81\x00\x00\x05\x88\xb5" + bytes(46))
+    assert a.wait("mac_seen") == ("mac_seen", 7, host, 5)
+    snapshot = a.engine.snapshot()["vlans"][7]  # type: ignore[index]
+    assert snapshot["local_macs"] == [(host, 5, 0.0)]
+    a.engine.forget_local_macs(7, [(host, 5)], True)
+    a.engine.place_macs(7, [((host, 5), 2), ((host, None), 2), ((host, None), None)])
+    snapshot = a.engine.snapshot()["vlans"][7]  # type: ignore[index]
+    assert (snapshot["local_macs"], snapshot["macs"]) == ([], [(host, 5, 2)])
+    a.tap.send(probe)
+    assert a.wait("probed") == ("probed", 7, b"h" * 8, b"r" * 8, 1, True, True)
+    a.apply(b, passage(forwards=False, limits=(1, 1, 1)))
+    a.tap.send(GROUP + host + b"\x88\xb5" + bytes(46))
+    end = time.monotonic() + 5
+    while not a.engine.snapshot()["drops"]["port_blocked"] and time.monotonic() < end:  # type: ignore[index]
+        time.sleep(0.01)
+    assert a.engine.snapshot()["drops"]["port_blocked"] == 1  # type: ignore[index]
+
+
+def passage(
+    *,
+    forwards: bool = True,
+    probing: tuple[list[_core.VlanKeys], bytes, bytes, float] | None = None,
+    limits: tuple[int, int, int] = (0, 0, 0),
+) -> _core.Passage:
+    return _core.Passage(forwards=forwards, probing=probing, answers=False, bpdus=False, limits=limits)
 
 
 def test_wrong_arguments_are_value_errors() -> None:
@@ -144,6 +181,9 @@ def test_wrong_arguments_are_value_errors() -> None:
         lambda: _core.HopSendKey(1 << 32, bytes(32), AES_256_GCM),
         lambda: _core.HopSendKey(1, bytes(32), 3),
         lambda: _core.Engine(udp_port=65536),
+        lambda: passage(probing=([k], bytes(7), bytes(8), 1.0)),
+        lambda: passage(probing=([k], bytes(8), bytes(8), -1.0)),
+        lambda: passage(limits=(-1, 0, 0)),
         lambda: _core.Label(1, 1, token=bytes(16), group=False, deliver=1, out=[(1, 1)]),
     ):
         with pytest.raises(ValueError):

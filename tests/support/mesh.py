@@ -22,18 +22,23 @@ from peertap.node.actions import (
     Apply,
     CloseTrunk,
     DropRecord,
+    ForgetHosts,
+    Log,
     PathStep,
+    PlaceHosts,
     ReportPath,
     ReportPing,
     SaveRecord,
     Send,
     SendControl,
+    SendGroupControl,
     SendIntro,
 )
 from peertap.node.commands import Command
 from peertap.node.events import (
     ControlReceived,
     Event,
+    GroupControlReceived,
     IntroReceived,
     MessageReceived,
     TablesApplied,
@@ -50,6 +55,7 @@ from peertap.vlan.membership import StaticMembership
 from peertap.vlan.record import VlanRecord
 from peertap.wire import control
 from peertap.wire.control import Endpoints
+from peertap.wire.macs import Host
 from tests.support.identities import identity
 
 NOW_UNIX = 1_800_000_000.0
@@ -84,6 +90,8 @@ class SimNode:
 
     def __init__(self, mesh: SimMesh, name: str, labels: tuple[str, ...], mode: Mode, role: Wish) -> None:
         self.mesh, self.name, self.labels, self.mode, self.role = mesh, name, labels, mode, role
+        self.bridges = False  # its interfaces are ports of bridges
+        self.log: list[Log] = []
         self.identity: NodeIdentity = identity(name)
         self.trunks: dict[TrunkId, SimLink] = {}
         self.delivered: list[tuple[str, object]] = []
@@ -101,8 +109,11 @@ class SimNode:
         self.is_dead = False
         self._seen: dict[int, Packet] = {}
         self.tables = TableSet((), (), ())
+        self.places: dict[Host, int] = {}  # behind which member hosts are
+        self.at_port: set[Host] = set()
+        self.refused: set[Host] = set()
         self.life = next(self.mesh.numbers)
-        settings = [VlanSettings(self.mesh.membership(label)) for label in self.labels]
+        settings = [VlanSettings(self.mesh.membership(label), bridge=self.bridges) for label in self.labels]
         records = [VlanRecord.parse(data) for data in self.disk.values()]
         self.node = Node(
             self.identity, settings, RelayPolicy(self.mode), endpoints=Endpoints((), ()),
@@ -150,6 +161,18 @@ class SimNode:
                         self.send((target.hop,), Packet(None, ("control", message), target.pair_send.kid))
                 case ReportPath(_, step):
                     self.path.append(step)
+                case SendGroupControl(vlan, message):
+                    table = self._vlan(vlan)
+                    self.send(table.group_edges, Packet(None, ("control", message), table.group_send.kid))  # type: ignore[attr-defined]
+                case PlaceHosts(_, places):
+                    for host, member in places:
+                        self.places.pop(host, None)
+                        self.places |= {host: member} if member is not None else {}
+                case ForgetHosts(_, hosts, refused):
+                    self.at_port -= set(hosts)
+                    self.refused = self.refused | set(hosts) if refused else self.refused - set(hosts)
+                case Log():
+                    self.log.append(action)
                 case ReportPing(_, rtt_s):
                     self.pings.append(rtt_s)
                 case SaveRecord(label, record):
@@ -190,8 +213,11 @@ class SimNode:
             self.post(UnknownKidSeen(vlan, packet.kid))
         elif isinstance(packet.content, tuple) and packet.content[0] == "control":
             members = self._vlan(vlan).members  # type: ignore[attr-defined]
-            sender = next(one.id for one in members if packet.kid in {key.kid for key in one.pair_receive})
-            self.post(ControlReceived(vlan, sender, packet.content[1]))
+            for one in members:
+                if packet.kid in {key.kid for key in one.pair_receive}:
+                    self.post(ControlReceived(vlan, one.id, packet.content[1]))
+                elif packet.kid in {key.kid for key in one.group_receive}:
+                    self.post(GroupControlReceived(vlan, one.id, packet.content[1]))
         elif id(packet) in self._seen:
             self.repeated += 1
         else:

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use peertap_dataplane::aead;
 use peertap_dataplane::engine::{self, Snapshot};
 use peertap_dataplane::events::Event;
+use peertap_dataplane::loops::Probe;
 use peertap_dataplane::offload::Allowed;
+use peertap_dataplane::switch;
 use peertap_dataplane::udp::Address;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -76,6 +78,24 @@ impl Engine {
         py.detach(|| self.0.send_control(vlan.0, member.0, message)).map_err(to_python)
     }
 
+    /// A member control message for all under our group key (SPEC 5.4).
+    fn send_group_control(&self, py: Python<'_>, vlan: Int<u32>, message: &[u8]) -> PyResult<()> {
+        py.detach(|| self.0.send_group_control(vlan.0, message)).map_err(to_python)
+    }
+
+    /// Says behind which member hosts are; None: behind none.
+    fn place_macs(&self, vlan: Int<u32>, places: Vec<(PyHost, Option<Int<u32>>)>) -> PyResult<()> {
+        let place = |(one, member): &(PyHost, Option<Int<u32>>)| Ok((host(one)?, member.map(|member| member.0)));
+        let places = places.iter().map(place).collect::<PyResult<Vec<_>>>()?;
+        self.0.place_macs(vlan.0, &places).map_err(to_python)
+    }
+
+    /// Hosts are not at our ports; refused: and may not be until they are forgotten.
+    fn forget_local_macs(&self, vlan: Int<u32>, hosts: Vec<PyHost>, refused: bool) -> PyResult<()> {
+        let hosts = hosts.iter().map(host).collect::<PyResult<Vec<_>>>()?;
+        self.0.forget_local_macs(vlan.0, &hosts, refused).map_err(to_python)
+    }
+
     /// The next batch for the trunk's stream carrier, or None; take until None. <= 64 KiB.
     fn stream_take<'py>(&self, py: Python<'py>, trunk: Int<u32>) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let batch = py.detach(|| self.0.stream_take(trunk.0)).map_err(to_python)?;
@@ -109,6 +129,13 @@ impl Engine {
     }
 }
 
+/// A host as Python writes it: MAC and 802.1Q VLAN.
+type PyHost = (Vec<u8>, Option<Int<u16>>);
+
+fn host((mac, vid): &PyHost) -> PyResult<switch::Address> {
+    Ok((bytes("mac", mac)?, vid.map(|vid| vid.0)))
+}
+
 fn to_tuple<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, PyAny>> {
     let raw = |value: &[u8]| PyBytes::new(py, value);
     let pair = |address: &Address| (address.host(), address.port);
@@ -120,6 +147,16 @@ fn to_tuple<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, PyAny>> 
         Event::UnknownKid { vlan, kid, trunk } => ("unknown_kid", vlan, raw(kid), trunk).into_pyobject(py)?,
         Event::Forged { vlan, kid, trunk } => ("forged", vlan, raw(kid), trunk).into_pyobject(py)?,
         Event::Spoofed { vlan, member, what } => ("spoofed", vlan, member, what).into_pyobject(py)?,
+        Event::MacSeen { vlan, mac, vid } => ("mac_seen", vlan, raw(mac), vid).into_pyobject(py)?,
+        Event::MacGone { vlan, mac, vid } => ("mac_gone", vlan, raw(mac), vid).into_pyobject(py)?,
+        Event::Probed { vlan, probe, own } => {
+            let Probe { forwards, handle, run, number } = probe;
+            ("probed", vlan, raw(handle), raw(run), number, forwards, own).into_pyobject(py)?
+        }
+        Event::Storm { vlan, member, class } => ("storm", vlan, member, class).into_pyobject(py)?,
+        Event::GroupControl { vlan, member, message } => {
+            ("group_control", vlan, member, raw(message)).into_pyobject(py)?
+        }
         Event::Control { vlan, member, message } => ("control", vlan, member, raw(message)).into_pyobject(py)?,
         Event::Generation { vlan, kid } => ("generation", vlan, raw(kid)).into_pyobject(py)?,
         Event::Path { trunk, address, rtt_s } => ("path", trunk, pair(address), rtt_s).into_pyobject(py)?,
@@ -135,6 +172,7 @@ fn to_tuple<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, PyAny>> 
 }
 
 fn to_dict<'py>(py: Python<'py>, snapshot: &Snapshot) -> PyResult<Bound<'py, PyDict>> {
+    let raw = |value: &[u8]| PyBytes::new(py, value);
     let drops = PyDict::new(py);
     for (name, count) in &snapshot.drops {
         drops.set_item(name, count)?;
@@ -167,16 +205,21 @@ fn to_dict<'py>(py: Python<'py>, snapshot: &Snapshot) -> PyResult<Bound<'py, PyD
         }
         item.set_item("forged", forged)?;
         let members = PyDict::new(py);
-        for (id, rx_frames, tx_frames, spoofed) in &vlan.members {
+        for (id, rx_frames, tx_frames, spoofed, policed) in &vlan.members {
             let member = PyDict::new(py);
             member.set_item("rx_frames", rx_frames)?;
             member.set_item("tx_frames", tx_frames)?;
             member.set_item("spoofed", spoofed)?;
+            member.set_item("policed", policed)?;
             members.set_item(id, member)?;
         }
         item.set_item("members", members)?;
-        let macs = vlan.macs.iter().map(|(mac, member, age_s)| (PyBytes::new(py, mac), member, f64::from(*age_s)));
+        let macs = vlan.macs.iter().map(|((mac, vid), member)| (raw(mac), vid, member));
         item.set_item("macs", PyList::new(py, macs.collect::<Vec<_>>())?)?;
+        let hosts = vlan.local_macs.iter().map(|((mac, vid), age_s)| (raw(mac), vid, f64::from(*age_s)));
+        item.set_item("local_macs", PyList::new(py, hosts.collect::<Vec<_>>())?)?;
+        item.set_item("policed", vlan.policed)?;
+        item.set_item("answered", vlan.answered)?;
         vlans.set_item(id, item)?;
     }
     let ports = PyDict::new(py);

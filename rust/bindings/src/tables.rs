@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use peertap_dataplane::storm::Limits;
 use peertap_dataplane::tables::{self, Carrier, Hop, VlanSpec, check_payload};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -93,6 +94,40 @@ impl Member {
     }
 }
 
+/// What passes a VLAN's ports. probing: VLANs' keys, handle, run, and seconds between probes (0: they are only heard).
+/// limits: broadcasts, multicasts and unknown unicasts a second per port and member, 0 = no limit.
+#[pyclass(frozen, module = "peertap._core")]
+pub struct Passage(tables::Passage);
+
+type PyProbing = (Vec<Py<VlanKeys>>, Vec<u8>, Vec<u8>, f64);
+
+#[pymethods]
+impl Passage {
+    #[new]
+    #[pyo3(signature = (*, forwards, probing, answers, bpdus, limits))]
+    fn new(
+        forwards: bool,
+        probing: Option<PyProbing>,
+        answers: bool,
+        bpdus: bool,
+        limits: [Int<u32>; 3],
+    ) -> PyResult<Self> {
+        let probing = probing.map(|(keys, handle, run, gap_s)| {
+            if !(0.0..=60.0).contains(&gap_s) {
+                return Err(PyValueError::new_err("probes are sent every 0 to 60 seconds"));
+            }
+            Ok(tables::Probing {
+                keys: keys.iter().map(|keys| Arc::new(keys.get().0.probe_key())).collect(),
+                handle: bytes("handle", &handle)?,
+                run: bytes("run", &run)?,
+                gap_ns: (gap_s * 1e9) as u64,
+            })
+        });
+        let limits = Limits(limits.map(|limit| limit.0));
+        Ok(Self(tables::Passage { forwards, probing: probing.transpose()?, answers, bpdus, limits }))
+    }
+}
+
 /// One VLAN of this node. ports: ids from Engine.add_port. group_edges: (trunk id, label) of every tree edge of the broadcast token.
 #[pyclass(frozen, module = "peertap._core")]
 pub struct Vlan(Arc<tables::Vlan>);
@@ -100,7 +135,7 @@ pub struct Vlan(Arc<tables::Vlan>);
 #[pymethods]
 impl Vlan {
     #[new]
-    #[pyo3(signature = (id, *, keys, mac, token, group_token, ports, bridge, group_send, group_edges, members))]
+    #[pyo3(signature = (id, *, keys, mac, token, group_token, ports, bridge, group_send, group_edges, members, passage = None))]
     #[allow(clippy::too_many_arguments)] // as in the contract
     fn new(
         id: Int<u32>,
@@ -113,6 +148,7 @@ impl Vlan {
         group_send: Option<&Bound<'_, SendKey>>,
         group_edges: Vec<PyHop>,
         members: Vec<Py<Member>>,
+        passage: Option<&Bound<'_, Passage>>,
     ) -> PyResult<Self> {
         if group_send.is_some_and(|key| key.get().0.names().vlan_id != keys.0.names().vlan_id) {
             return Err(PyValueError::new_err("group_send is of another VLAN"));
@@ -124,6 +160,7 @@ impl Vlan {
             group_token: bytes("group_token", group_token)?,
             ports: ports.iter().map(|id| id.0).collect(),
             bridge,
+            passage: passage.map(|passage| passage.get().0.clone()).unwrap_or_default(),
             group_send: group_send.map(|key| Arc::clone(&key.get().0)),
             group_edges: group_edges.into_iter().map(hop).collect(),
             members: members.iter().map(|member| Arc::clone(&member.get().0)).collect(),

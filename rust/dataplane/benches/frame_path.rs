@@ -21,7 +21,7 @@ use peertap_dataplane::replay::ReplayWindow;
 use peertap_dataplane::seal::{
     AAD_BYTES, CONTENT_AT, ContentType, SignedFrames, frame_aad, open_frame_untrusted, parse_plain, seal_frame,
 };
-use peertap_dataplane::switch::MacTable;
+use peertap_dataplane::switch::{LOCAL_SLOTS, MacTable};
 use peertap_dataplane::trailer::{self, MAX_TRAILER_BYTES};
 use reference::{Random, Shape};
 
@@ -126,7 +126,7 @@ fn offload(c: &mut Criterion) {
 
 fn state(c: &mut Criterion) {
     let mut group = c.benchmark_group("state");
-    let table = MacTable::new(300, 0x5eed);
+    let table = MacTable::new(LOCAL_SLOTS, 300, 0x5eed);
     let address = |n: u32| [2, 1, 0, 0, (n >> 8) as u8, n as u8];
     (0..1000).for_each(|n| _ = table.learn(&address(n), None, n % 7, 1));
     let mut n = 0;

@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::MemberId;
 use crate::frame::{HEADER_BYTES, Mac};
 
-const ARP: u16 = 0x0806;
-const IPV6: u16 = 0x86dd;
+pub(crate) const ARP: u16 = 0x0806;
+pub(crate) const IPV6: u16 = 0x86dd;
 const TAGS: [u16; 2] = [0x8100, 0x88a8];
-const ICMPV6: u8 = 58;
+pub(crate) const ICMPV6: u8 = 58;
 /// Extension headers that are walked (ours: of three kinds, each occurs once or twice).
 const MAX_EXTENSIONS: usize = 8;
 const SOURCE_LINK_ADDRESS: u8 = 1; // RFC 4861, 4.6.1
@@ -40,6 +40,17 @@ pub struct Claim {
 
 /// The claim in a frame; None where there is none, or nothing that a host would take for one.
 pub fn claim_untrusted(frame: &[u8]) -> Option<Claim> {
+    let (kind, at) = payload_untrusted(frame)?;
+    let payload = frame.get(at..)?;
+    match kind {
+        ARP => arp(payload),
+        IPV6 => neighbour(payload, take(frame, 6)?),
+        _ => None,
+    }
+}
+
+/// The EtherType behind at most two tags, and where what it names begins.
+pub(crate) fn payload_untrusted(frame: &[u8]) -> Option<(u16, usize)> {
     let mut at = HEADER_BYTES - 2;
     let mut kind = u16::from_be_bytes(take(frame, at)?);
     for _ in 0..2 {
@@ -48,12 +59,7 @@ pub fn claim_untrusted(frame: &[u8]) -> Option<Claim> {
             kind = u16::from_be_bytes(take(frame, at)?);
         }
     }
-    let payload = frame.get(at + 2..)?;
-    match kind {
-        ARP => arp(payload),
-        IPV6 => neighbour(payload, take(frame, 6)?),
-        _ => None,
-    }
+    Some((kind, at + 2))
 }
 
 /// Hardware type Ethernet (1) or IEEE 802 (6), which hosts take alike, protocol IPv4, sizes 6 and 4, operation; then the
@@ -109,7 +115,7 @@ fn link_address(mut options: &[u8], wanted: u8) -> Option<Mac> {
     None
 }
 
-fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+pub(crate) fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 

@@ -39,6 +39,20 @@ drop_reasons! {
     TooLarge => "too_large",
     /// A super-frame from a port that is not plain TCP or UDP, or a virtio header that makes no sense.
     BadOffload => "bad_offload",
+    /// The VLAN's port is blocked: another member forwards for the same LAN, or the LAN leads back to it.
+    PortBlocked => "port_blocked",
+    /// More loop probes at a port than are checked.
+    ProbeExcess => "probe_excess",
+    /// A frame that bridges keep to themselves, and the VLAN does not carry them.
+    Bpdu => "bpdu",
+    /// A local frame's source MAC is frozen elsewhere: it moved too often.
+    MacFrozen => "mac_frozen",
+    /// More broadcasts than a port or member may send.
+    StormBroadcast => "storm_broadcast",
+    /// More multicasts than a port or member may send.
+    StormMulticast => "storm_multicast",
+    /// More frames to unknown MACs than a port or member may send.
+    StormUnknown => "storm_unknown",
     /// More came from a port than leaves: 1 MiB waits, or 128 KiB for 5 ms.
     BacklogFull => "backlog_full",
     /// No tree edge leads anywhere yet.
@@ -124,9 +138,11 @@ drop_reasons! {
     SpoofedMac => "spoofed_mac",
     /// A member's ARP or neighbour discovery names another MAC, or claims an address that another member has.
     SpoofedAddress => "spoofed_address",
+    /// A member sent a frame from a host that is at a port of ours or behind another member.
+    MacElsewhere => "mac_elsewhere",
     /// A unicast frame for a MAC that is not here.
     NotForUs => "not_for_us",
-    /// A source MAC was not learned because the table or the member's share is full; the frame was delivered.
+    /// A source MAC was not learned because the port has 1,024; the frame went on.
     MacNotLearned => "mac_not_learned",
     // Between Python and the loops.
     /// A stream batch that is not a sequence of lp(packet).

@@ -5,6 +5,8 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use crate::drops::{DropReason, Drops};
+use crate::frame::Mac;
+use crate::loops::Probe;
 use crate::sys::EventFd;
 use crate::udp::Address;
 use crate::{MemberId, Token, TrunkId, VlanId};
@@ -23,6 +25,16 @@ pub enum Event {
     Forged { vlan: VlanId, kid: [u8; 4], trunk: TrunkId },
     /// A member said that it is another one: "mac", or "address" in ARP or neighbour discovery.
     Spoofed { vlan: VlanId, member: MemberId, what: &'static str },
+    /// A host was seen at a port.
+    MacSeen { vlan: VlanId, mac: Mac, vid: Option<u16> },
+    /// A host was not seen for long, or made room for another.
+    MacGone { vlan: VlanId, mac: Mac, vid: Option<u16> },
+    /// A loop probe came in at a port; of our own only one that was sent just now.
+    Probed { vlan: VlanId, probe: Probe, own: bool },
+    /// Frames for all were too many: of a member, or at our own ports (None).
+    Storm { vlan: VlanId, member: Option<MemberId>, class: &'static str },
+    /// Member control for all.
+    GroupControl { vlan: VlanId, member: MemberId, message: Vec<u8> },
     /// Member control, reassembled.
     Control { vlan: VlanId, member: MemberId, message: Vec<u8> },
     /// A send key reached 2^30.
@@ -52,6 +64,9 @@ enum Subject {
     UnknownKid(VlanId, [u8; 4]),
     Forged(VlanId, [u8; 4], TrunkId),
     Spoofed(VlanId, MemberId, &'static str),
+    Mac(VlanId, Mac, Option<u16>),
+    Probed(VlanId, [u8; 8], [u8; 8]),
+    Storm(VlanId, Option<MemberId>, &'static str),
     Generation(VlanId, [u8; 4]),
     Path(TrunkId, Address),
     Source(TrunkId),
@@ -61,9 +76,10 @@ enum Subject {
 }
 
 /// Kinds are bounded one by one, so that no kind starves another.
-const KINDS: usize = 5;
-/// Most waiting events per kind (ours): state of trunks and keys, introductions, unknown kids, control messages, trace.
-const MAX_WAITING: [usize; KINDS] = [4096, 256, 256, 64, 1000];
+const KINDS: usize = 7;
+/// Most waiting events per kind (ours): state of trunks and keys, introductions, unknown kids, control messages, trace,
+/// hosts at ports (as many as ports hold), control for all.
+const MAX_WAITING: [usize; KINDS] = [4096, 256, 256, 64, 1000, 2048, 256];
 /// Of the introductions those by one trunk (ours): a neighbour that floods leaves room for what others bring.
 const MAX_INTROS_PER_TRUNK: usize = 192;
 
@@ -72,6 +88,9 @@ impl Event {
         match self {
             Self::Intro { .. } => 1,
             Self::UnknownKid { .. } | Self::Forged { .. } | Self::Spoofed { .. } => 2,
+            Self::Probed { .. } | Self::Storm { .. } => 2,
+            Self::MacSeen { .. } | Self::MacGone { .. } => 5,
+            Self::GroupControl { .. } => 6,
             Self::Control { .. } => 3,
             Self::Trace { .. } => 4,
             _ => 0,
@@ -84,6 +103,9 @@ impl Event {
             Self::UnknownKid { vlan, kid, .. } => Subject::UnknownKid(vlan, kid),
             Self::Forged { vlan, kid, trunk } => Subject::Forged(vlan, kid, trunk),
             Self::Spoofed { vlan, member, what } => Subject::Spoofed(vlan, member, what),
+            Self::MacSeen { vlan, mac, vid } | Self::MacGone { vlan, mac, vid } => Subject::Mac(vlan, mac, vid),
+            Self::Probed { vlan, probe, .. } => Subject::Probed(vlan, probe.handle, probe.run),
+            Self::Storm { vlan, member, class } => Subject::Storm(vlan, member, class),
             Self::Generation { vlan, kid } => Subject::Generation(vlan, kid),
             Self::Path { trunk, address, .. } => Subject::Path(trunk, address),
             Self::Source { trunk, .. } => Subject::Source(trunk),

@@ -19,6 +19,11 @@ pub fn is_group(mac: &Mac) -> bool {
     mac[0] & 1 != 0
 }
 
+/// Whether a MAC is one that bridges keep to themselves: 01:80:c2:00:00:00 to 0f (IEEE 802.1Q-2022, table 8-1).
+pub fn is_for_bridges(mac: &Mac) -> bool {
+    mac[..5] == [0x01, 0x80, 0xc2, 0, 0] && mac[5] < 0x10
+}
+
 /// An Ethernet frame of at least 14 bytes.
 #[derive(Clone, Copy)]
 pub struct Frame<'a>(&'a [u8]);

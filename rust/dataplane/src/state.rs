@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::liveness::Traffic;
+use crate::neighbours::Neighbours;
+use crate::storm::Buckets;
 use crate::stream::OutboundQueue;
-use crate::switch::MacTable;
+use crate::switch::{LOCAL_SLOTS, MacTable, REMOTE_SLOTS};
 use crate::udp_path::UdpPath;
 use crate::{MemberId, Nanos, TrunkId};
 
@@ -113,6 +115,10 @@ pub struct MemberCounters {
     pub tx_frames: AtomicU64,
     /// Frames in which it said that it is another one.
     pub spoofed: AtomicU64,
+    /// Frames for all that were too many.
+    pub policed: AtomicU64,
+    /// How many it may send.
+    pub buckets: Buckets,
     /// Second in which a frame of it came last, of the engine's clock.
     pub heard_at_s: AtomicU32,
 }
@@ -127,10 +133,16 @@ pub struct VlanState {
     pub tx_frames: AtomicU64,
     /// Their bytes.
     pub tx_bytes: AtomicU64,
-    /// Addresses behind local ports; the outbound loop writes it.
+    /// Frames for all that were too many at our ports.
+    pub policed: AtomicU64,
+    /// Questions for addresses that were answered here.
+    pub answered: AtomicU64,
+    /// Addresses behind local ports, as the outbound loop sees them.
     pub local_macs: MacTable,
-    /// Addresses behind members; the inbound loop writes it.
+    /// Addresses behind members, as the control plane places them.
     pub remote_macs: MacTable,
+    /// Who has which IP address.
+    pub neighbours: Neighbours,
     forged: Mutex<HashMap<TrunkId, u64>>,
     members: Mutex<HashMap<MemberId, Arc<MemberCounters>>>,
 }
@@ -139,9 +151,22 @@ impl VlanState {
     /// Nothing counted, nothing learned.
     pub fn new(mac_age_s: u32, seed: u64) -> Self {
         let (rx_frames, rx_bytes, tx_frames, tx_bytes) = Default::default();
-        let (local_macs, remote_macs) = (MacTable::new(mac_age_s, seed), MacTable::new(mac_age_s, seed));
-        let (forged, members) = Default::default();
-        Self { rx_frames, rx_bytes, tx_frames, tx_bytes, local_macs, remote_macs, forged, members }
+        let local_macs = MacTable::new(LOCAL_SLOTS, mac_age_s, seed);
+        let remote_macs = MacTable::new(REMOTE_SLOTS, u32::MAX, seed); // until the control plane says otherwise
+        let (policed, answered, neighbours, forged, members) = Default::default();
+        Self {
+            rx_frames,
+            rx_bytes,
+            tx_frames,
+            tx_bytes,
+            policed,
+            answered,
+            local_macs,
+            remote_macs,
+            neighbours,
+            forged,
+            members,
+        }
     }
 
     /// A forged frame came by this trunk. The map is as large as the trunks that lead to this VLAN.

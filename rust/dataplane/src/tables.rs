@@ -8,9 +8,11 @@ use crate::error::{Error, Result};
 use crate::frame::{Mac, is_group};
 use crate::keys::{HopReceiveKey, HopSendKey, ReceiveKey, SendKey};
 use crate::lookup::FastMap;
+use crate::loops::ProbeKey;
 use crate::packet::MAX_PACKET_BYTES;
+use crate::storm::Limits;
 use crate::udp::Address;
-use crate::{LabelValue, MemberId, PortId, Token, TrunkId, VlanId};
+use crate::{LabelValue, MemberId, Nanos, PortId, Token, TrunkId, VlanId};
 
 /// Keys that are tried when kids collide (PROTOCOL 1).
 pub const MAX_CANDIDATES: usize = 4;
@@ -97,6 +99,40 @@ pub struct Member {
     pub bridge: bool,
 }
 
+/// How a VLAN's ports look for loops on the LAN that they are bridged to (SPEC 14.2).
+#[derive(Clone)]
+pub struct Probing {
+    /// Under which probes are recognised, and one is sent under each.
+    pub keys: Vec<Arc<ProbeKey>>,
+    /// Who we are there.
+    pub handle: [u8; 8],
+    /// Of this opening of the ports.
+    pub run: [u8; 8],
+    /// How often a probe is sent; 0 = never, they are only heard.
+    pub gap_ns: Nanos,
+}
+
+/// What passes a VLAN's ports.
+#[derive(Clone)]
+pub struct Passage {
+    /// Whether frames pass at all: not while another member forwards for the same LAN.
+    pub forwards: bool,
+    /// How loops are looked for, at ports that are bridged.
+    pub probing: Option<Probing>,
+    /// Questions for addresses are answered here where the answer is known.
+    pub answers: bool,
+    /// Frames that bridges keep to themselves pass.
+    pub bpdus: bool,
+    /// Frames for all, per port and per member.
+    pub limits: Limits,
+}
+
+impl Default for Passage {
+    fn default() -> Self {
+        Self { forwards: true, probing: None, answers: false, bpdus: false, limits: Limits::default() }
+    }
+}
+
 /// What makes a VLAN.
 pub struct VlanSpec {
     /// Its id.
@@ -111,6 +147,8 @@ pub struct VlanSpec {
     pub ports: Vec<PortId>,
     /// Whether MACs behind our ports are allowed.
     pub bridge: bool,
+    /// What passes the ports.
+    pub passage: Passage,
     /// Our group key.
     pub group_send: Option<Arc<SendKey>>,
     /// Every tree edge of the broadcast token.

@@ -8,6 +8,7 @@ use crate::error::{Error, Result, exactly};
 use crate::frame::Mac;
 use crate::kdf::{Secret, expand, expand_name, extract, h16};
 use crate::keys::{FrameSigner, Names, ReceiveKey, SendKey};
+use crate::loops::ProbeKey;
 use crate::seal::frame_aad;
 
 /// Bytes of a sid (SPEC 3.3).
@@ -108,6 +109,11 @@ impl VlanKeys {
     /// By what members look for each other outside the VLAN (SPEC 12.1); nothing else can be derived from it.
     pub fn circle(&self) -> Secret {
         expand(&self.routing[..], "circle", &[&self.names.vlan_id])
+    }
+
+    /// What loop probes are made with: X(routing secret, "loop probe", VLAN-ID) (SPEC 14.2).
+    pub fn probe_key(&self) -> ProbeKey {
+        ProbeKey::new(expand(&self.routing[..], "loop probe", &[&self.names.vlan_id]))
     }
 
     /// Inner tag ‖ sid ‖ ciphertext of an INTRO; nonce = 00000000 ‖ counter (SPEC 3.3).

@@ -384,7 +384,7 @@ fn runts_and_virtio_headers_that_lie_are_dropped_and_what_follows_passes() {
 fn frames_to_all_keep_their_order() {
     let world = World::new(Allowed::default(), PLAIN, PLAIN, false);
     for round in 0..500 {
-        let sent: Vec<_> = (0..40).map(|n| frame(GROUP, mac(1), 60 + n)).collect();
+        let sent: Vec<_> = (0..40).map(|n| frame([3, 0, 0, 0, 0, 1], mac(1), 60 + n)).collect();
         sent.iter().for_each(|frame| world.tap_a.send(frame));
         let got: Vec<_> =
             sent.iter().map(|_| world.tap_b.receive_within(WAIT).expect("a frame in time").len()).collect();

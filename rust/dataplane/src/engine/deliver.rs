@@ -1,7 +1,7 @@
 //! From a packet for a local VLAN to a frame on its ports: open, verify, reassemble, switch.
 
 use std::collections::HashMap;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -13,7 +13,7 @@ use crate::claims::{Claim, Claims, claim_untrusted};
 use crate::drops::DropReason;
 use crate::events::Event;
 use crate::fragment::{Fragment, MessageKey, Reassembler};
-use crate::frame::{Frame, is_group};
+use crate::frame::{Frame, is_for_bridges, is_group};
 use crate::hold::{HOLD_NS, Hold};
 use crate::keys::ReceiveKey;
 use crate::lookup::FastMap;
@@ -23,7 +23,7 @@ use crate::offload::headers::Headers;
 use crate::packet::{BODY_AT, FLAG_INTRO, HopFields, INNER_TAG_AT, MIN_INTRO_BYTES};
 use crate::port::{Port, Ports};
 use crate::seal::{AAD_BYTES, ContentType, Opened, PLAIN_HEAD_BYTES, frame_aad, open_frame_untrusted, parse_plain};
-use crate::switch::Learned;
+use crate::storm::Class;
 use crate::tables::{Label, Vlan};
 use crate::trailer::{self, Trailer};
 use crate::verify::{Job, Roots, Verdict, Verifier};
@@ -33,6 +33,11 @@ use crate::{Nanos, PortId, TrunkId, VlanId, vrrp};
 const ARENA_BYTES: usize = 2 * FRAME_BYTES;
 /// So many bytes that wait are written before more is opened (ours: about one train).
 const LONG_BYTES: usize = 48 << 10;
+
+/// Kinds of member control that a group frame may carry (SPEC 5.4).
+const GROUP_CONTROL: RangeInclusive<u8> = 16..=17;
+/// So many frames too many make one event: Python looks at none of them.
+pub(super) const POLICED_PER_EVENT: u64 = 1024;
 
 /// A packet whose key is not known yet.
 struct Held {
@@ -47,6 +52,7 @@ struct Content {
     member_at: usize,
     kid: [u8; 4],
     content_type: ContentType,
+    is_group: bool,
     place: Range<usize>,
 }
 
@@ -218,7 +224,7 @@ impl Delivery {
         self.say_opened(live, came, content_type, opened.rest, "pair");
         let place = start..start + opened.rest.len();
         let Came { vlan_at, member_at, key, .. } = *came;
-        self.content(live, &Content { vlan_at, member_at, kid: key.kid(), content_type, place }, now)
+        self.content(live, &Content { vlan_at, member_at, kid: key.kid(), content_type, is_group: false, place }, now)
     }
 
     /// Tag, window check, signature; the window moves after that.
@@ -237,7 +243,11 @@ impl Delivery {
         let plain = &self.arena[plain];
         let Opened { content_type, pad, rest } = parse_plain(plain).ok_or(DropReason::Malformed)?;
         // A larger one, or another type, is nothing that a member sends to all (SPEC 2.3, 5.4); so the side queue stays small.
-        let is_for_all = matches!(content_type, ContentType::Padding | ContentType::Frame | ContentType::FrameFragment);
+        let is_for_all = match content_type {
+            ContentType::Padding | ContentType::Frame | ContentType::FrameFragment => true,
+            ContentType::Control => rest.first().is_some_and(|kind| GROUP_CONTROL.contains(kind)),
+            _ => false,
+        };
         if !is_for_all || BODY_AT + plain.len() > GROUP_PAYLOAD_BYTES {
             return Err(DropReason::Malformed);
         }
@@ -290,7 +300,8 @@ impl Delivery {
         key.window().accept(job.counter)?;
         let place = self.room(job.content.len());
         self.arena[place.clone()].copy_from_slice(&job.content);
-        let content = Content { vlan_at, member_at: *member_at, kid, content_type: job.content_type, place };
+        let content =
+            Content { vlan_at, member_at: *member_at, kid, content_type: job.content_type, is_group: true, place };
         self.content(live, &content, now)
     }
 
@@ -341,7 +352,10 @@ impl Delivery {
     fn control(&self, live: &Live, content: &Content, message: Vec<u8>) -> Result<(), DropReason> {
         let spec = &live.tables.vlans[content.vlan_at].spec;
         let member = spec.members[content.member_at].id;
-        self.shared.tell(Event::Control { vlan: spec.id, member, message });
+        self.shared.tell(match content.is_group {
+            true => Event::GroupControl { vlan: spec.id, member, message },
+            false => Event::Control { vlan: spec.id, member, message },
+        });
         Ok(())
     }
 
@@ -369,7 +383,20 @@ impl Delivery {
             if !member.bridge || src == spec.mac || vlan.member_by_mac(&src).is_some() {
                 return Err(self.spoofed(state, vlan, content.member_at, "mac", DropReason::SpoofedMac));
             }
-            self.learn(state, vlan, content.member_at, &frame, now_s);
+            // A host that moves is announced by its new member; until then it is where it was (SPEC 14.3). One that is
+            // frozen elsewhere and was seen here all the same is on a LAN that both of us bridge.
+            let hosts = &state.state.local_macs;
+            let is_here = hosts.lookup(&src, vid, now_s).is_some_and(|port| spec.ports.contains(&port));
+            let remote = state.state.remote_macs.lookup(&src, vid, now_s);
+            if is_here || remote.is_some_and(|id| id != member.id) || hosts.is_refused(&src, vid, now_s) {
+                return Err(DropReason::MacElsewhere);
+            }
+        }
+        if is_for_bridges(&dst) && !spec.passage.bpdus {
+            return Err(DropReason::Bpdu);
+        }
+        if content.is_group {
+            self.police(live, content, Class::of(&dst), place.len(), now)?;
         }
         if to_group
             && !member.bridge
@@ -383,6 +410,12 @@ impl Delivery {
             && !self.may_claim(state, vlan, content.member_at, &claim, vid, now_s)
         {
             return Err(self.spoofed(state, vlan, content.member_at, "address", DropReason::SpoofedAddress));
+        }
+        if spec.passage.answers {
+            state.state.neighbours.hear_untrusted(&self.arena[place.clone()], vid, now_s);
+        }
+        if !spec.passage.forwards {
+            return Err(DropReason::PortBlocked);
         }
         if !to_group && spec.bridge {
             port = state.state.local_macs.lookup(&dst, vid, now_s).filter(|p| spec.ports.contains(p));
@@ -411,6 +444,18 @@ impl Delivery {
         }
         self.used = place.end;
         Ok(())
+    }
+
+    /// Whether a member may send one more frame for all.
+    fn police(&self, live: &Live, content: &Content, class: Class, bytes: usize, now: Nanos) -> Result<(), DropReason> {
+        let (vlan, state) = live.vlan_at(content.vlan_at);
+        let counters = &state.members[content.member_at];
+        counters.buckets.take(&vlan.spec.passage.limits, class, bytes, now).inspect_err(|_| {
+            if counters.policed.fetch_add(1, Ordering::Relaxed).is_multiple_of(POLICED_PER_EVENT) {
+                let member = Some(vlan.spec.members[content.member_at].id);
+                self.shared.tell(Event::Storm { vlan: vlan.spec.id, member, class: class.name() });
+            }
+        })
     }
 
     /// Whether what a member's ARP or neighbour discovery says can be right.
@@ -454,18 +499,6 @@ impl Delivery {
         }
         checksum::complete(&mut self.arena[place.clone()], &headers);
         false
-    }
-
-    /// A MAC behind a member, unless it is known behind a port of ours.
-    fn learn(&self, state: &super::live::LiveVlan, vlan: &Vlan, member_at: usize, frame: &Frame<'_>, now_s: u32) {
-        let (src, vid) = (frame.src(), frame.vid());
-        if state.state.local_macs.lookup(&src, vid, now_s).is_some_and(|port| vlan.spec.ports.contains(&port)) {
-            return;
-        }
-        let member = vlan.spec.members[member_at].id;
-        if state.state.remote_macs.learn(&src, vid, member, now_s) == Learned::Full {
-            self.shared.drops.count(DropReason::MacNotLearned);
-        }
     }
 
     fn say_opened(&self, live: &Live, came: &Came<'_>, content_type: ContentType, bytes: &[u8], kind: &str) {

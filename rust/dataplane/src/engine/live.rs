@@ -66,6 +66,11 @@ impl States {
         Self { generation: 0, trunks: HashMap::new(), vlans: HashMap::new(), mac_age_s, seed }
     }
 
+    /// A VLAN's state.
+    pub(super) fn vlan(&self, id: VlanId) -> Option<Arc<VlanState>> {
+        self.vlans.get(&id).cloned()
+    }
+
     /// The next generation.
     pub(super) fn make_live(&mut self, tables: Arc<Tables>) -> Live {
         self.generation += 1;

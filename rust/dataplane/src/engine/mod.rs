@@ -13,6 +13,7 @@ mod backlog;
 mod deliver;
 mod inbound;
 mod live;
+mod looping;
 mod outbound;
 mod overlay;
 mod probes;
@@ -34,6 +35,7 @@ use crate::offload::Allowed;
 use crate::packet::{FLAG_INTRO, HOP_LIMIT, HopFields, INNER_TAG_AT, MAX_PACKET_BYTES, MIN_INTRO_BYTES};
 use crate::port::{Capabilities, Port};
 use crate::stream::Lane;
+use crate::switch::Address as Host;
 use crate::sys::Epoll;
 use crate::tables::{Hop, Tables};
 use crate::udp::Address;
@@ -42,7 +44,7 @@ use crate::{MemberId, Nanos, PortId, TrunkId, VlanId, sys, verify};
 use inbound::Inbound;
 use live::States;
 use outbound::Outbound;
-use overlay::Overlay;
+use overlay::{GROUP_CONTENT_BYTES, Overlay};
 use send::{Outgoing, Turn};
 use shared::Shared;
 pub use snapshot::{PortSnapshot, Snapshot, TrunkSnapshot, UdpSnapshot, VlanSnapshot};
@@ -77,7 +79,7 @@ fn usual_loops() -> usize {
 }
 
 impl Engine {
-    /// Opens the UDP socket and starts the threads. Learned MACs are forgotten after `mac_age_s` seconds.
+    /// Opens the UDP socket and starts the threads. Hosts at ports are forgotten after `mac_age_s` seconds.
     pub fn start(udp_port: u16, mac_age_s: f64, allowed: Allowed) -> Result<Self> {
         Self::start_loops(udp_port, mac_age_s, allowed, usual_loops())
     }
@@ -204,6 +206,48 @@ impl Engine {
         Ok(())
     }
 
+    /// Sends a control message under our group key (SPEC 5.4).
+    pub fn send_group_control(&self, vlan: VlanId, message: &[u8]) -> Result<()> {
+        self.running()?;
+        if message.len() > GROUP_CONTENT_BYTES {
+            return Err(Error::argument(format!("a control message for all has at most {GROUP_CONTENT_BYTES} bytes")));
+        }
+        let live = self.shared.live.load_full();
+        let turn = Turn { shared: &self.shared, live: &live, now: sys::now() };
+        let mut out = Outgoing::new(CONTROL_OUTGOING_BYTES);
+        self.shared.count(Overlay { turn, out: &mut out }.send_group_control(vlan, message));
+        out.flush(turn);
+        Ok(())
+    }
+
+    /// Says which member hosts are behind; None: nobody. Of a VLAN that is not here nothing is kept.
+    pub fn place_macs(&self, vlan: VlanId, places: &[(Host, Option<MemberId>)]) -> Result<()> {
+        self.running()?;
+        let Some(state) = lock(&self.states).vlan(vlan) else { return Ok(()) };
+        for ((mac, vid), member) in places {
+            match member {
+                Some(member) => {
+                    state.remote_macs.place(mac, *vid, *member, now_s());
+                }
+                None => state.remote_macs.forget(mac, *vid),
+            }
+        }
+        Ok(())
+    }
+
+    /// Hosts are not at our ports: a port may learn them anew, or, with `refused`, may not until they are forgotten.
+    pub fn forget_local_macs(&self, vlan: VlanId, hosts: &[Host], refused: bool) -> Result<()> {
+        self.running()?;
+        let Some(state) = lock(&self.states).vlan(vlan) else { return Ok(()) };
+        for (mac, vid) in hosts {
+            match refused {
+                true => state.local_macs.refuse(mac, *vid, now_s()),
+                false => state.local_macs.forget(mac, *vid),
+            }
+        }
+        Ok(())
+    }
+
     /// The next batch for a trunk's stream; None when nothing waits. Take until None.
     pub fn stream_take(&self, trunk: TrunkId) -> Result<Option<Vec<u8>>> {
         self.running()?;
@@ -293,6 +337,10 @@ impl Drop for Engine {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn now_s() -> u32 {
+    (sys::now() / 1_000_000_000) as u32
 }
 
 fn hex(bytes: &[u8]) -> String {

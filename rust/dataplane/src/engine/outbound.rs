@@ -2,21 +2,29 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::backlog::Backlog;
-use super::live::Live;
+use super::deliver::POLICED_PER_EVENT;
+use super::live::{Live, LiveVlan};
+use super::looping::Looping;
 use super::overlay::{self, Groups, Overlay};
 use super::send::{Outgoing, Turn};
 use super::shared::{Loop, Shared};
 use super::{OUTGOING_BYTES, READS_PER_TURN, hex};
 use crate::drops::DropReason;
-use crate::frame::{Frame, is_group};
+use crate::events::Event;
+use crate::frame::{Frame, Mac, is_for_bridges, is_group};
 use crate::hold::{HOLD_NS, Hold};
 use crate::lookup::FastMap;
+use crate::loops::may_be_probe;
 use crate::offload::Virtio;
 use crate::offload::segment::plan_untrusted;
 use crate::port::{Port, Ports, Read};
+use crate::storm::{Buckets, Class};
+use crate::switch::Learned;
 use crate::sys::{Epoll, Ready};
+use crate::tables::Vlan;
 use crate::{MemberId, Nanos, PortId, VlanId};
 
 /// The epoll number of the wake-up; ports have their ids.
@@ -33,6 +41,9 @@ const LEAST_FRAME_COST: usize = 1024;
 /// So many bytes that wait are sent before more is read (ours: half a train, so that both ends work at the same time).
 const FLUSH_BYTES: usize = 32 << 10;
 
+/// How often hosts are looked through for those that were not seen for long (ours: they live for minutes).
+const SWEEP_NS: Nanos = 10_000_000_000;
+
 /// For whom a frame waits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Destination {
@@ -44,6 +55,7 @@ enum Destination {
 struct Source {
     port: Arc<Port>,
     backlog: Backlog,
+    buckets: Buckets,
 }
 
 /// How reading from a port ended.
@@ -71,6 +83,9 @@ pub(super) struct Outbound {
     turn: usize,
     out: Outgoing,
     groups: Groups,
+    looping: Looping,
+    /// When hosts are swept next; 0 = no VLAN has any.
+    sweep_at: Nanos,
 }
 
 impl Outbound {
@@ -88,6 +103,8 @@ impl Outbound {
             turn: 0,
             out: Outgoing::new(OUTGOING_BYTES),
             groups: Groups::default(),
+            looping: Looping::default(),
+            sweep_at: 0,
         })
     }
 
@@ -97,7 +114,9 @@ impl Outbound {
             return Some(0);
         }
         let resting = self.resting.iter().map(|(at, _)| *at);
-        resting.chain(self.hold.next_deadline()).chain(self.groups.deadline()).min()
+        let sweep = (self.sweep_at > 0).then_some(self.sweep_at);
+        let others = self.hold.next_deadline().into_iter().chain(self.groups.deadline());
+        resting.chain(others).chain(self.looping.deadline()).chain(sweep).min()
     }
 
     pub(super) fn turn(&mut self, live: &Live, ready: &[Ready], now: Nanos) {
@@ -114,6 +133,10 @@ impl Outbound {
         }
         self.flush(live, now);
         self.expire(now);
+        self.looping.turn(&self.shared, live, &self.ports, now);
+        if self.sweep_at > 0 && self.sweep_at <= now {
+            self.sweep(live, now);
+        }
     }
 
     /// Takes up new ports and tables.
@@ -129,6 +152,7 @@ impl Outbound {
                 }
             }
             self.ports = ports;
+            self.looping.adopt(live, &self.ports);
         }
         let waiting = std::mem::take(&mut self.resting);
         for (at, id) in waiting {
@@ -141,6 +165,12 @@ impl Outbound {
         if live.generation != self.generation {
             self.generation = live.generation;
             self.shared.note_applied(Loop::Outbound, live.generation);
+            self.looping.adopt(live, &self.ports);
+            for (vlan, state) in live.tables.vlans.iter().zip(&live.vlans) {
+                if !vlan.spec.passage.forwards {
+                    state.state.local_macs.clear(); // whoever forwards has those hosts
+                }
+            }
             for ((vlan, _), expires_at, (virtio, mut frame)) in self.hold.take() {
                 let result = match live.tables.vlan(vlan) {
                     Some(at) => self.send(live, at, &mut frame, &virtio, expires_at, now),
@@ -153,7 +183,10 @@ impl Outbound {
 
     fn watch(&mut self, port: &Arc<Port>) {
         if self.epoll.add(&port.fd, u64::from(port.id)).is_ok() {
-            self.watched.insert(port.id, Source { port: Arc::clone(port), backlog: Backlog::new() });
+            self.watched.insert(
+                port.id,
+                Source { port: Arc::clone(port), backlog: Backlog::new(), buckets: Buckets::default() },
+            );
         } else {
             port.set_gone();
             self.shared.drops.count(DropReason::PortGone);
@@ -170,7 +203,7 @@ impl Outbound {
             while bytes < step_ends {
                 let Some((frame, virtio)) = source.backlog.pop() else { break };
                 bytes += frame.len().max(LEAST_FRAME_COST);
-                let result = self.on_frame(live, &source.port, frame, &virtio, now);
+                let result = self.on_frame(live, (&source.port, &source.buckets), frame, &virtio, now);
                 self.shared.count(result);
                 if self.out.bytes() >= FLUSH_BYTES {
                     self.flush(live, now);
@@ -213,7 +246,7 @@ impl Outbound {
     fn on_frame(
         &mut self,
         live: &Live,
-        port: &Port,
+        (port, buckets): (&Arc<Port>, &Buckets),
         bytes: &mut [u8],
         virtio: &Virtio,
         now: Nanos,
@@ -225,31 +258,121 @@ impl Outbound {
         self.shared.say(Some(bytes), vlan.spec.id, "port read", || {
             format!("{} {} > {}, {} bytes", port.name, hex(&src), hex(&dst), bytes.len())
         });
+        if may_be_probe(bytes) && self.looping.recognise_untrusted(&self.shared, vlan, port, bytes, now)? {
+            return Ok(());
+        }
+        let passage = &vlan.spec.passage;
+        if !passage.forwards {
+            return Err(DropReason::PortBlocked);
+        }
         if is_group(&src) {
             return Err(DropReason::BadSource);
         }
+        if is_for_bridges(&dst) && !passage.bpdus {
+            return Err(DropReason::Bpdu);
+        }
         if vlan.spec.bridge {
-            if vlan.member_by_mac(&src).is_some() {
-                return Err(DropReason::ForeignMac);
-            }
-            state.local_macs.learn(&src, vid, port.id, now_s);
+            self.see(&live.vlans[at], vlan, port.id, (src, vid), now)?;
         } else if src != vlan.spec.mac {
             return Err(DropReason::ForeignMac);
         }
         if is_group(&dst) {
+            self.police(&live.vlans[at], vlan, buckets, &dst, bytes.len(), now)?;
+            if passage.answers && self.answers(live, at, port, bytes, now_s) {
+                return Ok(());
+            }
             self.to_other_ports(live, at, port.id, bytes, virtio);
-        } else if vlan.spec.bridge {
+        } else if vlan.floods {
             match state.local_macs.lookup(&dst, vid, now_s) {
                 Some(place) if place == port.id => return Err(DropReason::SamePort),
                 Some(place) if vlan.spec.ports.contains(&place) => return self.to_port(place, bytes, virtio),
                 _ => {}
             }
-            let learned = || state.remote_macs.lookup(&dst, vid, now_s).and_then(|id| vlan.member_by_id(id));
-            if vlan.member_by_mac(&dst).or_else(learned).is_none() {
+            if vlan.member_by_mac(&dst).or_else(|| behind(vlan, &live.vlans[at], &dst, vid, now)).is_none() {
+                self.police(&live.vlans[at], vlan, buckets, &dst, bytes.len(), now)?;
                 self.to_other_ports(live, at, port.id, bytes, virtio);
             }
         }
         self.send(live, at, bytes, virtio, now + HOLD_NS, now)
+    }
+
+    /// A host speaks at a port.
+    fn see(
+        &mut self,
+        live: &LiveVlan,
+        vlan: &Vlan,
+        port: PortId,
+        (mac, vid): (Mac, Option<u16>),
+        now: Nanos,
+    ) -> Result<(), DropReason> {
+        if vlan.member_by_mac(&mac).is_some() {
+            return Err(DropReason::ForeignMac);
+        }
+        let (id, now_s) = (vlan.spec.id, (now / 1_000_000_000) as u32);
+        match live.state.local_macs.learn(&mac, vid, port, now_s) {
+            Learned::Known => {}
+            Learned::New(displaced) => {
+                if let Some((mac, vid)) = displaced {
+                    self.shared.tell(Event::MacGone { vlan: id, mac, vid });
+                }
+                if live.state.remote_macs.lookup(&mac, vid, now_s).is_some() {
+                    self.looping.hurry(id); // it moved here, or is on a LAN that both of us bridge
+                }
+                if mac != vlan.spec.mac {
+                    self.shared.tell(Event::MacSeen { vlan: id, mac, vid });
+                }
+                if self.sweep_at == 0 {
+                    self.sweep_at = now + SWEEP_NS;
+                }
+            }
+            Learned::Refused => return Err(DropReason::MacFrozen),
+            Learned::Full => self.shared.drops.count(DropReason::MacNotLearned),
+        }
+        Ok(())
+    }
+
+    /// Forgets hosts that were not seen for long.
+    fn sweep(&mut self, live: &Live, now: Nanos) {
+        self.sweep_at = 0;
+        for (vlan, state) in live.tables.vlans.iter().zip(&live.vlans) {
+            for (mac, vid) in state.state.local_macs.sweep((now / 1_000_000_000) as u32) {
+                self.shared.tell(Event::MacGone { vlan: vlan.spec.id, mac, vid });
+            }
+            if !state.state.local_macs.is_empty() {
+                self.sweep_at = now + SWEEP_NS;
+            }
+        }
+    }
+
+    /// Whether a port may bring in one more frame for all.
+    fn police(
+        &self,
+        live: &LiveVlan,
+        vlan: &Vlan,
+        buckets: &Buckets,
+        dst: &Mac,
+        bytes: usize,
+        now: Nanos,
+    ) -> Result<(), DropReason> {
+        let class = Class::of(dst);
+        buckets.take(&vlan.spec.passage.limits, class, bytes, now).inspect_err(|_| {
+            if live.state.policed.fetch_add(1, Ordering::Relaxed).is_multiple_of(POLICED_PER_EVENT) {
+                self.shared.tell(Event::Storm { vlan: vlan.spec.id, member: None, class: class.name() });
+            }
+        })
+    }
+
+    /// Whether a question for an address was answered here; what a host says of itself is noted.
+    fn answers(&self, live: &Live, at: usize, port: &Port, bytes: &[u8], now_s: u32) -> bool {
+        let (vlan, live) = live.vlan_at(at);
+        let Some(vid) = Frame::parse_untrusted(bytes).map(|frame| frame.vid()) else { return false };
+        live.state.neighbours.hear_local_untrusted(bytes, vid);
+        let is_placed =
+            |mac: &Mac| vlan.member_by_mac(mac).is_some() || live.state.remote_macs.lookup(mac, vid, now_s).is_some();
+        let Some(answer) = live.state.neighbours.answer_untrusted(bytes, vid, now_s, is_placed) else { return false };
+        live.state.answered.fetch_add(1, Ordering::Relaxed);
+        self.shared.count(port.write(&answer));
+        true
     }
 
     /// Sends a frame into the overlay, or lets it wait until `expires_at`.
@@ -262,15 +385,11 @@ impl Outbound {
         expires_at: Nanos,
         now: Nanos,
     ) -> Result<(), DropReason> {
-        let (vlan, state) = (&live.tables.vlans[at], &live.vlans[at].state);
+        let vlan = &live.tables.vlans[at];
         let frame = Frame::parse_untrusted(bytes).ok_or(DropReason::Runt)?;
         let (dst, vid) = (frame.dst(), frame.vid());
-        let learned = || {
-            let id = state.remote_macs.lookup(&dst, vid, (now / 1_000_000_000) as u32)?;
-            vlan.member_by_id(id)
-        };
         let member_at = match vlan.member_by_mac(&dst) {
-            None if vlan.floods && !is_group(&dst) => learned(),
+            None if vlan.floods && !is_group(&dst) => behind(vlan, &live.vlans[at], &dst, vid, now),
             known => known,
         };
         let turn = Turn { shared: &self.shared, live, now };
@@ -313,6 +432,12 @@ impl Outbound {
             });
         }
     }
+}
+
+/// The member that a host is behind. Of one that no route leads to any more others may have taken the hosts over.
+fn behind(vlan: &Vlan, live: &LiveVlan, mac: &Mac, vid: Option<u16>, now: Nanos) -> Option<usize> {
+    let id = live.state.remote_macs.lookup(mac, vid, (now / 1_000_000_000) as u32)?;
+    vlan.member_by_id(id).filter(|&at| vlan.spec.members[at].hop.is_some())
 }
 
 impl Source {

@@ -215,6 +215,15 @@ impl Overlay<'_> {
         self.send(&message, ContentType::Control, control)
     }
 
+    /// A control message for all, under our group key. It is signed alone: what waits for its signature is of the loop.
+    pub(super) fn send_group_control(&mut self, vlan: VlanId, control: &[u8]) -> Result<(), DropReason> {
+        let at = self.turn.live.tables.vlan(vlan).ok_or(DropReason::NoRoute)?;
+        if !reaches_group(self.turn.live, &self.turn.live.tables.vlans[at]) {
+            return Err(DropReason::NoEdge);
+        }
+        self.send_tree(&[Unsigned { vlan, content_type: ContentType::Control, content: control.to_vec() }])
+    }
+
     fn pair_message<'a>(&self, vlan: &'a Vlan, member: &'a Member, lane: Lane) -> Result<Message<'a>, DropReason> {
         let key = member.pair_send.as_ref().ok_or(DropReason::NoRoute)?;
         let hop = self.turn.live.way(member.hop.ok_or(DropReason::NoRoute)?, member.backup);

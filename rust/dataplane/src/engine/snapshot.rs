@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::lock;
 use super::shared::Shared;
-use crate::frame::Mac;
+use crate::switch::Address;
 use crate::{MemberId, PortId, TrunkId, VlanId, sys};
 
 /// One trunk.
@@ -45,10 +45,17 @@ pub struct VlanSnapshot {
     pub tx_bytes: u64,
     /// Forged group frames per trunk.
     pub forged: Vec<(TrunkId, u64)>,
-    /// Per member: frames delivered from it, sealed for it, and those in which it said that it is another one.
-    pub members: Vec<(MemberId, u64, u64, u64)>,
-    /// Learned MACs behind members with their age in seconds.
-    pub macs: Vec<(Mac, MemberId, u32)>,
+    /// Per member: frames delivered from it, sealed for it, those in which it said that it is another one, and those
+    /// for all that were too many.
+    pub members: Vec<(MemberId, u64, u64, u64, u64)>,
+    /// Hosts behind members.
+    pub macs: Vec<(Address, MemberId)>,
+    /// Hosts at our ports, with seconds since they were seen.
+    pub local_macs: Vec<(Address, u32)>,
+    /// Frames for all that were too many at our ports.
+    pub policed: u64,
+    /// Questions for addresses that were answered here.
+    pub answered: u64,
 }
 
 /// One port.
@@ -101,6 +108,7 @@ pub struct Snapshot {
 pub(super) fn take(shared: &Shared) -> Snapshot {
     let live = shared.live.load_full();
     let now = sys::now();
+    let now_s = (now / 1_000_000_000) as u32;
     let socket = &shared.udp.0;
     let gso = socket.gso && shared.allowed.gso;
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -132,9 +140,12 @@ pub(super) fn take(shared: &Shared) -> Snapshot {
             forged: state.forged().into_iter().collect(),
             members: members
                 .iter()
-                .map(|(id, m)| (*id, get(&m.rx_frames), get(&m.tx_frames), get(&m.spoofed)))
+                .map(|(id, m)| (*id, get(&m.rx_frames), get(&m.tx_frames), get(&m.spoofed), get(&m.policed)))
                 .collect(),
-            macs: state.remote_macs.entries((now / 1_000_000_000) as u32),
+            macs: state.remote_macs.entries(now_s).into_iter().map(|(address, id, _)| (address, id)).collect(),
+            local_macs: state.local_macs.entries(now_s).into_iter().map(|(address, _, age)| (address, age)).collect(),
+            policed: get(&state.policed),
+            answered: get(&state.answered),
         };
         (vlan.spec.id, snapshot)
     });

@@ -18,7 +18,7 @@ use peertap_dataplane::kdf::Secret;
 use peertap_dataplane::keys::{FrameSigner, HopReceiveKey, HopSendKey, ReceiveKey, SendKey};
 use peertap_dataplane::offload::Allowed;
 use peertap_dataplane::port::Capabilities;
-use peertap_dataplane::tables::{Carrier, Hop, Label, Member, Tables, Trunk, Vlan, VlanSpec};
+use peertap_dataplane::tables::{Carrier, Hop, Label, Member, Passage, Tables, Trunk, Vlan, VlanSpec};
 use peertap_dataplane::udp::Address;
 use peertap_dataplane::vlan_keys::{PairSecret, StaticSecret, VlanKeys};
 
@@ -155,7 +155,7 @@ pub fn bridging(member: &Arc<Member>) -> Arc<Member> {
 }
 
 pub fn vlan(me: u8, ports: Vec<u32>, bridge: bool, members: Vec<Arc<Member>>, edges: Vec<Hop>) -> Arc<Vlan> {
-    vlan_signed_by(me, signer(me), ports, bridge, members, edges)
+    vlan_with(me, signer(me), ports, bridge, members, edges, Passage::default())
 }
 
 pub fn vlan_signed_by(
@@ -166,6 +166,18 @@ pub fn vlan_signed_by(
     members: Vec<Arc<Member>>,
     group_edges: Vec<Hop>,
 ) -> Arc<Vlan> {
+    vlan_with(me, signer, ports, bridge, members, group_edges, Passage::default())
+}
+
+pub fn vlan_with(
+    me: u8,
+    signer: Arc<FrameSigner>,
+    ports: Vec<u32>,
+    bridge: bool,
+    members: Vec<Arc<Member>>,
+    group_edges: Vec<Hop>,
+    passage: Passage,
+) -> Arc<Vlan> {
     let spec = VlanSpec {
         id: VLAN,
         mac: mac(me),
@@ -173,6 +185,7 @@ pub fn vlan_signed_by(
         group_token: group_token(),
         ports,
         bridge,
+        passage,
         group_send: Some(group_send(me, signer)),
         group_edges,
         members: if bridge { members.iter().map(bridging).collect() } else { members },
@@ -318,6 +331,44 @@ impl Two {
         two.apply_a(carrier, b, bridge);
         two.apply_b(carrier, a, bridge);
         two
+    }
+
+    /// Bridging VLANs at both ends; what passes their ports.
+    pub fn bridged(passage_a: Passage, passage_b: Passage) -> Self {
+        let mut two = Self::new();
+        two.pass_a(passage_a);
+        two.pass_b(passage_b);
+        two
+    }
+
+    pub fn pass_a(&mut self, passage: Passage) {
+        let remote = Some(self.b.engine.udp_port());
+        let vlan = vlan_with(
+            1,
+            signer(1),
+            vec![self.port_a],
+            true,
+            vec![member(1, 2, 2, 1432)],
+            vec![(2, GROUP_LABEL)],
+            passage,
+        );
+        let labels = vec![label(2, 1, true, &[]), group_label(2, true, &[])];
+        self.a.apply(vec![trunk(1, 2, Carrier::Udp, remote, 1432)], vec![vlan], labels);
+    }
+
+    pub fn pass_b(&mut self, passage: Passage) {
+        let remote = Some(self.a.engine.udp_port());
+        let vlan = vlan_with(
+            2,
+            signer(2),
+            vec![self.port_b],
+            true,
+            vec![member(2, 1, 1, 1432)],
+            vec![(1, GROUP_LABEL)],
+            passage,
+        );
+        let labels = vec![label(1, 2, true, &[]), group_label(1, true, &[])];
+        self.b.apply(vec![trunk(2, 1, Carrier::Udp, remote, 1432)], vec![vlan], labels);
     }
 
     pub fn apply_a(&mut self, carrier: Carrier, remote: u16, bridge: bool) {
