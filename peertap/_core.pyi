@@ -208,7 +208,8 @@ class Passage:
 class Vlan:
     """One VLAN of this node.
 
-    ports: ids from Engine.add_port. group_edges: (trunk id, label) of every tree edge of the broadcast token.
+    ports: ids from Engine.add_port. group_edges: (trunk id, label) of every tree edge of the broadcast token. groups,
+    rest: those to the listeners of a group, by its token, and of all other groups; group_keys make tokens (SPEC 13).
     """
     def __new__(
         cls,
@@ -224,6 +225,10 @@ class Vlan:
         group_edges: list[tuple[int, int]],
         members: list[Member],
         passage: Passage | None = None,
+        group_keys: VlanKeys | None = None,
+        groups: list[tuple[bytes, list[tuple[int, int]]]] = ...,
+        rest: list[tuple[int, int]] = ...,
+        has_router: bool = False,
     ) -> Vlan: ...
 
 @final
@@ -263,6 +268,8 @@ class Tables:
 #   ("mac_gone", vlan id, mac 6, vid | None)                      a host was silent for mac_age_s, or made room
 #   ("probed", vlan id, handle 8, run 8, number, forwards, own)   a loop probe came in at a port
 #   ("storm", vlan id, member id | None, class)                   too many frames for all; None: at our own ports
+#   ("multicast", vlan id, member id | None, frame)              IGMP, MLD or a router's hello from a port (None) or a
+#                                                                 member; at most 64 a second and VLAN, <= 9,216 bytes
 #   ("generation", vlan id, kid 4)                                a send key reached 2^30
 #   ("path", trunk id, (host, port), rtt seconds)                 a probe of ours came back: the address is valid
 #   ("source", trunk id, (host, port))                            the newest packets come from elsewhere than `remote`
@@ -301,6 +308,10 @@ class Engine:
         """Behind which member hosts (MAC, 802.1Q VLAN) are; None: nobody knows."""
     def forget_local_macs(self, vlan: int, hosts: list[tuple[bytes, int | None]], refused: bool) -> None:
         """Hosts are not at our ports; refused: their frames are dropped there until they are forgotten or age."""
+    def send_frame(self, vlan: int, frame: bytes) -> None:
+        """A group frame of our own, to the members that want every group."""
+    def write_frame(self, vlan: int, frame: bytes) -> None:
+        """A frame of our own, to the VLAN's ports."""
     def stream_take(self, trunk: int) -> bytes | None:
         """The next batch for the trunk's stream carrier, <= 65,536 bytes; None when nothing waits."""
     def stream_put(self, trunk: int, batch: bytes) -> None:

@@ -3,7 +3,7 @@
 a neighbour's message, a trunk that comes or goes ─▶ routes ─▶ each tree follows its root ─▶ what to say
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from functools import partial
 from typing import Final, Protocol
 
@@ -11,6 +11,7 @@ from peertap.errors import PeerError
 from peertap.mesh.audience import Key
 from peertap.mesh.routes import RouteTable
 from peertap.mesh.signatures import Signatures
+from peertap.mesh.subscriptions import Sign, Subscriptions
 from peertap.mesh.tree import Trees
 from peertap.types import Token, TrunkId, VTag
 from peertap.wire.control import (
@@ -23,11 +24,13 @@ from peertap.wire.control import (
     Routes,
     RoutesAck,
     SequenceRequest,
+    Subscribe,
+    Unsubscribe,
     Want,
 )
 from peertap.wire.routes import KIND_TREE, Origin, SignedJoin, SignedRoute
 
-MeshMessage = Routes | RoutesAck | SequenceRequest | Join | Joined | Leave | Refresh | Want
+MeshMessage = Routes | RoutesAck | SequenceRequest | Join | Joined | Leave | Refresh | Want | Subscribe | Unsubscribe
 
 
 class Members(Protocol):
@@ -67,6 +70,8 @@ class Fabric:
         self._signed_well: Final = signed_well or Signatures().are_right
         self.routes: Final = RouteTable(self._signed_well)
         self.trees: Final = Trees()
+        self.subscriptions: Final = Subscriptions()
+        self._followed = -1  # the version of the trees that subscriptions know
         self._members: Final = members
         self._carries: Final = carries
         self._tree_tokens: dict[VTag, Token] = {}
@@ -175,7 +180,16 @@ class Fabric:
 
     def no_interest(self, vtag: VTag, now: float) -> None:
         """We want no frames of this VLAN any more."""
+        self._out += self.subscriptions.want(vtag, frozenset(), None)
         self._out += self.trees.no_interest(vtag, now)
+
+    def subscribe(self, vtag: VTag, tokens: Set[Token], sign: Sign) -> None:
+        """We listen to these groups of a VLAN, and no others."""
+        self._out += self.subscriptions.want(vtag, tokens, sign)
+
+    def renew(self, vtag: VTag) -> None:
+        """Says again what we listen to, long before it expires."""
+        self._out += self.subscriptions.renew(vtag)
 
     def forget(self, vtag: VTag, now: float) -> None:
         """We carry this VTag no longer: what neighbours announced under it goes."""
@@ -203,6 +217,13 @@ class Fabric:
                 self._out += self.trees.joined(trunk, message, now)
             case Leave():
                 self._out += self.trees.left(trunk, message, now)
+            case Subscribe(join):
+                good = join.expiry >= now_unix and self._carries(join.vtag)
+                news = good and self.subscriptions.is_news(trunk, join)
+                if news and self._signed_well(join):
+                    self._out += self.subscriptions.subscribed(trunk, join)
+            case Unsubscribe():
+                self._out += self.subscriptions.unsubscribed(trunk, message)
             case Routes():
                 self._out.append((trunk, RoutesAck(message.batch)))
                 if not self.routes.has_neighbour(trunk):
@@ -235,6 +256,7 @@ class Fabric:
         """What was signed for a time that is over goes."""
         self._out += self.routes.expire(now, now_unix)
         self._out += self.trees.expire(now, now_unix)
+        self._out += self.subscriptions.expire(now_unix)
 
     # What follows
 
@@ -244,6 +266,9 @@ class Fabric:
         changed = self.routes.take_changed()
         for key in changed:
             self._follow_root(key, now)
+        if self._followed != self.trees.version:
+            self._followed = self.trees.version
+            self._out += self.subscriptions.follow(self.trees.edges())
         return changed
 
     def take(self) -> Iterable[tuple[TrunkId, Message]]:

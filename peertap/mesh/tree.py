@@ -118,6 +118,7 @@ class Trees:
         self._waiting: Counter[TrunkId] = Counter()
         self._due_at = NEVER  # no later than the next thing to do
         self.changed = True
+        self.version = 0  # of all that `edges` says
 
     def root_is(
         self,
@@ -154,7 +155,7 @@ class Trees:
         if tree.made_by is not None:
             self._waiting[tree.made_by] -= 1
             tree.made_by = None
-        self.changed = True
+        self._touch()
         out: list[Outgoing] = []
         for token, group in tree.groups.items():
             out += self._settle(vtag, root, tree, token, group, now)
@@ -179,7 +180,7 @@ class Trees:
                     group.member = None
                     out += self._settle(vtag, root, tree, token, group, now)
                 _drop_unwanted(tree)
-                self.changed = True
+                self._touch()
         return out
 
     def join_untrusted(self, trunk: TrunkId, join: SignedJoin, now: float) -> list[Outgoing]:
@@ -214,7 +215,7 @@ class Trees:
             return []
         if not group.parent_up:
             group.parent_up = True
-            self.changed = True
+            self._touch()
             group.fading.pop(trunk, None)
             if group.former is not None:
                 group.switches_at = now + HANDOVER_S
@@ -255,7 +256,8 @@ class Trees:
         for tree in self._trees.values():
             for group in tree.groups.values():
                 if group.former == trunk:
-                    group.former, group.switches_at, self.changed = None, NEVER, True
+                    group.former, group.switches_at = None, NEVER
+                    self._touch()
 
     def leave_all(self) -> list[Outgoing]:
         """This node goes: every edge ends."""
@@ -284,9 +286,10 @@ class Trees:
                     continue
                 for trunk in [trunk for trunk, (until, _) in group.fading.items() if until <= now]:
                     del group.fading[trunk]
-                    self.changed = True
+                    self._touch()
                 if group.ripe_at <= now:
-                    group.is_ripe, group.ripe_at, self.changed = True, NEVER, True
+                    group.is_ripe, group.ripe_at = True, NEVER
+                    self._touch()
                 if group.former is not None and group.switches_at <= now:
                     out.append((group.former, Leave(vtag, root, token)))
                     self._fade(group, group.former, now, was_parent=True)
@@ -326,6 +329,21 @@ class Trees:
         tree = self._trees.get((vtag, root))
         return None if tree is None else tree.groups.get(token)
 
+    def edges(self) -> dict[TreeKey, set[TrunkId]]:
+        """The trunks with which each tree has an edge; during a handover the old parent is one of them, and the new."""
+        return {
+            key: {trunk for group in tree.groups.values() for trunk in group.prepared()}
+            for key, tree in self._trees.items()
+        }
+
+    def ways(self, key: TreeKey, trunk: TrunkId | None) -> set[TrunkId] | None:
+        """By which edges of a tree a frame from this trunk (None: our own) goes on; None: it is not taken."""
+        tree = self._trees.get(key)
+        groups = tree.groups.values() if tree is not None else ()
+        ways = [group.edges() if trunk is None else group.ways_on(trunk) for group in groups]
+        taken = [set(one) for one in ways if one is not None]
+        return set().union(*taken) if taken else None
+
     def sending_group(self, vtag: VTag, token: Token) -> tuple[Origin, Group] | None:
         """The tree on which frames of our own go: the present one, or the last while that is the better one."""
         best: tuple[Origin, Group, bool] | None = None
@@ -346,6 +364,10 @@ class Trees:
 
     # Inside
 
+    def _touch(self) -> None:
+        self.changed = True
+        self.version += 1
+
     def _group(self, join: SignedJoin) -> tuple[Group | None, _Tree | None]:
         tree = self._trees.get((join.vtag, join.root))
         if tree is None or (join.token not in tree.groups and len(tree.groups) >= MAX_GROUPS):
@@ -354,7 +376,7 @@ class Trees:
 
     def _drop(self, key: TreeKey) -> None:
         tree = self._trees.pop(key)
-        self.changed = True
+        self._touch()
         if tree.made_by is not None:
             self._waiting[tree.made_by] -= 1
 
@@ -363,7 +385,7 @@ class Trees:
             tree.current = False
             tree.ends_at = min(tree.ends_at, now + LINGER_S)
             self._due_at = min(self._due_at, tree.ends_at)
-            self.changed = True
+            self._touch()
 
     def _ripen(self, group: Group, ripe_at: float) -> None:
         """Frames of our own go by this tree once others had the time to join it too."""
@@ -375,7 +397,7 @@ class Trees:
         """What is still on its way from a neighbour whose edge ends is taken."""
         group.fading[trunk] = (now + FADE_S, was_parent)
         self._due_at = min(self._due_at, now + FADE_S)
-        self.changed = True
+        self._touch()
 
     def _cut(self, group: Group, trunk: TrunkId) -> None:
         if group.parent == trunk:
@@ -384,7 +406,7 @@ class Trees:
             group.former, group.switches_at = None, NEVER
         group.children.pop(trunk, None)
         group.children_up.discard(trunk)
-        self.changed = True
+        self._touch()
 
     def _settle(
         self, vtag: VTag, root: Origin, tree: _Tree, token: Token, group: Group, now: float, *, again: bool = False
@@ -395,12 +417,13 @@ class Trees:
             out += [(one, Leave(vtag, root, token)) for one in (group.parent, group.former) if one is not None]
             group.drop_parent()
             group.former = None
-            self.changed = True
+            self._touch()
         elif group.parent is not None and group.parent != tree.parent:
             out += self._change_parent(vtag, root, tree, token, group)
         if group.former is not None and not tree.leads_there(group.former):
             out.append((group.former, Leave(vtag, root, token)))
-            group.former, group.switches_at, self.changed = None, NEVER, True
+            group.former, group.switches_at = None, NEVER
+            self._touch()
         if tree.parent in group.children:  # it was our child before it became our parent
             del group.children[tree.parent]
             group.children_up.discard(tree.parent)
@@ -415,7 +438,7 @@ class Trees:
             for trunk in group.children:
                 if trunk not in group.children_up:
                     group.children_up.add(trunk)
-                    self.changed = True
+                    self._touch()
                     out.append((trunk, Joined(vtag, root, token)))
         return out
 
@@ -423,7 +446,7 @@ class Trees:
         """The way to the root is another one; where the old one still works it goes on until the new one carries."""
         before, was_up = group.parent, group.parent_up
         group.drop_parent()
-        self.changed = True
+        self._touch()
         if tree.parent is not None and tree.parent == group.former:
             group.parent, group.parent_up, group.former = group.former, True, None  # back again: it never left
         elif group.former is None and was_up and tree.parent not in group.children and tree.leads_there(before):

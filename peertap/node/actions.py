@@ -77,6 +77,22 @@ class ForgetHosts:
 
 
 @dataclass(frozen=True, slots=True)
+class WriteFrame:
+    """Write a frame of our own to the VLAN's ports."""
+
+    vlan: VlanIndex
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendFrame:
+    """Send a frame of our own to the members that want every group."""
+
+    vlan: VlanIndex
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """Probe an address with the trunk's udp key."""
 
@@ -183,6 +199,7 @@ class Log:
 
 
 Action = (
-    Send | CloseTrunk | Apply | SendIntro | SendControl | SendGroupControl | PlaceHosts | ForgetHosts | Probe
-    | ReportPing | ReportPath | SaveRecord | DropRecord | OpenPort | ClosePort | Met | Renumber | Reclaim | Log
+    Send | CloseTrunk | Apply | SendIntro | SendControl | SendGroupControl | PlaceHosts | ForgetHosts | WriteFrame
+    | SendFrame | Probe | ReportPing | ReportPath | SaveRecord | DropRecord | OpenPort | ClosePort | Met | Renumber
+    | Reclaim | Log
 )  # fmt: skip

@@ -5,13 +5,14 @@ from typing import Final, Protocol
 
 from peertap.mesh.audience import Key
 from peertap.mesh.routes import LEAST_PATH_MTU, RouteTable
-from peertap.mesh.tree import Group, Trees
+from peertap.mesh.subscriptions import Subscriptions
+from peertap.mesh.tree import Group, TreeKey, Trees
 from peertap.node.labels import LabelKey
-from peertap.node.tables import Hop, LabelTable, MemberTable, Passage, TableSet, VlanTable
+from peertap.node.tables import Hop, LabelTable, ListeningTable, MemberTable, Passage, TableSet, VlanTable
 from peertap.node.trunk import Trunk
 from peertap.node.vlan import LocalVlan, Names
-from peertap.types import TrunkId, VlanIndex, VTag
-from peertap.wire.routes import KIND_UNICAST, Origin
+from peertap.types import Token, TrunkId, VlanIndex, VTag
+from peertap.wire.routes import EVERY_GROUP, KIND_UNICAST, Origin
 
 MAX_BACKUPS: Final = 4096  # ours: tokens of others for which a relay keeps a second label; a label costs both ends
 
@@ -27,6 +28,9 @@ class State(Protocol):
 
     @property
     def trees(self) -> Trees: ...
+
+    @property
+    def subscriptions(self) -> Subscriptions: ...
 
     @property
     def vlans(self) -> dict[VlanIndex, LocalVlan]: ...
@@ -141,6 +145,10 @@ class Compiler:
             for trunk in group.prepared():
                 if trunk in wanted:
                     wanted[trunk].add((vtag, token, root))
+        for (vtag, root), token, trunks in self._state.subscriptions.wanted():
+            for trunk in trunks:
+                if trunk in wanted:
+                    wanted[trunk].add((vtag, token, root))
         return wanted
 
     def tables(self) -> tuple[TableSet, list[tuple[TrunkId, int]]]:
@@ -156,8 +164,10 @@ class Compiler:
                 own = local.get(vtag)
                 if root is None:
                     entry = self._unicast_label(trunk.id, number, (vtag, token), own)
+                elif incoming.key in groups:
+                    entry = self._group_label(trunk.id, number, incoming.key, groups[incoming.key], own)
                 else:
-                    entry = self._group_label(trunk.id, number, incoming.key, groups.get(incoming.key), own)
+                    entry = self._multicast_label(trunk.id, number, (vtag, root), token, own)
                 if entry is not None:
                     labels.append(entry)
         for key in [key for key in self._hops if self._state.routes.selected(key) is None]:
@@ -202,6 +212,47 @@ class Compiler:
         deliver = own[0].index if own is not None and key[1] == own[1].group_token else None
         return LabelTable(trunk, number, key[1], True, deliver, hops)
 
+    def _multicast_label(
+        self, trunk: TrunkId, number: int, tree: TreeKey, token: Token, own: tuple[LocalVlan, Names] | None
+    ) -> LabelTable | None:
+        """A multicast group's label decides where its packets go; they are sealed under the broadcast token."""
+        ways = self._state.trees.ways(tree, trunk)
+        if ways is None:
+            return None
+        hops = self._multicast_hops(tree, token, ways)
+        if own is None:
+            return LabelTable(trunk, number, token, True, None, hops)
+        listens = self._state.subscriptions.listens(tree[0], token)
+        return LabelTable(trunk, number, own[1].group_token, True, own[0].index if listens else None, hops)
+
+    def _multicast_hops(self, tree: TreeKey, token: Token, among: set[TrunkId]) -> tuple[Hop, ...]:
+        """By the group's label to its listeners, by that of every group to those who want all: one packet an edge.
+
+        Args:
+            among: the edges that a broadcast would take.
+        """
+        subscriptions, hops = self._state.subscriptions, {}
+        for one in (EVERY_GROUP, token):
+            for trunk in subscriptions.wanting(tree, one):
+                label = self._label(trunk, (tree[0], one, tree[1]))
+                if label is not None and trunk in among:
+                    hops[trunk] = label
+        return tuple(sorted(hops.items()))
+
+    def _listening(self, vlan: LocalVlan) -> ListeningTable:
+        """Where our own multicast goes: by our broadcast's tree, or another one while that leads nowhere."""
+        names, subscriptions = vlan.for_group(), self._state.subscriptions
+        sending = self._state.trees.sending_group(names.vtag, names.group_token)
+        first = (names.vtag, sending[0]) if sending is not None else None
+        trees = sorted(subscriptions.trees(names.vtag), key=lambda tree: tree != first)
+        own = {tree: self._state.trees.ways(tree, None) or set() for tree in trees}
+        groups: dict[Token, tuple[Hop, ...]] = {}
+        for token in sorted(set().union({EVERY_GROUP}, *(subscriptions.tokens(tree) for tree in trees))):
+            ways = (self._multicast_hops(tree, token, edges) for tree, edges in own.items())
+            groups[token] = next((hops for hops in ways if hops), ())
+        rest = groups.pop(EVERY_GROUP)
+        return ListeningTable(names.keys, tuple(groups.items()), rest, vlan.has_router)
+
     def _vlan(self, vlan: LocalVlan) -> VlanTable:
         intro = vlan.introductions
         members = []
@@ -236,4 +287,5 @@ class Compiler:
             group_edges=self.group_hops(vlan),
             passage=self._state.passage(vlan),
             members=tuple(members),
+            listening=self._listening(vlan),
         )

@@ -104,6 +104,15 @@ class SpoofSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class MulticastHeard:
+    """A host or router said something about multicast groups; `is_local`: behind our ports, not another member's."""
+
+    vlan: VlanIndex
+    is_local: bool
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ForgerySeen:
     """A group frame under a member's key that this member did not sign."""
 
@@ -255,7 +264,7 @@ BridgeEvent = (
 )  # fmt: skip
 Event = (
     TrunkOpened | TrunkClosed | TrunkRekeyed | MessageReceived | TablesApplied | IntroReceived | UnknownKidSeen
-    | BridgeEvent
+    | BridgeEvent | MulticastHeard
     | KeySpent | SpoofSeen | ForgerySeen | PathFound | PathLost | SourceSeen | ControlReceived | PingAsked | PathAsked
     | PolicyChanged | TimePassed | StopAsked
 )  # fmt: skip

@@ -145,6 +145,7 @@ class LocalVlans:
             root = fabric.trees.root_of(names.vtag)
             if root is not None:
                 fabric.interest(names.join(root[0], unix), now)
+            fabric.renew(names.vtag)
 
     def stand_for_root(self, now: float) -> None:
         """A member is a candidate while it knows none better (SPEC 6.2)."""

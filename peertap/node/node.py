@@ -11,10 +11,11 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Final
 
 from peertap.errors import PeerError
-from peertap.mesh.fabric import Fabric
+from peertap.mesh.fabric import Fabric, MeshMessage
 from peertap.mesh.policy import RelayPolicy
 from peertap.mesh.roles import Wish
 from peertap.mesh.routes import RouteTable
+from peertap.mesh.subscriptions import Subscriptions
 from peertap.mesh.tree import Trees
 from peertap.node.accusations import Accusations
 from peertap.node.actions import (
@@ -40,6 +41,7 @@ from peertap.node.events import (
     IntroReceived,
     KeySpent,
     MessageReceived,
+    MulticastHeard,
     PathAsked,
     PathFound,
     PathLost,
@@ -59,6 +61,7 @@ from peertap.node.group_host import Ourselves
 from peertap.node.groups import Groups
 from peertap.node.locals import LocalVlans, reaches
 from peertap.node.meetings import Meetings
+from peertap.node.multicast import Multicast
 from peertap.node.paths import Paths
 from peertap.node.pings import Pings
 from peertap.node.relaying import Relaying
@@ -78,20 +81,13 @@ from peertap.wire.control import (
     Endpoints,
     Grant,
     Indexes,
-    Join,
-    Joined,
-    Leave,
     Message,
     Ping,
     Policy,
     Pong,
     Refresh,
-    Routes,
-    RoutesAck,
-    SequenceRequest,
     Serving,
     Unbind,
-    Want,
 )
 from peertap.wire.path import PathAnswer, PathAsk
 
@@ -158,6 +154,7 @@ class Node:
         self._paths: Final = Paths(
             self, self._compiler.hop, self._relaying.carries, policy, identity.peer_id, random, self.say
         )
+        self.multicast: Final = Multicast(self, random, self.say)
         self._refresh_at = now + REFRESH_S
         self._expire_at = now + TABLE_EXPIRY_S
         self._stopping = False
@@ -196,6 +193,8 @@ class Node:
                 self.meetings.key_spent(event, now)
             case SpoofSeen():
                 self._accusations.spoofed(event, now)
+            case MulticastHeard():
+                self.multicast.heard(event, now)
             case ForgerySeen():
                 self._accusations.forged(event, now)
             case PathFound():
@@ -239,6 +238,7 @@ class Node:
         dues: list[float | None] = [self._refresh_at, self._expire_at, self.fabric.next_deadline()]
         dues += [self.groups.next_deadline(), self._locals.next_deadline(), self._role.next_deadline()]
         dues.append(self.bridges.next_deadline())
+        dues.append(self.multicast.next_deadline(self._now))
         for trunk in self.trunks.values():
             dues += [trunk.next_deadline(), trunk.close_at]
         dues += [vlan.introductions.next_deadline() for vlan in self.vlans.values()]
@@ -265,6 +265,15 @@ class Node:
     @property
     def trees(self) -> Trees:
         return self.fabric.trees
+
+    @property
+    def subscriptions(self) -> Subscriptions:
+        return self.fabric.subscriptions
+
+    @property
+    def now(self) -> float:
+        """When the last event came."""
+        return self._now
 
     @property
     def now_unix(self) -> float:
@@ -430,7 +439,7 @@ class Node:
                 self._relaying.granted(message)
             case Refresh() if not trunk.may_refresh(now):
                 pass
-            case Routes() | RoutesAck() | SequenceRequest() | Join() | Joined() | Leave() | Refresh() | Want():
+            case _ if isinstance(message, MeshMessage):
                 self.fabric.received_untrusted(trunk.id, message, now, self.now_unix)
             case Bind():
                 self._dirty = True
@@ -502,6 +511,7 @@ class Node:
         self.bridges.tick(now)
         self.groups.tick(now)
         self._locals.tick(self._relaying, now)
+        self.multicast.tick(now)
         if self._expire_at <= now:
             self._expire_at = now + TABLE_EXPIRY_S
             self.fabric.expire(now, self.now_unix)
@@ -527,11 +537,13 @@ class Node:
         """Brings trees, labels and tables in step with routes."""
         if not self._stopping:
             self._role.look(now)
+            self.multicast.settle(now)
             self._dirty |= bool(self.fabric.settle(now)) | self.routes.take_ways_changed()
             self._role.ask()
         self._say_routes()
         if self._take_dirty():
             self._follow_changes(now)
+        self.multicast.follow(self.tables, now)
         for action in self._barrier.release():
             if isinstance(action, Met):
                 self.groups.met(action, now)
@@ -545,11 +557,13 @@ class Node:
 
     def _take_dirty(self) -> bool:
         """Whether anything that the tables are made of changed: most events change nothing, and cost nothing then."""
-        dirty = self._dirty or self.trees.changed or self._locals.changed or self.bridges.changed
+        dirty = self._dirty or self.trees.changed or self.subscriptions.changed or self._locals.changed
+        dirty |= self.bridges.changed
         for vlan in self.vlans.values():
             dirty |= vlan.introductions.changed
             vlan.introductions.changed = False
-        self._dirty = self.trees.changed = self._locals.changed = self.bridges.changed = False
+        self._dirty = self.trees.changed = self.subscriptions.changed = self._locals.changed = False
+        self.bridges.changed = False
         return dirty
 
     def _follow_changes(self, now: float) -> None:

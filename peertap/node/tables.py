@@ -78,6 +78,17 @@ class VlanTable:
     group_edges: tuple[Hop, ...]
     passage: Passage
     members: tuple[MemberTable, ...]
+    listening: "ListeningTable"
+
+
+@dataclass(frozen=True, slots=True)
+class ListeningTable:
+    """Where a VLAN's own multicast frames go, and whether a router is behind its ports (SPEC 13)."""
+
+    keys: VlanKeys  # that make a group's token
+    groups: tuple[tuple[Token, tuple[Hop, ...]], ...]
+    rest: tuple[Hop, ...]  # frames of all other groups, and reports
+    has_router: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from peertap.vlan.introductions import Identity, Introductions
 from peertap.vlan.membership import KeySource
 from peertap.vlan.names import BROADCAST, KIND_GROUP, NO_MAC
 from peertap.vlan.record import Port
-from peertap.wire.routes import KIND_TREE, KIND_UNICAST, Origin, SignedJoin, SignedRoute, vtag_of
+from peertap.wire.routes import KIND_TREE, KIND_UNICAST, Origin, SignedJoin, SignedRoute, SignedSubscription, vtag_of
 
 ROUTE_LIFETIME_S: Final = 48 * 3600  # PROTOCOL 5: expiry of a route
 REFRESH_S: Final = 12 * 3600  # ours: announced again well before
@@ -99,6 +99,12 @@ class Names:
         """How good a root we are from now on; the smaller the better."""
         self.tree_origin = self.tree_origin._replace(priority=priority)
 
+    def subscription(self, root: Origin, token: Token, now_unix: float) -> SignedSubscription:
+        """Our wish for a multicast group's frames in the tree of this root."""
+        keys = self.keys
+        fields = (keys.route_public, root, token, int(now_unix) + JOIN_LIFETIME_S)
+        return SignedSubscription(*fields, signature=keys.sign_route(SignedSubscription.unsigned(*fields)))
+
     def adopt_later_start(self, start_ms: int) -> None:
         """Another origin announces our token with a later start: outbid it once (SPEC 6.1)."""
         self.origin = Origin(self.origin.priority, start_ms + 1, self.origin.random)
@@ -132,6 +138,7 @@ class LocalVlan:
         )
         self.mac: Final = self.introductions.mac
         self.names = [Names(settings.source.keys, self.mac, start_ms=start_ms, random=random)]  # newest first
+        self.has_router = False  # a multicast router is behind our ports
 
     @property
     def newest(self) -> Names:

@@ -14,6 +14,7 @@ from peertap.node.vlan import LocalVlan
 from peertap.types import TrunkId, VlanIndex, format_mac
 from peertap.vlan.membership import GroupMembership, KeySource
 from peertap.wire.handshake import CIPHERS
+from peertap.wire.routes import EVERY_GROUP
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ def status(process: Process, node: Node, snapshot: Mapping[str, Any]) -> dict[st
         "rejected": {
             "routes": node.routes.refused,
             "introductions": sum(vlan.introductions.rejected for vlan in node.vlans.values()),
+            "multicast": node.multicast.refused,
         },
     }
 
@@ -133,6 +135,7 @@ def _vlan(node: Node, vlan: LocalVlan, tap: TapStatus | None, counters: Mapping[
             "parent": _peer(node, group.parent) if group is not None else None,
             "edges": [_peer(node, trunk) for trunk in group.edges()] if group is not None else [],
         },
+        "multicast": _multicast(node, vlan),
         "members": [
             {
                 "peer_id": format_peer_id(peer.member),
@@ -179,6 +182,18 @@ def _hosts(node: Node, vlan: LocalVlan) -> list[dict[str, Any]]:
         }
         for host, place, moves in table.all()
     ]
+
+
+def _multicast(node: Node, vlan: LocalVlan) -> dict[str, Any]:
+    groups, macs, querier = node.multicast.state_of(vlan.index, node.now)
+    trees = node.subscriptions.trees(vlan.newest.vtag)
+    return {
+        "groups": [str(group) for group in sorted(groups, key=lambda one: (one.version, one.packed))],
+        "subscribed": None if macs is None else [format_mac(mac) for mac in sorted(macs)],
+        "router": vlan.has_router,
+        "querier": querier,
+        "elsewhere": max((len(node.subscriptions.tokens(tree) - {EVERY_GROUP}) for tree in trees), default=0),
+    }
 
 
 def _membership(source: KeySource) -> dict[str, Any]:

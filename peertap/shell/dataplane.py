@@ -21,6 +21,7 @@ from peertap.node.events import (
     IntroReceived,
     KeySpent,
     LoopProbeHeard,
+    MulticastHeard,
     PathFound,
     PathLost,
     SourceSeen,
@@ -72,6 +73,7 @@ class DataPlane:
             ),
             "storm": lambda vlan, member, kind: StormSeen(VlanIndex(vlan), member, kind),
             "group_control": lambda vlan, member, message: GroupControlReceived(VlanIndex(vlan), member, message),
+            "multicast": lambda vlan, member, frame: MulticastHeard(VlanIndex(vlan), member is None, frame),
             "generation": lambda vlan, kid: KeySpent(VlanIndex(vlan), kid),
             "path": lambda trunk, address, rtt_s: PathFound(TrunkId(trunk), address, rtt_s),
             "source": lambda trunk, address: SourceSeen(TrunkId(trunk), address),
@@ -189,6 +191,10 @@ def _core_tables(tables: TableSet, ports: dict[VlanIndex, list[int]]) -> _core.T
             group_send=one.group_send,
             group_edges=list(one.group_edges),
             passage=_passage(one.passage),
+            group_keys=one.listening.keys,
+            groups=[(token, list(hops)) for token, hops in one.listening.groups],
+            rest=list(one.listening.rest),
+            has_router=one.listening.has_router,
             members=[
                 _core.Member(
                     member.id,

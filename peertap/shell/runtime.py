@@ -40,8 +40,10 @@ from peertap.node.actions import (
     SaveRecord,
     Send,
     SendControl,
+    SendFrame,
     SendGroupControl,
     SendIntro,
+    WriteFrame,
 )
 from peertap.node.carrier import WHERE_SEEN, packed
 from peertap.node.commands import Command
@@ -297,6 +299,10 @@ class Runtime:
                     self.data_plane.place(vlan, places)
                 case ForgetHosts(vlan, hosts, refused):
                     self.data_plane.forget(vlan, hosts, refused=refused)
+                case WriteFrame(vlan, frame):
+                    self.data_plane.engine.write_frame(vlan, frame)
+                case SendFrame(vlan, frame):
+                    self.data_plane.engine.send_frame(vlan, frame)
                 case Probe(trunk, address):
                     self.data_plane.engine.probe(trunk, address)
                 case ReportPing(number, rtt_s):

@@ -8,7 +8,15 @@ from peertap.errors import DecodeError
 from peertap.types import Token, VTag
 from peertap.wire.codec import Reader, lp
 from peertap.wire.path import PathAnswer, PathAsk
-from peertap.wire.routes import JOIN_BYTES, ORIGIN_BYTES, ROUTE_BYTES, Origin, SignedJoin, SignedRoute
+from peertap.wire.routes import (
+    JOIN_BYTES,
+    ORIGIN_BYTES,
+    ROUTE_BYTES,
+    Origin,
+    SignedJoin,
+    SignedRoute,
+    SignedSubscription,
+)
 
 MAX_CONTROL_BYTES: Final = 60_000  # ours: below what a record's u16 length can say
 MAX_ROUTES_PER_BATCH: Final = 256  # ours: 256 x 143 bytes fit one record
@@ -471,6 +479,28 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Somebody on the sender's side of a tree's edge listens to a group: signed subscription 136 (SPEC 13.1)."""
+
+    CODE: ClassVar[int] = 32
+    join: SignedSubscription
+
+    def body(self) -> bytes:
+        return self.join.emit()
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        return cls(SignedSubscription.parse_untrusted(reader.take(JOIN_BYTES, "subscription")))
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe(_Edge):
+    """Nobody there listens to it any more: VTag 16 | root origin 16 | VFT 16."""
+
+    CODE: ClassVar[int] = 33
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A message of a code that this version does not know: skipped, so that later versions can add some."""
 
@@ -480,7 +510,7 @@ class Unknown:
 Message = (
     Ping | Pong | Close | Rekey | Indexes | Endpoints | Routes | RoutesAck | SequenceRequest
     | Join | Joined | Leave | Bind | Bound | Unbind | Policy | Grant | Refresh | Want | PathAsk | PathAnswer
-    | Serving
+    | Serving | Subscribe | Unsubscribe
 )  # fmt: skip
 
 _KINDS: Final[dict[int, type[Message]]] = {
@@ -488,7 +518,7 @@ _KINDS: Final[dict[int, type[Message]]] = {
     for kind in (
         Ping, Pong, Close, Rekey, Indexes, Endpoints, Routes, RoutesAck, SequenceRequest,
         Join, Joined, Leave, Bind, Bound, Unbind, Policy, Grant, Refresh, Want, PathAsk, PathAnswer,
-        Serving,
+        Serving, Subscribe, Unsubscribe,
     )
 }  # fmt: skip
 

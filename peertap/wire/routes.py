@@ -16,6 +16,7 @@ KIND_UNICAST: Final = 1  # SPEC 3.2
 KIND_TREE: Final = 3  # SPEC 3.2
 ROUTE_BYTES: Final = 139
 JOIN_BYTES: Final = 136
+EVERY_GROUP: Final = Token(bytes(16))  # SPEC 13.1: stands for all groups; relays know it
 
 
 class Origin(NamedTuple):
@@ -142,3 +143,13 @@ class SignedJoin:
             expiry=reader.uint(8, "expiry"),
             signature=reader.take(64, "signature"),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SignedSubscription(SignedJoin):
+    """A member's wish for a multicast group's frames, by those edges of the tree that lead to it (SPEC 13.1).
+
+    As a join, under a prefix of its own: neither can pass for the other.
+    """
+
+    PREFIX: ClassVar[bytes] = b"PeerTap/1 subscription"

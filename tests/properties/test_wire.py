@@ -10,7 +10,7 @@ from peertap.errors import DecodeError
 from peertap.types import MlsId, PeerId, Sid, Token, VlanId, VTag
 from peertap.wire import control, echo, handshake, introduction, path, rendezvous
 from peertap.wire.content import Content, Reassembler, plaintext, split, unpad_untrusted
-from peertap.wire.routes import Origin, SignedJoin, SignedRoute
+from peertap.wire.routes import Origin, SignedJoin, SignedRoute, SignedSubscription
 
 EXAMPLES = 20_000 if os.environ.get("PEERTAP_FULL") else 300  # a million of another kind: test_mutated_input.py
 
@@ -27,6 +27,7 @@ ids = exactly(16)
 origins = st.builds(Origin, uint(1), uint(6), exactly(9))
 routes = st.builds(SignedRoute, exactly(32), uint(1), ids.map(Token), origins, uint(4), uint(6), exactly(64))
 joins = st.builds(SignedJoin, exactly(32), origins, ids.map(Token), uint(8), exactly(64))
+subscriptions = st.builds(SignedSubscription, exactly(32), origins, ids.map(Token), uint(8), exactly(64))
 adverts = st.builds(control.Advert, routes, uint(2), uint(2))
 texts = st.text(max_size=40)
 vtags, tokens = ids.map(VTag), ids.map(Token)
@@ -50,6 +51,8 @@ messages = st.one_of(
     st.builds(control.Leave, vtags, origins, tokens),
     st.builds(control.Bind, uint(4), vtags, tokens, st.none() | origins.filter(lambda one: one.emit() != bytes(16))),
     st.builds(control.Bound, uint(4)),
+    st.builds(control.Subscribe, subscriptions),
+    st.builds(control.Unsubscribe, vtags, origins, tokens),
     st.builds(control.Unbind, uint(4)),
     st.builds(control.Policy, st.booleans(), st.booleans()),
     st.builds(path.PathAsk, uint(8), vtags, tokens, st.integers(1, path.MAX_PATH_HOPS)),

@@ -31,8 +31,10 @@ from peertap.node.actions import (
     SaveRecord,
     Send,
     SendControl,
+    SendFrame,
     SendGroupControl,
     SendIntro,
+    WriteFrame,
 )
 from peertap.node.commands import Command
 from peertap.node.events import (
@@ -41,6 +43,7 @@ from peertap.node.events import (
     GroupControlReceived,
     IntroReceived,
     MessageReceived,
+    MulticastHeard,
     TablesApplied,
     TimePassed,
     TrunkClosed,
@@ -52,10 +55,12 @@ from peertap.node.tables import Hop, TableSet
 from peertap.node.vlan import VlanSettings
 from peertap.types import Mac, PeerId, TrunkId, VlanIndex
 from peertap.vlan.membership import StaticMembership
+from peertap.vlan.names import KIND_GROUP
 from peertap.vlan.record import VlanRecord
-from peertap.wire import control
+from peertap.wire import control, igmp, mld
 from peertap.wire.control import Endpoints
 from peertap.wire.macs import Host
+from peertap.wire.multicast import Address, Report, group_mac
 from tests.support.identities import identity
 
 NOW_UNIX = 1_800_000_000.0
@@ -98,6 +103,7 @@ class SimNode:
         self.repeated = 0  # frames that came by two ways: the replay window drops all but the first
         self.pings: list[float | None] = []
         self.path: list[PathStep] = []
+        self.written: list[bytes] = []  # frames that the node itself wrote to its ports
         self.disk: dict[str, bytes] = {}  # records of VLANs with a group, by label
         self.saves = 0
         self.crash_at_save = 0  # the process ends there, before the record is on disk
@@ -173,6 +179,13 @@ class SimNode:
                     self.refused = self.refused | set(hosts) if refused else self.refused - set(hosts)
                 case Log():
                     self.log.append(action)
+                case SendFrame(vlan, frame):
+                    self.send(
+                        self._vlan(vlan).listening.rest,
+                        Packet(None, ("report", frame), self._vlan(vlan).group_send.kid),
+                    )  # type: ignore[attr-defined]
+                case WriteFrame(vlan, frame):
+                    self.written.append(frame)
                 case ReportPing(_, rtt_s):
                     self.pings.append(rtt_s)
                 case SaveRecord(label, record):
@@ -220,9 +233,13 @@ class SimNode:
                     self.post(GroupControlReceived(vlan, one.id, packet.content[1]))
         elif id(packet) in self._seen:
             self.repeated += 1
-        else:
+        elif not self._is_report(packet) or self._vlan(vlan).listening.has_router:  # type: ignore[attr-defined]
             self._seen[id(packet)] = packet
             self.delivered.append((self.node.vlans[vlan].source.label, packet.content))
+
+    @staticmethod
+    def _is_report(packet: Packet) -> bool:
+        return isinstance(packet.content, tuple) and packet.content[0] == "report"
 
     def _kids(self, vlan: VlanIndex) -> set[bytes]:
         """The keys under which frames are opened."""
@@ -237,6 +254,21 @@ class SimNode:
     def broadcast(self, label: str, content: object) -> None:
         table = self._vlan(self.vlan(label).index)  # type: ignore[attr-defined]
         self.send(table.group_edges, Packet(None, content, table.group_send.kid))  # type: ignore[attr-defined]
+
+    def multicast(self, label: str, group: Address, content: object) -> int:
+        """A frame to a group, as the data plane would send it; returns by how many edges it left."""
+        table = self._vlan(self.vlan(label).index)  # type: ignore[attr-defined]
+        token = table.listening.keys.token(KIND_GROUP, group_mac(group))  # type: ignore[attr-defined]
+        hops = dict(table.listening.groups).get(token, table.listening.rest)  # type: ignore[attr-defined]
+        self.send(hops, Packet(None, content, table.group_send.kid))  # type: ignore[attr-defined]
+        return len(hops)
+
+    def hears(self, label: str, *reports: Report) -> None:
+        """Hosts behind our port say what they listen to."""
+        for report in reports:
+            wire = igmp if report.records[0].group.version == 4 else mld
+            for frame in wire.emit_report(report, Mac(b"\x02\0\0\0\0\x01")):
+                self.post(MulticastHeard(self.vlan(label).index, True, frame))  # type: ignore[attr-defined]
 
     def unicast(self, label: str, mac: Mac, content: object) -> bool:
         table = self._vlan(self.vlan(label).index)  # type: ignore[attr-defined]

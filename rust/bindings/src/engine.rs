@@ -96,6 +96,16 @@ impl Engine {
         self.0.forget_local_macs(vlan.0, &hosts, refused).map_err(to_python)
     }
 
+    /// A group frame of our own, to the members that want every group.
+    fn send_frame(&self, py: Python<'_>, vlan: Int<u32>, frame: Vec<u8>) -> PyResult<()> {
+        py.detach(|| self.0.send_frame(vlan.0, frame)).map_err(to_python)
+    }
+
+    /// A frame of our own, to the VLAN's ports.
+    fn write_frame(&self, py: Python<'_>, vlan: Int<u32>, frame: &[u8]) -> PyResult<()> {
+        py.detach(|| self.0.write_frame(vlan.0, frame)).map_err(to_python)
+    }
+
     /// The next batch for the trunk's stream carrier, or None; take until None. <= 64 KiB.
     fn stream_take<'py>(&self, py: Python<'py>, trunk: Int<u32>) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let batch = py.detach(|| self.0.stream_take(trunk.0)).map_err(to_python)?;
@@ -158,6 +168,7 @@ fn to_tuple<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, PyAny>> 
             ("group_control", vlan, member, raw(message)).into_pyobject(py)?
         }
         Event::Control { vlan, member, message } => ("control", vlan, member, raw(message)).into_pyobject(py)?,
+        Event::Multicast { vlan, member, frame } => ("multicast", vlan, *member, raw(frame)).into_pyobject(py)?,
         Event::Generation { vlan, kid } => ("generation", vlan, raw(kid)).into_pyobject(py)?,
         Event::Path { trunk, address, rtt_s } => ("path", trunk, pair(address), rtt_s).into_pyobject(py)?,
         Event::Source { trunk, address } => ("source", trunk, pair(address)).into_pyobject(py)?,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use peertap_dataplane::storm::Limits;
-use peertap_dataplane::tables::{self, Carrier, Hop, VlanSpec, check_payload};
+use peertap_dataplane::tables::{self, Carrier, Hop, Listening, VlanSpec, check_payload};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -128,14 +128,14 @@ impl Passage {
     }
 }
 
-/// One VLAN of this node. ports: ids from Engine.add_port. group_edges: (trunk id, label) of every tree edge of the broadcast token.
+/// One VLAN of this node. ports: ids from Engine.add_port. group_edges: (trunk id, label) of every tree edge of the broadcast token. groups, rest: those for the listeners of a group's token, and of all other groups; group_keys make the tokens.
 #[pyclass(frozen, module = "peertap._core")]
 pub struct Vlan(Arc<tables::Vlan>);
 
 #[pymethods]
 impl Vlan {
     #[new]
-    #[pyo3(signature = (id, *, keys, mac, token, group_token, ports, bridge, group_send, group_edges, members, passage = None))]
+    #[pyo3(signature = (id, *, keys, mac, token, group_token, ports, bridge, group_send, group_edges, members, passage = None, group_keys = None, groups = Vec::new(), rest = Vec::new(), has_router = false))]
     #[allow(clippy::too_many_arguments)] // as in the contract
     fn new(
         id: Int<u32>,
@@ -149,10 +149,22 @@ impl Vlan {
         group_edges: Vec<PyHop>,
         members: Vec<Py<Member>>,
         passage: Option<&Bound<'_, Passage>>,
+        group_keys: Option<&VlanKeys>,
+        groups: Vec<(Vec<u8>, Vec<PyHop>)>,
+        rest: Vec<PyHop>,
+        has_router: bool,
     ) -> PyResult<Self> {
         if group_send.is_some_and(|key| key.get().0.names().vlan_id != keys.0.names().vlan_id) {
             return Err(PyValueError::new_err("group_send is of another VLAN"));
         }
+        let hops = |hops: Vec<PyHop>| hops.into_iter().map(hop).collect::<Vec<_>>();
+        let groups = groups.into_iter().map(|(token, ways)| Ok((bytes("token", &token)?, hops(ways))));
+        let listening = Listening {
+            keys: group_keys.map(|keys| Arc::clone(&keys.0)),
+            groups: groups.collect::<PyResult<_>>()?,
+            rest: hops(rest),
+            has_router,
+        };
         let spec = VlanSpec {
             id: id.0,
             mac: bytes("mac", mac)?,
@@ -162,7 +174,8 @@ impl Vlan {
             bridge,
             passage: passage.map(|passage| passage.get().0.clone()).unwrap_or_default(),
             group_send: group_send.map(|key| Arc::clone(&key.get().0)),
-            group_edges: group_edges.into_iter().map(hop).collect(),
+            group_edges: hops(group_edges),
+            listening,
             members: members.iter().map(|member| Arc::clone(&member.get().0)).collect(),
         };
         Ok(Self(Arc::new(tables::Vlan::new(spec).map_err(to_python)?)))

@@ -89,7 +89,7 @@ fn neighbour(payload: &[u8], src: Mac) -> Option<Claim> {
 
 /// What stands behind the IPv6 header and those extension headers that hosts take before neighbour discovery; fragments of
 /// it they drop (RFC 6980).
-fn icmpv6(payload: &[u8]) -> Option<&[u8]> {
+pub fn icmpv6(payload: &[u8]) -> Option<&[u8]> {
     let (mut kind, mut at) = (*payload.get(6)?, 40);
     for _ in 0..MAX_EXTENSIONS {
         match kind {

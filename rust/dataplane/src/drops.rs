@@ -55,6 +55,10 @@ drop_reasons! {
     StormUnknown => "storm_unknown",
     /// More came from a port than leaves: 1 MiB waits, or 128 KiB for 5 ms.
     BacklogFull => "backlog_full",
+    /// Nobody listens to the group that a multicast frame is for, or it is a report and there is no router here.
+    NoListener => "no_listener",
+    /// More IGMP or MLD messages than control is told, or one that is too long.
+    MulticastLimited => "multicast_limited",
     /// No tree edge leads anywhere yet.
     NoEdge => "no_edge",
     /// A destination without key or route already holds its 32 frames.

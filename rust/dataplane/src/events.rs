@@ -37,6 +37,8 @@ pub enum Event {
     GroupControl { vlan: VlanId, member: MemberId, message: Vec<u8> },
     /// Member control, reassembled.
     Control { vlan: VlanId, member: MemberId, message: Vec<u8> },
+    /// A host or router said something about multicast groups; `member`: None where it came from a port of ours.
+    Multicast { vlan: VlanId, member: Option<MemberId>, frame: Vec<u8> },
     /// A send key reached 2^30.
     Generation { vlan: VlanId, kid: [u8; 4] },
     /// A probe of ours came back.
@@ -76,10 +78,10 @@ enum Subject {
 }
 
 /// Kinds are bounded one by one, so that no kind starves another.
-const KINDS: usize = 7;
+const KINDS: usize = 8;
 /// Most waiting events per kind (ours): state of trunks and keys, introductions, unknown kids, control messages, trace,
-/// hosts at ports (as many as ports hold), control for all.
-const MAX_WAITING: [usize; KINDS] = [4096, 256, 256, 64, 1000, 2048, 256];
+/// hosts at ports (as many as ports hold), control for all, multicast messages, whose order counts: none replaces another.
+const MAX_WAITING: [usize; KINDS] = [4096, 256, 256, 64, 1000, 2048, 256, 256];
 /// Of the introductions those by one trunk (ours): a neighbour that floods leaves room for what others bring.
 const MAX_INTROS_PER_TRUNK: usize = 192;
 
@@ -93,6 +95,7 @@ impl Event {
             Self::GroupControl { .. } => 6,
             Self::Control { .. } => 3,
             Self::Trace { .. } => 4,
+            Self::Multicast { .. } => 7,
             _ => 0,
         }
     }

@@ -20,6 +20,7 @@ pub mod keys;
 pub mod liveness;
 pub mod lookup;
 pub mod loops;
+pub mod multicast;
 pub mod neighbours;
 pub mod offload;
 pub mod packet;

@@ -12,6 +12,7 @@ use crate::loops::ProbeKey;
 use crate::packet::MAX_PACKET_BYTES;
 use crate::storm::Limits;
 use crate::udp::Address;
+use crate::vlan_keys::VlanKeys;
 use crate::{LabelValue, MemberId, Nanos, PortId, Token, TrunkId, VlanId};
 
 /// Keys that are tried when kids collide (PROTOCOL 1).
@@ -133,6 +134,30 @@ impl Default for Passage {
     }
 }
 
+/// Who listens to which groups, as far as frames of our own are concerned (SPEC 13).
+#[derive(Default)]
+pub struct Listening {
+    /// They make a group's token from its MAC; None: no group has one.
+    pub keys: Option<Arc<VlanKeys>>,
+    /// The ways to the listeners of each token.
+    pub groups: Vec<(Token, Vec<Hop>)>,
+    /// The ways of all other groups: to members that want every group.
+    pub rest: Vec<Hop>,
+    /// Whether a router is behind our ports.
+    pub has_router: bool,
+}
+
+/// For whom a group frame of our own is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Every member.
+    All,
+    /// The listeners of a group.
+    Group(Token),
+    /// Members that want every group.
+    Rest,
+}
+
 /// What makes a VLAN.
 pub struct VlanSpec {
     /// Its id.
@@ -153,6 +178,8 @@ pub struct VlanSpec {
     pub group_send: Option<Arc<SendKey>>,
     /// Every tree edge of the broadcast token.
     pub group_edges: Vec<Hop>,
+    /// Where frames of groups go.
+    pub listening: Listening,
     /// The other members.
     pub members: Vec<Arc<Member>>,
 }
@@ -167,6 +194,7 @@ pub struct Vlan {
     /// Whether there may be MACs behind somebody: frames to unknown ones go to all.
     pub floods: bool,
     by_mac: HashMap<Mac, usize>,
+    by_group: HashMap<Token, usize>,
     by_id: FastMap<MemberId, usize>,
     pair: Candidates,
     group: Candidates,
@@ -179,6 +207,7 @@ impl Vlan {
         unique("member id", spec.members.iter().map(|m| m.id))?;
         unique("member MAC", spec.members.iter().map(|m| m.mac))?;
         unique("port", spec.ports.iter().copied())?;
+        unique("group", spec.listening.groups.iter().map(|(token, _)| token))?;
         if is_group(&spec.mac) || spec.members.iter().any(|m| is_group(&m.mac) || m.mac == spec.mac) {
             return Err(Error::argument("a virtual MAC is no group address, and each member has its own"));
         }
@@ -205,8 +234,9 @@ impl Vlan {
         }
         let by_mac = members().map(|(at, m)| (m.mac, at)).collect();
         let by_id = members().map(|(at, m)| (m.id, at)).collect();
+        let by_group = spec.listening.groups.iter().enumerate().map(|(at, (token, _))| (*token, at)).collect();
         let floods = spec.bridge || spec.members.iter().any(|m| m.bridge);
-        Ok(Self { spec, floods, by_mac, by_id, pair, group })
+        Ok(Self { spec, floods, by_mac, by_group, by_id, pair, group })
     }
 
     /// The member with this virtual MAC.
@@ -217,6 +247,16 @@ impl Vlan {
     /// The member with this id.
     pub fn member_by_id(&self, id: MemberId) -> Option<usize> {
         self.by_id.get(&id).copied()
+    }
+
+    /// Where a group frame goes.
+    pub fn hops(&self, way: Way) -> &[Hop] {
+        let listening = &self.spec.listening;
+        match way {
+            Way::All => &self.spec.group_edges,
+            Way::Group(token) => self.by_group.get(&token).map_or(&listening.rest, |&at| &listening.groups[at].1),
+            Way::Rest => &listening.rest,
+        }
     }
 
     /// The keys that a kid may name, with their members.
@@ -232,7 +272,7 @@ pub struct Label {
     pub trunk: TrunkId,
     /// Its value.
     pub label: LabelValue,
-    /// The token that it stands for.
+    /// The token that its packets are sealed under.
     pub token: Token,
     /// Whether the token is a group's.
     pub group: bool,

@@ -15,6 +15,8 @@ use crate::seal::frame_aad;
 pub const SID_BYTES: usize = 16;
 /// Bytes of a pair confirmation (SPEC 3.3).
 pub const CONFIRM_BYTES: usize = 16;
+/// The kind of a group's token (SPEC 3.2).
+pub const KIND_GROUP: u8 = 2;
 /// Bytes of SHA-384 (SPEC 3.3).
 pub const SEALED_HASH_BYTES: usize = 48;
 

@@ -17,6 +17,7 @@ use crate::frame::{Frame, is_for_bridges, is_group};
 use crate::hold::{HOLD_NS, Hold};
 use crate::keys::ReceiveKey;
 use crate::lookup::FastMap;
+use crate::multicast::{Budgets, Kind, classify_untrusted};
 use crate::offload::checksum;
 use crate::offload::coalesce::{Coalescer, Merges};
 use crate::offload::headers::Headers;
@@ -64,6 +65,7 @@ pub(super) struct Delivery {
     hold: Hold<VlanId, Held>,
     reassembly: HashMap<VlanId, Reassembler>,
     claims: HashMap<VlanId, Claims>,
+    budgets: Budgets,
     /// What was opened in this turn; frames stay until they are written.
     arena: Box<[u8]>,
     used: usize,
@@ -80,6 +82,7 @@ impl Delivery {
             hold: Hold::default(),
             reassembly: HashMap::new(),
             claims: HashMap::new(),
+            budgets: Budgets::default(),
             arena: vec![0; ARENA_BYTES].into_boxed_slice(),
             used: 0,
             writes: FastMap::default(),
@@ -135,6 +138,7 @@ impl Delivery {
             true
         });
         self.claims.retain(|&vlan, _| live.tables.vlan(vlan).is_some());
+        self.budgets.retain(|vlan| live.tables.vlan(vlan).is_some());
         for (_, expires_at, held) in self.hold.take() {
             let result = match live.tables.label((held.trunk, held.fields.label)) {
                 Some(label) => self.open(live, &held.packet, &held.fields, label, held.trunk, expires_at, now),
@@ -416,6 +420,14 @@ impl Delivery {
         }
         if !spec.passage.forwards {
             return Err(DropReason::PortBlocked);
+        }
+        if to_group {
+            let frame = &self.arena[place.clone()];
+            match classify_untrusted(frame) {
+                Kind::Report if !spec.listening.has_router => return Err(DropReason::NoListener),
+                Kind::Router => self.shared.tell_multicast(&mut self.budgets, spec.id, Some(member.id), frame, now),
+                _ => {}
+            }
         }
         if !to_group && spec.bridge {
             port = state.state.local_macs.lookup(&dst, vid, now_s).filter(|p| spec.ports.contains(p));

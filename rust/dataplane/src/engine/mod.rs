@@ -28,23 +28,25 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use crate::drops::DropReason;
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::frame::Mac;
-use crate::offload::Allowed;
+use crate::frame::{HEADER_BYTES, Mac};
+use crate::offload::segment::Plan;
+use crate::offload::{Allowed, Virtio};
 use crate::packet::{FLAG_INTRO, HOP_LIMIT, HopFields, INNER_TAG_AT, MAX_PACKET_BYTES, MIN_INTRO_BYTES};
 use crate::port::{Capabilities, Port};
 use crate::stream::Lane;
 use crate::switch::Address as Host;
 use crate::sys::Epoll;
-use crate::tables::{Hop, Tables};
+use crate::tables::{Hop, Tables, Way};
 use crate::udp::Address;
 use crate::{MemberId, Nanos, PortId, TrunkId, VlanId, sys, verify};
 
 use inbound::Inbound;
 use live::States;
 use outbound::Outbound;
-use overlay::{GROUP_CONTENT_BYTES, Overlay};
+use overlay::{GROUP_CONTENT_BYTES, Groups, Overlay};
 use send::{Outgoing, Turn};
 use shared::Shared;
 pub use snapshot::{PortSnapshot, Snapshot, TrunkSnapshot, UdpSnapshot, VlanSnapshot};
@@ -220,6 +222,28 @@ impl Engine {
         Ok(())
     }
 
+    /// Sends a group frame of our own to the members that want every group; with none of them it is dropped and counted.
+    pub fn send_frame(&self, vlan: VlanId, mut frame: Vec<u8>) -> Result<()> {
+        self.running()?;
+        check_frame(&frame)?;
+        let live = self.shared.live.load_full();
+        let turn = Turn { shared: &self.shared, live: &live, now: sys::now() };
+        let Some(at) = live.tables.vlan(vlan) else {
+            self.shared.drops.count(DropReason::NoVlan);
+            return Ok(());
+        };
+        if live.tables.vlans[at].hops(Way::Rest).is_empty() {
+            self.shared.drops.count(DropReason::NoListener);
+            return Ok(());
+        }
+        let (mut out, mut groups) = (Outgoing::new(CONTROL_OUTGOING_BYTES), Groups::default());
+        let mut overlay = Overlay { turn, out: &mut out };
+        self.shared.count(overlay.send_group(at, &mut frame, Plan::Whole, Way::Rest, &mut groups));
+        overlay.sign(&mut groups);
+        out.flush(turn);
+        Ok(())
+    }
+
     /// Says which member hosts are behind; None: nobody. Of a VLAN that is not here nothing is kept.
     pub fn place_macs(&self, vlan: VlanId, places: &[(Host, Option<MemberId>)]) -> Result<()> {
         self.running()?;
@@ -244,6 +268,22 @@ impl Engine {
                 true => state.local_macs.refuse(mac, *vid, now_s()),
                 false => state.local_macs.forget(mac, *vid),
             }
+        }
+        Ok(())
+    }
+
+    /// Writes a frame of our own to a VLAN's ports.
+    pub fn write_frame(&self, vlan: VlanId, frame: &[u8]) -> Result<()> {
+        self.running()?;
+        check_frame(frame)?;
+        let (live, ports) = (self.shared.live.load_full(), self.shared.ports.load_full());
+        let Some(at) = live.tables.vlan(vlan) else {
+            self.shared.drops.count(DropReason::NoVlan);
+            return Ok(());
+        };
+        for id in &live.tables.vlans[at].spec.ports {
+            let port = ports.get(id).ok_or(DropReason::PortGone);
+            self.shared.count(port.and_then(|port| port.write_offloaded(&mut frame.to_vec(), &Virtio::default())));
         }
         Ok(())
     }
@@ -333,6 +373,14 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// A frame that control made.
+fn check_frame(frame: &[u8]) -> Result<()> {
+    if (HEADER_BYTES..=MAX_CONTROL_BYTES).contains(&frame.len()) {
+        return Ok(());
+    }
+    Err(Error::argument(format!("a frame has {HEADER_BYTES} to {MAX_CONTROL_BYTES} bytes, not {}", frame.len())))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,5 +1,6 @@
 //! The outbound half: port, switch, hold or seal, send.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,14 +19,16 @@ use crate::frame::{Frame, Mac, is_for_bridges, is_group};
 use crate::hold::{HOLD_NS, Hold};
 use crate::lookup::FastMap;
 use crate::loops::may_be_probe;
+use crate::multicast::{Budgets, Kind, classify_untrusted};
 use crate::offload::Virtio;
 use crate::offload::segment::plan_untrusted;
 use crate::port::{Port, Ports, Read};
 use crate::storm::{Buckets, Class};
 use crate::switch::Learned;
 use crate::sys::{Epoll, Ready};
-use crate::tables::Vlan;
-use crate::{MemberId, Nanos, PortId, VlanId};
+use crate::tables::{Vlan, Way};
+use crate::vlan_keys::KIND_GROUP;
+use crate::{MemberId, Nanos, PortId, Token, VlanId};
 
 /// The epoll number of the wake-up; ports have their ids.
 pub(super) const WAKE: u64 = u64::MAX;
@@ -43,6 +46,8 @@ const FLUSH_BYTES: usize = 32 << 10;
 
 /// How often hosts are looked through for those that were not seen for long (ours: they live for minutes).
 const SWEEP_NS: Nanos = 10_000_000_000;
+/// Group addresses whose tokens are kept (ours: above the groups that tables name); then all are made again.
+const MAX_TOKENS: usize = 4096;
 
 /// For whom a frame waits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -86,6 +91,9 @@ pub(super) struct Outbound {
     looping: Looping,
     /// When hosts are swept next; 0 = no VLAN has any.
     sweep_at: Nanos,
+    /// Tokens of group addresses that frames were sent to. Local hosts choose the addresses.
+    tokens: HashMap<(VlanId, Mac), Token>,
+    budgets: Budgets,
 }
 
 impl Outbound {
@@ -105,6 +113,8 @@ impl Outbound {
             groups: Groups::default(),
             looping: Looping::default(),
             sweep_at: 0,
+            tokens: HashMap::new(),
+            budgets: Budgets::default(),
         })
     }
 
@@ -164,6 +174,8 @@ impl Outbound {
         }
         if live.generation != self.generation {
             self.generation = live.generation;
+            self.tokens.clear(); // their keys may be others now
+            self.budgets.retain(|vlan| live.tables.vlan(vlan).is_some());
             self.shared.note_applied(Loop::Outbound, live.generation);
             self.looping.adopt(live, &self.ports);
             for (vlan, state) in live.tables.vlans.iter().zip(&live.vlans) {
@@ -282,6 +294,13 @@ impl Outbound {
                 return Ok(());
             }
             self.to_other_ports(live, at, port.id, bytes, virtio);
+            let kind = classify_untrusted(bytes);
+            if matches!(kind, Kind::Router | Kind::Report) {
+                self.shared.tell_multicast(&mut self.budgets, vlan.spec.id, None, bytes, now);
+            }
+            if kind == Kind::Report {
+                return Ok(()); // control reports for its hosts, where there is a router
+            }
         } else if vlan.floods {
             match state.local_macs.lookup(&dst, vid, now_s) {
                 Some(place) if place == port.id => return Err(DropReason::SamePort),
@@ -392,6 +411,7 @@ impl Outbound {
             None if vlan.floods && !is_group(&dst) => behind(vlan, &live.vlans[at], &dst, vid, now),
             known => known,
         };
+        let way = if member_at.is_none() && is_group(&dst) { self.way(vlan, &dst, bytes) } else { Way::All };
         let turn = Turn { shared: &self.shared, live, now };
         let mut overlay = Overlay { turn, out: &mut self.out };
         let destination = match member_at {
@@ -403,14 +423,32 @@ impl Outbound {
             None if !is_group(&dst) && (!vlan.floods || dst == vlan.spec.mac) => {
                 return Err(DropReason::UnknownMac);
             }
-            None if overlay::reaches_group(live, vlan) => {
+            None if overlay::reaches_group(live, vlan, way) => {
                 let plan = plan_untrusted(bytes, virtio).ok_or(DropReason::BadOffload)?;
-                return overlay.send_group(at, bytes, plan, &mut self.groups);
+                return overlay.send_group(at, bytes, plan, way, &mut self.groups);
             }
+            None if way != Way::All && vlan.hops(way).is_empty() => return Err(DropReason::NoListener),
             None => Destination::Group,
         };
         self.shared.say(Some(bytes), vlan.spec.id, "hold", || "no key or route yet".into());
         self.hold.push((vlan.spec.id, destination), (*virtio, bytes.to_vec()), bytes.len(), expires_at)
+    }
+
+    /// For whom a frame to a group address is.
+    fn way(&mut self, vlan: &Vlan, dst: &Mac, bytes: &[u8]) -> Way {
+        if classify_untrusted(bytes) != Kind::Group {
+            return Way::All;
+        }
+        let Some(keys) = &vlan.spec.listening.keys else { return Way::Rest };
+        if let Some(token) = self.tokens.get(&(vlan.spec.id, *dst)) {
+            return Way::Group(*token);
+        }
+        if self.tokens.len() >= MAX_TOKENS {
+            self.tokens.clear();
+        }
+        let token = keys.token(KIND_GROUP, dst);
+        self.tokens.insert((vlan.spec.id, *dst), token);
+        Way::Group(token)
     }
 
     fn to_port(&self, id: PortId, frame: &mut [u8], virtio: &Virtio) -> Result<(), DropReason> {

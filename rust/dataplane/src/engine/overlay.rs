@@ -15,7 +15,7 @@ use crate::offload::segment::{Plan, Split};
 use crate::packet::{HOP_LIMIT, HopFields};
 use crate::seal::{CONTENT_AT, ContentType, SignedFrames, seal_frame};
 use crate::stream::Lane;
-use crate::tables::{Hop, Member, Vlan};
+use crate::tables::{Hop, Member, Vlan, Way};
 use crate::trailer::{MAX_DEPTH, MAX_TRAILER_BYTES};
 use crate::{MemberId, Nanos, Token, VlanId, sys};
 
@@ -38,6 +38,7 @@ pub(super) struct Overlay<'a> {
 /// Content for a group that waits for its signature.
 struct Unsigned {
     vlan: VlanId,
+    way: Way,
     content_type: ContentType,
     content: Vec<u8>,
 }
@@ -73,8 +74,8 @@ pub(super) fn reaches(live: &Live, member: &Member) -> bool {
 }
 
 /// Whether a group frame could leave now.
-pub(super) fn reaches_group(live: &Live, vlan: &Vlan) -> bool {
-    vlan.spec.group_send.is_some() && vlan.spec.group_edges.iter().any(|&hop| is_open(live, hop))
+pub(super) fn reaches_group(live: &Live, vlan: &Vlan, way: Way) -> bool {
+    vlan.spec.group_send.is_some() && vlan.hops(way).iter().any(|&hop| is_open(live, hop))
 }
 
 fn is_open(live: &Live, hop: Hop) -> bool {
@@ -122,31 +123,33 @@ impl Overlay<'_> {
         Ok(())
     }
 
-    /// A frame for all, as planned; its checksums become whole. It waits in `groups` until `sign`.
+    /// A frame for a group, as planned; its checksums become whole. It waits in `groups` until `sign`.
     pub(super) fn send_group(
         &mut self,
         vlan_at: usize,
         frame: &mut [u8],
         plan: Plan,
+        way: Way,
         groups: &mut Groups,
     ) -> Result<(), DropReason> {
         let (vlan, live) = self.turn.live.vlan_at(vlan_at);
         let spec = &vlan.spec;
-        self.turn.shared.say(Some(frame), spec.id, "switch", || format!("group, {} edges", spec.group_edges.len()));
+        self.turn.shared.say(Some(frame), spec.id, "switch", || format!("group, {} edges", vlan.hops(way).len()));
         count_sealed(live, frame, plan);
         match plan {
             Plan::Split(split) => {
-                return each_whole_segment(frame, split, |segment| self.add_group(spec.id, segment, groups));
+                return each_whole_segment(frame, split, |segment| self.add_group(spec.id, way, segment, groups));
             }
             Plan::Partial(headers) => checksum::complete(frame, &headers),
             Plan::Whole => {}
         }
-        self.add_group(spec.id, frame, groups)
+        self.add_group(spec.id, way, frame, groups)
     }
 
-    fn add_group(&mut self, vlan: VlanId, frame: &[u8], groups: &mut Groups) -> Result<(), DropReason> {
+    fn add_group(&mut self, vlan: VlanId, way: Way, frame: &[u8], groups: &mut Groups) -> Result<(), DropReason> {
         if frame.len() <= GROUP_CONTENT_BYTES {
-            self.add_unsigned(Unsigned { vlan, content_type: ContentType::Frame, content: frame.to_vec() }, groups);
+            let (content_type, content) = (ContentType::Frame, frame.to_vec());
+            self.add_unsigned(Unsigned { vlan, way, content_type, content }, groups);
             return Ok(());
         }
         let id = self.turn.shared.fragment_id.fetch_add(1, Ordering::Relaxed);
@@ -155,7 +158,7 @@ impl Overlay<'_> {
             let mut content = vec![0; FRAGMENT_HEADER_BYTES];
             fragment.emit_header(&mut content);
             content.extend_from_slice(fragment.bytes);
-            self.add_unsigned(Unsigned { vlan, content_type: ContentType::FrameFragment, content }, groups);
+            self.add_unsigned(Unsigned { vlan, way, content_type: ContentType::FrameFragment, content }, groups);
         }
         Ok(())
     }
@@ -175,7 +178,7 @@ impl Overlay<'_> {
     }
 
     /// Signs what waits, one tree a VLAN, and sends it under our group keys.
-    fn sign(&mut self, groups: &mut Groups) {
+    pub(super) fn sign(&mut self, groups: &mut Groups) {
         let mut waiting = std::mem::take(&mut groups.waiting);
         waiting.sort_by_key(|one| one.vlan); // stable: each VLAN's frames keep their order
         for frames in waiting.chunk_by(|a, b| a.vlan == b.vlan) {
@@ -189,7 +192,8 @@ impl Overlay<'_> {
 
     fn send_tree(&mut self, frames: &[Unsigned]) -> Result<(), DropReason> {
         let Turn { shared, live, .. } = self.turn;
-        let spec = &live.tables.vlans[live.tables.vlan(frames[0].vlan).ok_or(DropReason::NoVlan)?].spec;
+        let vlan = &live.tables.vlans[live.tables.vlan(frames[0].vlan).ok_or(DropReason::NoVlan)?];
+        let spec = &vlan.spec;
         let key = spec.group_send.as_ref().ok_or(DropReason::NoEdge)?;
         let salt = sys::random().map_err(|_| DropReason::KeyExhausted)?;
         let contents = frames.iter().map(|one| (one.content_type, &one.content[..]));
@@ -200,7 +204,7 @@ impl Overlay<'_> {
             slot[CONTENT_AT..end].copy_from_slice(&one.content);
             let (end, nonce) = signed.seal(n, slot, end);
             let traced = shared.trace.is_on().then_some(&one.content[..]);
-            self.leave(spec.id, key, (&spec.group_edges, Lane::Data), one.content_type, end, nonce, traced);
+            self.leave(spec.id, key, (vlan.hops(one.way), Lane::Data), one.content_type, end, nonce, traced);
         }
         Ok(())
     }
@@ -218,10 +222,11 @@ impl Overlay<'_> {
     /// A control message for all, under our group key. It is signed alone: what waits for its signature is of the loop.
     pub(super) fn send_group_control(&mut self, vlan: VlanId, control: &[u8]) -> Result<(), DropReason> {
         let at = self.turn.live.tables.vlan(vlan).ok_or(DropReason::NoRoute)?;
-        if !reaches_group(self.turn.live, &self.turn.live.tables.vlans[at]) {
+        if !reaches_group(self.turn.live, &self.turn.live.tables.vlans[at], Way::All) {
             return Err(DropReason::NoEdge);
         }
-        self.send_tree(&[Unsigned { vlan, content_type: ContentType::Control, content: control.to_vec() }])
+        let content = control.to_vec();
+        self.send_tree(&[Unsigned { vlan, way: Way::All, content_type: ContentType::Control, content }])
     }
 
     fn pair_message<'a>(&self, vlan: &'a Vlan, member: &'a Member, lane: Lane) -> Result<Message<'a>, DropReason> {

@@ -12,6 +12,7 @@ use super::live::Live;
 use super::lock;
 use crate::drops::{DropReason, Drops};
 use crate::events::{Event, Events};
+use crate::multicast::{Budgets, MAX_MESSAGE_BYTES};
 use crate::offload::Allowed;
 use crate::port::Ports;
 use crate::stream::InboundRing;
@@ -19,7 +20,7 @@ use crate::sys::EventFd;
 use crate::trace::Trace;
 use crate::udp::{Address, Udp};
 use crate::verify::Verdicts;
-use crate::{TrunkId, VlanId, sys};
+use crate::{MemberId, Nanos, TrunkId, VlanId, sys};
 
 pub(super) struct Shared {
     pub(super) live: ArcSwap<Live>,
@@ -80,6 +81,22 @@ impl Shared {
     pub(super) fn wake(&self) {
         self.wake_out.signal();
         self.wake_in.signal();
+    }
+
+    /// A host or router said something about groups: control hears so much of it as it can bear.
+    pub(super) fn tell_multicast(
+        &self,
+        budgets: &mut Budgets,
+        vlan: VlanId,
+        member: Option<MemberId>,
+        frame: &[u8],
+        now: Nanos,
+    ) {
+        if frame.len() <= MAX_MESSAGE_BYTES && budgets.take(vlan, frame.len(), now) {
+            self.tell(Event::Multicast { vlan, member, frame: frame.to_vec() });
+        } else {
+            self.drops.count(DropReason::MulticastLimited);
+        }
     }
 
     pub(super) fn tell(&self, event: Event) {

@@ -18,7 +18,7 @@ use peertap_dataplane::kdf::Secret;
 use peertap_dataplane::keys::{FrameSigner, HopReceiveKey, HopSendKey, ReceiveKey, SendKey};
 use peertap_dataplane::offload::Allowed;
 use peertap_dataplane::port::Capabilities;
-use peertap_dataplane::tables::{Carrier, Hop, Label, Member, Passage, Tables, Trunk, Vlan, VlanSpec};
+use peertap_dataplane::tables::{Carrier, Hop, Label, Listening, Member, Passage, Tables, Trunk, Vlan, VlanSpec};
 use peertap_dataplane::udp::Address;
 use peertap_dataplane::vlan_keys::{PairSecret, StaticSecret, VlanKeys};
 
@@ -178,6 +178,30 @@ pub fn vlan_with(
     group_edges: Vec<Hop>,
     passage: Passage,
 ) -> Arc<Vlan> {
+    vlan_made(me, signer, ports, bridge, members, group_edges, (passage, Listening::default()))
+}
+
+pub fn vlan_listening(
+    me: u8,
+    signer: Arc<FrameSigner>,
+    ports: Vec<u32>,
+    bridge: bool,
+    members: Vec<Arc<Member>>,
+    group_edges: Vec<Hop>,
+    listening: Listening,
+) -> Arc<Vlan> {
+    vlan_made(me, signer, ports, bridge, members, group_edges, (Passage::default(), listening))
+}
+
+fn vlan_made(
+    me: u8,
+    signer: Arc<FrameSigner>,
+    ports: Vec<u32>,
+    bridge: bool,
+    members: Vec<Arc<Member>>,
+    group_edges: Vec<Hop>,
+    (passage, listening): (Passage, Listening),
+) -> Arc<Vlan> {
     let spec = VlanSpec {
         id: VLAN,
         mac: mac(me),
@@ -188,6 +212,7 @@ pub fn vlan_with(
         passage,
         group_send: Some(group_send(me, signer)),
         group_edges,
+        listening,
         members: if bridge { members.iter().map(bridging).collect() } else { members },
     };
     Arc::new(Vlan::new(spec).unwrap())
