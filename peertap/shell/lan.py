@@ -1,7 +1,7 @@
 """Members on the same LAN, by multicast DNS (RFC 6762, RFC 6763; SPEC 12.2). The library is zeroconf, in its threads.
 
 py-libp2p's own mDNS announces the peer ID in clear, on all interfaces, and looks through blocking calls:
-docs/decisions/0019.
+docs/decisions/0020.
 """
 
 from __future__ import annotations

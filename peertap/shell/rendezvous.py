@@ -1,6 +1,6 @@
 """The rendezvous over libp2p streams: serving it, and asking those who do (SPEC 12.3).
 
-py-libp2p has a Kademlia DHT; docs/decisions/0019 says why this is not it. What concerns a circle is asked under an
+py-libp2p has a Kademlia DHT; docs/decisions/0020 says why this is not it. What concerns a circle is asked under an
 identity that is thrown away after the lookup: those who serve learn an IP address, never a peer ID.
 """
 
