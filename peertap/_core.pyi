@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias, final
 __all__ = [
     "AES_256_GCM",
     "CHACHA20_POLY1305",
+    "Class",
     "Engine",
     "Event",
     "FrameSigner",
@@ -237,6 +238,7 @@ class Label:
 
     Deliver to that local VLAN, and/or send on by every (trunk, label) of `out` but the incoming trunk.
     group: False = unicast (deliver, or one out). backup: as a Member's, for the one out of a unicast label.
+    group: False = unicast (deliver, or one out). carried: the class under which what is sent on is counted and limited.
     """
     def __new__(
         cls,
@@ -248,12 +250,29 @@ class Label:
         deliver: int | None,
         out: list[tuple[int, int]],
         backup: tuple[int, int] | None = None,
+        carried: int | None = None,
     ) -> Label: ...
 
 @final
+class Class:
+    """A VTag under which packets are carried; its id is never used again. limited: the limits of Tables are for it."""
+    def __new__(cls, id: int, *, limited: bool) -> Class: ...
+
+@final
 class Tables:
-    """One immutable set. Ids are unique; what refers to a trunk or VLAN that is not there is dropped and counted."""
-    def __new__(cls, *, trunks: list[Trunk], vlans: list[Vlan], labels: list[Label]) -> Tables: ...
+    """One immutable set. Ids are unique; what refers to a trunk or VLAN that is not there is dropped and counted.
+
+    limits: bytes/s that are carried at most: in all, from each trunk, of each class; 0 = as much as comes.
+    """
+    def __new__(
+        cls,
+        *,
+        trunks: list[Trunk],
+        vlans: list[Vlan],
+        labels: list[Label],
+        classes: list[Class] = ...,
+        limits: tuple[int, int, int] = ...,
+    ) -> Tables: ...
 
 # Events, tuples whose first item is the kind. They coalesce by (kind, subject); the queue is bounded per kind, and on
 # overflow ("resync",) comes first.

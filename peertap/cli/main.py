@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from peertap import __version__
-from peertap.cli import config, init, keys, look, up, vlan
+from peertap.cli import config, init, keys, look, relay, up, vlan
 from peertap.cli.options import QuickCommand
 from peertap.cli.report import ReportingGroup
 
@@ -51,6 +51,7 @@ app.command("trace", cls=QuickCommand)(look.trace)
 app.command("rekey", cls=QuickCommand)(look.rekey)
 app.add_typer(config.app, name="config")
 app.add_typer(vlan.app, name="vlan")
+app.add_typer(relay.app, name="relay")
 
 
 def main() -> None:

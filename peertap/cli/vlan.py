@@ -261,6 +261,26 @@ def bridge(
     _show(found, as_json, _done(found, "may not bridge" if off else "may bridge"))
 
 
+@app.command("grant", cls=QuickCommand)
+def grant(
+    relay: Annotated[str, typer.Argument(metavar="RELAY", help="The relay's peer ID.")],
+    label: Annotated[
+        str | None, typer.Option("--vlan", metavar="LABEL", help="The VLAN; the only one when absent.")
+    ] = None,
+    lifetime: Annotated[str, typer.Option("--for", metavar="TIME", help="30m, 12h, 30d, …")] = "30d",
+    config: ConfigOption = None,
+    node: NodeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print one line that asks one relay, and no other, to carry a VLAN; its operator allows it. It is no secret."""
+    found = _one("grant", config, node, relay=relay, label=label, lifetime_s=duration_s(lifetime))
+    if as_json:
+        _print(json.dumps(found))
+        return
+    say(f"VLAN {found['vlan']}, VLAN-ID {found['vlan_id']}\nOn the relay: peertap relay allow, then this line:")
+    _print(found["line"])
+
+
 def duration_s(text: str) -> int:
     """Reads "30m", "12h", "1d", "90s".
 

@@ -24,8 +24,10 @@ from peertap.config.address import (
     PeerAddress,
     parse_address,
 )
-from peertap.errors import ConfigError
+from peertap.errors import ConfigError, DecodeError
+from peertap.identity.node import parse_peer_id
 from peertap.identity.secret import LABEL_HINT, TEXT_PREFIX, is_label
+from peertap.types import PeerId
 
 MAX_PEERS: Final = 1024  # ours: a node keeps few trunks; bounds what one file can make it dial
 MAX_ADDRESSES_PER_PEER: Final = 16  # ours: each is a dial at every attempt
@@ -36,6 +38,8 @@ MAX_LISTEN_ADDRESSES: Final = 16  # ours
 MAX_FRAMES_PER_S: Final = 10_000_000  # ours: more than any interface brings in
 MAX_MEMBERS: Final = 100_000  # ours: more than a VLAN has
 MAX_RELAY_PATTERNS: Final = 4096  # ours: each is tried once per announced VLAN
+MAX_CONTROLLERS: Final = 64  # ours: each is somebody who may open the relay
+MAX_RATE: Final = 1_000_000  # ours: 1 Tbit/s
 MIN_MTU: Final = 576  # RFC 791: what every IPv4 host takes
 MIN_IPV6_MTU: Final = 1280  # RFC 8200 section 5
 MAX_MTU: Final = 65521  # 65,535 of a packet's length field less 14 of Ethernet header
@@ -173,6 +177,20 @@ def _pattern(value: object) -> str:
     return pattern
 
 
+def parse_pattern(value: object) -> str:
+    """Reads a VLAN-ID or a pattern of some; raises ConfigError for anything else."""
+    return _pattern(value)
+
+
+def _peer_id(value: object) -> PeerId:
+    if isinstance(value, bytes):
+        return PeerId(value)
+    try:
+        return parse_peer_id(_text(value, "12D3KooW…"))
+    except DecodeError as error:
+        raise ConfigError(f"{show(value)}: {error.what}", hint="peertap id prints it on that machine") from None
+
+
 def _listen_address(value: object) -> IPv4Address | IPv6Address:
     if isinstance(value, IPv4Address | IPv6Address):
         return value
@@ -194,6 +212,8 @@ Address = Annotated[PeerAddress, _rule(parse_address)]
 TapAddress = Annotated[IPv4Interface | IPv6Interface, _rule(parse_tap_address)]
 ListenAddress = Annotated[IPv4Address | IPv6Address, _rule(_listen_address)]
 Pattern = Annotated[str, _rule(_pattern)]
+Controller = Annotated[PeerId, _rule(_peer_id)]
+Rate = Annotated[float, Field(gt=0, le=MAX_RATE, allow_inf_nan=False)]
 
 
 def _extra(*, unit: str | None = None, reloads: bool = False) -> JsonDict:
@@ -256,6 +276,27 @@ class Relay(_Model):
         strict=True,
         description="say this node's peer ID to whoever asks by `peertap path` for a way that leads through it",
         json_schema_extra=_extra(reloads=True),
+    )
+    controllers: tuple[Controller, ...] = Field(
+        default=(),
+        max_length=MAX_CONTROLLERS,
+        description="peer IDs of nodes that may change whom this one relays for, by `peertap relay … --relay`",
+        json_schema_extra=_extra(reloads=True),
+    )
+    rate: Rate | None = Field(
+        default=None,
+        description="the most that is carried for others; VLANs share it fairly; null: as much as goes",
+        json_schema_extra=_extra(unit="Mbit/s", reloads=True),
+    )
+    trunk_rate: Rate | None = Field(
+        default=None,
+        description="the most that is taken from one trunk to be carried; the rest is dropped; null: no limit",
+        json_schema_extra=_extra(unit="Mbit/s", reloads=True),
+    )
+    vlan_rate: Rate | None = Field(
+        default=None,
+        description="the most that is carried of one VLAN of others; the rest is dropped; null: no limit",
+        json_schema_extra=_extra(unit="Mbit/s", reloads=True),
     )
 
 

@@ -87,6 +87,11 @@ class Audience:
         known = everything if listener.wants is None else listener.wants
         self._owe(trunk, listener, [key for key in known if key[0] == vtag])
 
+    def refresh_all(self, trunk: TrunkId, everything: Iterable[Key]) -> None:
+        """A neighbour takes other VTags from now on, which it cannot name."""
+        listener = self._all[trunk]
+        self._owe(trunk, listener, list(everything if listener.wants is None else listener.wants))
+
     def changed(self, key: Key, unless: TrunkId | None = None) -> None:
         """All who are told of a token are owed its state; `unless`: who announced it, and never heard of it."""
         for trunk, listener in self._transits.items():

@@ -192,8 +192,18 @@ class Fabric:
         self._out += self.subscriptions.renew(vtag)
 
     def forget(self, vtag: VTag, now: float) -> None:
-        """We carry this VTag no longer: what neighbours announced under it goes."""
+        """We carry this VTag no longer: what neighbours announced under it goes, and its tree."""
         self.routes.forget(vtag, now)
+        self._out += self.trees.forget(vtag)
+
+    def refresh_all(self, trunk: TrunkId) -> None:
+        """The neighbour carries by another policy: it is owed everything again."""
+        if self.routes.has_neighbour(trunk):
+            self.routes.refresh_all(trunk)
+
+    def vtags(self) -> set[VTag]:
+        """Under which neighbours told us something."""
+        return self.routes.vtags() | self.trees.vtags()
 
     def leave(self) -> None:
         """This node goes: every edge ends."""

@@ -24,14 +24,22 @@ class Role:
     """The role of one node; a relay for others is always transit."""
 
     def __init__(self, wish: Wish, *, relays: bool) -> None:
-        self._wish: Final = Wish.TRANSIT if relays else wish
-        self.is_leaf = self._wish is Wish.LEAF
+        self._wish: Final = wish
+        self._relays = relays
+        self.is_leaf = wish is Wish.LEAF and not relays
         self._due_at: float | None = None
 
     @property
     def is_fixed(self) -> bool:
-        """Whether it never changes."""
-        return self._wish is not Wish.AUTO
+        """Whether it does not depend on the neighbours."""
+        return self._relays or self._wish is not Wish.AUTO
+
+    def follow(self, *, relays: bool) -> bool:
+        """The node relays for others from now on, or does not any more; returns whether the role is another one now."""
+        self._relays, self._due_at = relays, None
+        wanted = not relays and (self._wish is Wish.LEAF or (self._wish is Wish.AUTO and self.is_leaf))
+        changed, self.is_leaf = wanted != self.is_leaf, wanted
+        return changed
 
     def look(self, relays: int, now: float, *, is_public: bool) -> bool:
         """Takes note of how many neighbours relay our VLANs; returns whether the role is another one now.

@@ -106,6 +106,14 @@ class RouteTable:
         """The neighbour carries this VTag from now on: it is owed what we announce under it."""
         self._audience.refresh(trunk, vtag, self._announced())
 
+    def refresh_all(self, trunk: TrunkId) -> None:
+        """The neighbour carries by another policy: it is owed everything again."""
+        self._audience.refresh_all(trunk, self._announced())
+
+    def vtags(self) -> set[VTag]:
+        """Under which neighbours announced something."""
+        return {key[0] for key, entry in self._entries.items() if entry.heard}
+
     def forget(self, vtag: VTag, now: float) -> None:
         """We carry this VTag no longer: what neighbours announced under it goes."""
         for key, entry in self._entries.items():

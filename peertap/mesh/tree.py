@@ -259,6 +259,20 @@ class Trees:
                     group.former, group.switches_at = None, NEVER
                     self._touch()
 
+    def vtags(self) -> set[VTag]:
+        """Whose trees have an edge here, or somebody who waits for one."""
+        return {vtag for vtag, _ in self._trees}
+
+    def forget(self, vtag: VTag) -> list[Outgoing]:
+        """This VLAN is not carried any more: its edges end at once."""
+        out: list[Outgoing] = []
+        for one, root in [key for key in self._trees if key[0] == vtag]:
+            for token, group in self._trees[one, root].groups.items():
+                out += [(trunk, Leave(vtag, root, token)) for trunk in group.neighbours()]
+            self._drop((one, root))
+        self._current.pop(vtag, None)
+        return out
+
     def leave_all(self) -> list[Outgoing]:
         """This node goes: every edge ends."""
         out: list[Outgoing] = []

@@ -154,6 +154,13 @@ class DropRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class SaveRelayState:
+    """Keep this on disk before anything after it is done: rules made while the node ran (SPEC 15.3)."""
+
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Met:
     """Letters can go to a member: for the node itself, which says it once the tables have its key."""
 
@@ -200,6 +207,6 @@ class Log:
 
 Action = (
     Send | CloseTrunk | Apply | SendIntro | SendControl | SendGroupControl | PlaceHosts | ForgetHosts | WriteFrame
-    | SendFrame | Probe | ReportPing | ReportPath | SaveRecord | DropRecord | OpenPort | ClosePort | Met | Renumber
-    | Reclaim | Log
+    | SendFrame | Probe | ReportPing | ReportPath | SaveRecord | DropRecord | SaveRelayState | OpenPort | ClosePort
+    | Met | Renumber | Reclaim | Log
 )  # fmt: skip

@@ -7,6 +7,7 @@ from peertap.mesh.audience import Key
 from peertap.mesh.routes import LEAST_PATH_MTU, RouteTable
 from peertap.mesh.subscriptions import Subscriptions
 from peertap.mesh.tree import Group, TreeKey, Trees
+from peertap.node.carried import Carried
 from peertap.node.labels import LabelKey
 from peertap.node.tables import Hop, LabelTable, ListeningTable, MemberTable, Passage, TableSet, VlanTable
 from peertap.node.trunk import Trunk
@@ -36,6 +37,9 @@ class State(Protocol):
     def vlans(self) -> dict[VlanIndex, LocalVlan]: ...
 
     def passage(self, vlan: LocalVlan) -> Passage: ...
+
+    @property
+    def carried(self) -> Carried: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +161,8 @@ class Compiler:
         groups: dict[LabelKey, Group] = {
             (vtag, token, origin): group for vtag, origin, token, group in self._state.trees.groups()
         }
+        carried = self._state.carried
+        carried.begin()
         labels: list[LabelTable] = []
         for trunk in self._state.trunks.values():
             for number, incoming in trunk.labels.incoming.items():
@@ -178,6 +184,8 @@ class Compiler:
             trunks=tuple(trunk.table() for trunk in self._state.trunks.values()),
             vlans=tuple(self._vlan(vlan) for vlan in self._state.vlans.values()),
             labels=tuple(labels),
+            classes=carried.tables(),
+            limits=carried.limits,
         )
         return tables, [(entry.trunk, entry.label) for entry in labels]
 
@@ -197,7 +205,7 @@ class Compiler:
             return None
         other = self.backup(key, hop)
         backup = other[0] if other is not None and other[0][0] != trunk else None
-        return LabelTable(trunk, number, key[1], False, None, (hop,), backup)
+        return LabelTable(trunk, number, key[1], False, None, (hop,), backup, self._state.carried.number(key[0]))
 
     def _group_label(
         self, trunk: TrunkId, number: int, key: LabelKey, group: Group | None, own: tuple[LocalVlan, Names] | None
@@ -210,7 +218,8 @@ class Compiler:
         out = [(edge, self._label(edge, key)) for edge in ways_on]
         hops = tuple((edge, label) for edge, label in out if label is not None)
         deliver = own[0].index if own is not None and key[1] == own[1].group_token else None
-        return LabelTable(trunk, number, key[1], True, deliver, hops)
+        carried = self._state.carried.number(key[0]) if hops else None
+        return LabelTable(trunk, number, key[1], True, deliver, hops, None, carried)
 
     def _multicast_label(
         self, trunk: TrunkId, number: int, tree: TreeKey, token: Token, own: tuple[LocalVlan, Names] | None

@@ -5,7 +5,7 @@ from typing import Final, Protocol, get_args
 
 from peertap._core import HopReceiveKey, HopSendKey
 from peertap.mesh.policy import Mode
-from peertap.node.tables import Address
+from peertap.node.tables import NO_LIMITS, Address, RelayLimits
 from peertap.types import Mac, PeerId, TrunkId, VlanIndex
 from peertap.wire.control import Message
 from peertap.wire.macs import Host
@@ -247,6 +247,8 @@ class PolicyChanged:
     mode: Mode
     patterns: tuple[str, ...]
     names_itself: bool = False
+    controllers: frozenset[PeerId] = frozenset()
+    limits: RelayLimits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from peertap.node.actions import (
 )
 from peertap.node.barrier import Barrier
 from peertap.node.bridges import Bridges, SwitchSettings
+from peertap.node.carried import Carried
 from peertap.node.carrier import unpacked
 from peertap.node.commands import Command
 from peertap.node.compile import Compiler
@@ -64,10 +65,11 @@ from peertap.node.meetings import Meetings
 from peertap.node.multicast import Multicast
 from peertap.node.paths import Paths
 from peertap.node.pings import Pings
+from peertap.node.relay_control import RelayCommand, RelayControl, RelaySettings
 from peertap.node.relaying import Relaying
 from peertap.node.role import OurRole
 from peertap.node.tables import Address, Hop, Passage, TableSet
-from peertap.node.trunk import Trunk
+from peertap.node.trunk import Trunk, indexes
 from peertap.node.vlan import REFRESH_S, LocalVlan, VlanSettings
 from peertap.types import PeerId, TrunkId, VlanIndex
 from peertap.vlan.introductions import Identity
@@ -90,6 +92,7 @@ from peertap.wire.control import (
     Unbind,
 )
 from peertap.wire.path import PathAnswer, PathAsk
+from peertap.wire.relay import RelayResult, RelayUpdate
 
 ANOTHER_IS_KEPT: Final = "another trunk to the same node is kept"
 LEAVE_S: Final = 1.0  # ours: a neighbour that was told to close has done so long before
@@ -117,11 +120,13 @@ class Node:
         name: str = "",
         records: Sequence[VlanRecord] = (),
         switching: SwitchSettings | None = None,
+        relay: RelaySettings | None = None,
     ) -> None:
         """A node with these static VLANs, and those with a group that `records` are of.
 
         Args:
             name: what this node calls itself, for whoever approves newcomers.
+            relay: what goes beside the policy.
 
         Raises:
             DecodeError: a record is damaged.
@@ -141,25 +146,29 @@ class Node:
         self._payload_bytes = payload_bytes
         self._udp_allowed = udp_allowed
         self._out: list[Action] = []
-        self._relaying: Final = Relaying(self, policy, self.say)
-        self.fabric: Final = Fabric(self._locals, self._relaying.carries)
-        self._role: Final = OurRole(self, self._locals, policy, role, self.say)
-        self._compiler = Compiler(self)
+        relay = relay or RelaySettings()
+        self.carried: Final = Carried(policy.own)
+        self.carried.limits = relay.limits
         self._barrier: Final = Barrier()
+        self.relaying: Final = Relaying(self, policy, self.say)
+        self.relay_control: Final = RelayControl(self, identity, self.relaying, self._barrier, self.say, relay)
+        self.fabric: Final = Fabric(self._locals, self.relaying.carries)
+        self.role: Final = OurRole(self, self._locals, policy, role, self.say)
+        self._compiler = Compiler(self)
         self.meetings: Final = Meetings(self, self._compiler, self._barrier, self.say)
         self._accusations: Final = Accusations(self, self.say)
         self.bridges: Final = Bridges(self, switching or SwitchSettings(), random, self._accusations, self.say, now)
         self.groups: Final = Groups(self, Ourselves(identity, random), name)
         self._pings: Final = Pings(self, random, self.say)
         self._paths: Final = Paths(
-            self, self._compiler.hop, self._relaying.carries, policy, identity.peer_id, random, self.say
+            self, self._compiler.hop, self.relaying.carries, policy, identity.peer_id, random, self.say
         )
         self.multicast: Final = Multicast(self, random, self.say)
         self._refresh_at = now + REFRESH_S
         self._expire_at = now + TABLE_EXPIRY_S
         self._stopping = False
         self._dirty = True
-        self._role.begin(now)
+        self.role.begin(now)
         for one in vlans:
             self.open_vlan(one)
         self.groups.restore(records, now)
@@ -178,9 +187,7 @@ class Node:
             case TrunkClosed():
                 self._closed(event, now)
             case TrunkRekeyed():
-                self._dirty = True
-                if event.trunk in self.trunks:
-                    self._new_epoch(self.trunks[event.trunk], event, now)
+                self._rekeyed(event, now)
             case MessageReceived():
                 self._message(event.trunk, event.message, now)
             case TablesApplied():
@@ -222,23 +229,23 @@ class Node:
         self._settle(now)
         return self._taken()
 
-    def command(self, command: Command, now: float) -> tuple[list[Action], dict[str, Any]]:
-        """Does what the operator wants of VLANs with a group; returns what to do, and what to say.
+    def command(self, command: Command | RelayCommand, now: float) -> tuple[list[Action], dict[str, Any]]:
+        """Does what the operator wants of VLANs with a group, or of our relaying; returns what to do, and what to say.
 
         Raises:
             ConfigError, PeerError: it cannot be done, and nothing has changed.
         """
         self._now = now
-        answer = self.groups.command(command, now)
+        parts = self.relay_control if isinstance(command, RelayCommand) else self.groups
+        answer = parts.command(command, now)  # type: ignore[arg-type]
         self._settle(now)
         return self._taken(), answer
 
     def next_deadline(self) -> float:
         """When TimePassed is due."""
-        dues: list[float | None] = [self._refresh_at, self._expire_at, self.fabric.next_deadline()]
-        dues += [self.groups.next_deadline(), self._locals.next_deadline(), self._role.next_deadline()]
-        dues.append(self.bridges.next_deadline())
-        dues.append(self.multicast.next_deadline(self._now))
+        parts = (self.fabric, self.groups, self._locals, self.role, self.bridges, self.relay_control)
+        dues = [self._refresh_at, self._expire_at, self.multicast.next_deadline(self._now)]
+        dues += [part.next_deadline() for part in parts]
         for trunk in self.trunks.values():
             dues += [trunk.next_deadline(), trunk.close_at]
         dues += [vlan.introductions.next_deadline() for vlan in self.vlans.values()]
@@ -256,7 +263,7 @@ class Node:
 
     @property
     def is_leaf(self) -> bool:
-        return self._role.is_leaf
+        return self.role.is_leaf
 
     @property
     def routes(self) -> RouteTable:
@@ -288,15 +295,15 @@ class Node:
 
     def open_vlan(self, settings: VlanSettings) -> VlanIndex:
         """Takes part in a VLAN from now on."""
-        return self._locals.open(settings, self._relaying, self._now)
+        return self._locals.open(settings, self.relaying, self._now)
 
     def close_vlan(self, index: VlanIndex) -> None:
         """Takes part no longer."""
-        self._locals.close(index, self._relaying, self._now)
+        self._locals.close(index, self.relaying, self._now)
 
     def use_names(self, index: VlanIndex) -> None:
         """The VLAN has another routing secret."""
-        self._locals.use_names(index, self._relaying, self._now)
+        self._locals.use_names(index, self.relaying, self._now)
 
     def _renumber(self, index: VlanIndex) -> None:
         """Takes part anew, with another virtual MAC."""
@@ -304,8 +311,7 @@ class Node:
         if vlan is None:
             return
         self._out.append(Log("warning", "another member has this MAC: ours changes", {"vlan": vlan.source.label}))
-        nonce = vlan.introductions.mac_nonce + 1
-        settings = VlanSettings(vlan.source, vlan.bridge, vlan.port, vlan.is_inside, nonce)
+        settings = vlan.renumbered()
         if not self.groups.renumber(index, settings):
             self.close_vlan(index)
             self.open_vlan(settings)
@@ -326,18 +332,16 @@ class Node:
         if self.identity.peer_id < trunk.peer:
             self._keep_one(trunk, now)
         self._log("info", "trunk up", trunk, transport=trunk.transport, dialled=trunk.dialled)
-        self._role.introduce(trunk)
+        self.role.introduce(trunk)
         self._out.append(Send(trunk.id, self._endpoints))
-        self._barrier.defer(Send(trunk.id, self._indexes(event)))
+        self._barrier.defer(Send(trunk.id, indexes(event.keys)))
 
     def _policy_changed(self, event: PolicyChanged, now: float) -> None:
-        """What is carried is decided as it comes in: under another policy, all neighbours begin anew."""
+        """What is not carried any more goes; what stays notices nothing."""
+        self._dirty |= self.carried.limits != event.limits
+        self.carried.limits = event.limits
         self.policy.names_itself = event.names_itself
-        if (event.mode, event.patterns) == (self.policy.mode, self.policy.patterns):
-            return
-        self.policy.mode, self.policy.patterns = event.mode, event.patterns
-        for trunk in list(self.trunks.values()):
-            self._close(trunk, CloseCode.REPLACED, "the relay policy changed", now)
+        self.relay_control.configure(event.mode, event.patterns, event.controllers, now)
 
     def _keep_one(self, newest: Trunk, now: float) -> None:
         """Of the trunks to one peer, the cheapest transport stays, the newest among equals (SPEC 4.5)."""
@@ -355,13 +359,11 @@ class Node:
             self._log("info", "trunk silent" if trunk.is_silent else "trunk heard again", trunk)
             self.fabric.silence(trunk.id, now, is_silent=trunk.is_silent)
 
-    def _new_epoch(self, trunk: Trunk, event: TrunkRekeyed, now: float) -> None:
-        trunk.begin_epoch(event.keys, now)
-        self._barrier.defer(Send(trunk.id, self._indexes(event)))
-
-    @staticmethod
-    def _indexes(event: TrunkOpened | TrunkRekeyed) -> Indexes:
-        return Indexes(event.keys.epoch, event.keys.udp_index, event.keys.stream_index)
+    def _rekeyed(self, event: TrunkRekeyed, now: float) -> None:
+        if event.trunk in self.trunks:
+            self._dirty = True
+            self.trunks[event.trunk].begin_epoch(event.keys, now)
+            self._barrier.defer(Send(event.trunk, indexes(event.keys)))
 
     def _closed(self, event: TrunkClosed, now: float) -> None:
         trunk = self.trunks.pop(event.trunk, None)
@@ -389,15 +391,11 @@ class Node:
         trunk = self.trunks.get(number)
         if trunk is None:
             return
-        trunk.rtt_measured(rtt_s, now)
+        change = trunk.path_found(address, rtt_s, now)
         self.fabric.set_cost(trunk.id, trunk.cost, now)
-        if trunk.roaming == address and trunk.choice.remote not in (None, address):
+        if change is not None:
             self._dirty = True
-            trunk.choice.roam(address)
-            self._log("info", "trunk roamed", trunk, remote=address)
-        elif trunk.choice.found(address):
-            self._dirty = True
-            self._log("info", "carrier", trunk, carrier="udp", remote=address)
+            self._log("info", change, trunk, carrier="udp", remote=address)
         self._judge(trunk, now)
 
     def _path_lost(self, number: TrunkId, now: float) -> None:
@@ -428,7 +426,7 @@ class Node:
             case Pong():
                 self._ponged(trunk, message, now)
             case Policy():
-                self._policy(trunk, message)
+                self._policy(trunk, message, now)
             case Endpoints():
                 found = (unpacked(ip, port, trunk.host) for ip, port in message.udp)
                 udp = [one for one in found if one is not None and not self._is_overlay(one)]
@@ -436,8 +434,12 @@ class Node:
             case Indexes():
                 self._dirty |= trunk.peer_ready(message, now)
             case Grant():
-                self._relaying.granted(message)
-            case Refresh() if not trunk.may_refresh(now):
+                self.relaying.granted(message, now)
+            case RelayUpdate():
+                self.relay_control.updated_untrusted(trunk, message, now)
+            case RelayResult():
+                self.relay_control.answered(trunk, message)
+            case Refresh() if not trunk.refreshes.take(now):
                 pass
             case _ if isinstance(message, MeshMessage):
                 self.fabric.received_untrusted(trunk.id, message, now, self.now_unix)
@@ -461,11 +463,14 @@ class Node:
         ip = ip_address(address[0])
         return any(ip in network for network in self.overlay if network.version == ip.version)
 
-    def _policy(self, trunk: Trunk, message: Policy) -> None:
+    def _policy(self, trunk: Trunk, message: Policy, now: float) -> None:
+        is_news = (trunk.relays, trunk.wants_grants) != (message.relays, message.wants_grants)
         trunk.relays, trunk.wants_grants, trunk.is_leaf = message.relays, message.wants_grants, message.is_leaf
-        self._relaying.prove_all(trunk)
+        self.relaying.prove_all(trunk)
         if self.fabric.has_neighbour(trunk.id):
             self.fabric.neighbour_is_leaf(trunk.id, trunk.cost, is_leaf=trunk.is_leaf)
+            if is_news and trunk.refreshes.take(now):
+                self.fabric.refresh_all(trunk.id)
         else:
             self.fabric.add_neighbour(
                 trunk.id, cost=trunk.cost, mtu=trunk.max_payload, is_silent=trunk.is_silent, is_leaf=trunk.is_leaf
@@ -510,17 +515,19 @@ class Node:
         self.meetings.tick(now)
         self.bridges.tick(now)
         self.groups.tick(now)
-        self._locals.tick(self._relaying, now)
+        self._locals.tick(self.relaying, now)
+        self.relay_control.tick(now)
         self.multicast.tick(now)
         if self._expire_at <= now:
             self._expire_at = now + TABLE_EXPIRY_S
             self.fabric.expire(now, self.now_unix)
+            self.relay_control.expire(now)
             self.meetings.forget_gone(now)
         if self._refresh_at <= now:
             self._refresh_at = now + REFRESH_S
             self._locals.refresh(now)
             for trunk in self.trunks.values():
-                self._relaying.prove_all(trunk)
+                self.relaying.prove_all(trunk)
 
     def _stop(self, now: float) -> None:
         """Withdraws everything and says goodbye."""
@@ -536,10 +543,10 @@ class Node:
     def _settle(self, now: float) -> None:
         """Brings trees, labels and tables in step with routes."""
         if not self._stopping:
-            self._role.look(now)
+            self.role.look(now)
             self.multicast.settle(now)
             self._dirty |= bool(self.fabric.settle(now)) | self.routes.take_ways_changed()
-            self._role.ask()
+            self.role.ask()
         self._say_routes()
         if self._take_dirty():
             self._follow_changes(now)

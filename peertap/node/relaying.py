@@ -1,5 +1,7 @@
 """Whom this node relays for, and the proofs that relays are given (SPEC 6.4)."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -9,7 +11,7 @@ from peertap.mesh.policy import RelayPolicy
 from peertap.node.actions import Action, Send
 from peertap.node.trunk import Trunk
 from peertap.node.vlan import LocalVlan
-from peertap.types import TrunkId, VlanIndex, VTag
+from peertap.types import TrunkId, VlanId, VlanIndex, VTag
 from peertap.vlan.grants import checked_grant
 from peertap.wire.control import Grant, Refresh
 
@@ -18,13 +20,13 @@ class State(Protocol):
     """What relaying depends on."""
 
     @property
-    def fabric(self) -> Fabric: ...
-
-    @property
     def trunks(self) -> dict[TrunkId, Trunk]: ...
 
     @property
     def vlans(self) -> dict[VlanIndex, LocalVlan]: ...
+
+    @property
+    def fabric(self) -> Fabric: ...
 
     @property
     def now_unix(self) -> float: ...
@@ -42,6 +44,13 @@ class Relaying:
         """Whether routes and joins under this VTag are taken."""
         return self.policy.carries(vtag, self._state.now_unix)
 
+    def own_name(self, vtag: VTag) -> VlanId | None:
+        """The VLAN-ID of a VLAN of ours."""
+        for vlan in self._state.vlans.values():
+            if any(names.vtag == vtag for names in vlan.names):
+                return vlan.source.vlan_id
+        return None
+
     def prove_all(self, trunk: Trunk) -> None:
         """Proofs of all our VLANs, where the neighbour wants them."""
         if trunk.wants_grants:
@@ -54,7 +63,7 @@ class Relaying:
             if trunk.wants_grants:
                 self._prove(vlan, trunk)
 
-    def granted(self, grant: Grant) -> None:
+    def granted(self, grant: Grant, now: float) -> None:
         """A neighbour proves a VLAN. Raises PeerError."""
         proven = checked_grant(grant, self._state.now_unix)
         if proven is None:
@@ -62,8 +71,11 @@ class Relaying:
         vtag, vlan_id = proven
         was_carried = self.carries(vtag)
         self.policy.granted(vtag, vlan_id, grant.expiry)
-        if not was_carried and self.carries(vtag):
+        is_carried = self.carries(vtag)
+        if is_carried and not was_carried:
             self.ask_for(vtag)
+        elif was_carried and not is_carried:
+            self._state.fabric.forget(vtag, now)
 
     def ask_for(self, vtag: VTag) -> None:
         """We carry this VTag from now on: neighbours may have announced something under it before."""

@@ -66,6 +66,15 @@ class OurRole:
             self.begin(now)
             self._asked_for = None
 
+    def follow(self, now: float) -> None:
+        """We relay by other rules: our role may be another one, and the neighbours hear of both."""
+        if self._role.follow(relays=self._policy.relays):
+            self._say(Log("info", "role", {"role": "leaf" if self.is_leaf else "transit"}))
+            self.begin(now)
+            self._asked_for = None
+        for trunk in self._state.trunks.values():
+            self.introduce(trunk)
+
     def ask(self) -> None:
         """As a leaf: wants what our VLANs need, where that changed."""
         if not self.is_leaf:

@@ -1,6 +1,7 @@
 """What the data plane is told to do: one immutable set, built anew at each change (SPEC 2, 6.3)."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from peertap._core import HopReceiveKey, HopSendKey, ReceiveKey, SendKey, VlanKeys
 from peertap.types import Mac, Token, TrunkId, VlanIndex
@@ -102,6 +103,27 @@ class LabelTable:
     deliver: VlanIndex | None
     out: tuple[Hop, ...]
     backup: Hop | None = None  # unicast: for while the trunk of the one way out is down
+    carried: int | None = None  # the number under which what is sent on is counted
+
+
+@dataclass(frozen=True, slots=True)
+class ClassTable:
+    """A number under which packets are carried; `limited`: the limits are for it."""
+
+    number: int
+    limited: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RelayLimits:
+    """What is carried for others at most, bytes/s; 0: as much as comes."""
+
+    all: int = 0
+    per_trunk: int = 0
+    per_vlan: int = 0
+
+
+NO_LIMITS: Final = RelayLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +133,5 @@ class TableSet:
     trunks: tuple[TrunkTable, ...]
     vlans: tuple[VlanTable, ...]
     labels: tuple[LabelTable, ...]
+    classes: tuple[ClassTable, ...] = ()
+    limits: RelayLimits = NO_LIMITS

@@ -5,6 +5,7 @@ from typing import Final
 
 from peertap._core import HopReceiveKey, HopSendKey
 from peertap.mesh.score import LINK_COST, link_cost
+from peertap.node.allowance import Allowance
 from peertap.node.carrier import CarrierChoice
 from peertap.node.events import EpochKeys, TrunkOpened
 from peertap.node.labels import Labels
@@ -20,6 +21,8 @@ DEAD_AFTER_S: Final = 5.0  # ours: a dead neighbour is noticed within 5 s
 DEAD_AFTER_PINGS: Final = 3  # ours: a node that slept itself first asks again
 MAX_REFRESHES: Final = 64  # ours: VLANs that a neighbour may ask for at once
 REFRESHES_PER_S: Final = 4.0  # ours: and over time
+MAX_UPDATES: Final = 16  # ours: relay updates that are verified for a neighbour at once
+UPDATES_PER_S: Final = 4.0  # ours: and over time
 MEASURE_S: Final = 5.0  # ours: the round trip is measured so often at least, also under load
 OLD_EPOCH_S: Final = 10.0  # ours: an old epoch's packets are opened for so long
 SMOOTHING: Final = 0.25  # ours: weight of a new round-trip sample; RFC 6298 has 1/8, for one in each round trip
@@ -57,7 +60,8 @@ class Trunk:
         self._pinged_at = now
         self._measured_at = float("-inf")
         self._pings: dict[int, float] = {}
-        self._refreshes, self._refreshed_at = float(MAX_REFRESHES), now
+        self.refreshes: Final = Allowance(MAX_REFRESHES, REFRESHES_PER_S, now)  # each costs a look through all routes
+        self.updates: Final = Allowance(MAX_UPDATES, UPDATES_PER_S, now)
         self._unanswered = 0
         self._doubted_at: float | None = None  # its udp path went, and nothing was heard since
 
@@ -120,15 +124,6 @@ class Trunk:
             due.append(remote)
         return due
 
-    def may_refresh(self, now: float) -> bool:
-        """Whether the neighbour may have routes said again: each time costs a look through all of them."""
-        since_s, self._refreshed_at = now - self._refreshed_at, now
-        self._refreshes = min(MAX_REFRESHES, self._refreshes + since_s * REFRESHES_PER_S)
-        if self._refreshes < 1:
-            return False
-        self._refreshes -= 1
-        return True
-
     # Liveness
 
     def heard(self, now: float) -> bool:
@@ -137,6 +132,14 @@ class Trunk:
         self._heard_at = now
         self._unanswered = 0
         return was_in_doubt
+
+    def path_found(self, address: Address, rtt_s: float, now: float) -> str | None:
+        """A probe came back; returns what changes by it, for the log."""
+        self.rtt_measured(rtt_s, now)
+        if self.roaming == address and self.choice.remote not in (None, address):
+            self.choice.roam(address)
+            return "trunk roamed"
+        return "carrier" if self.choice.found(address) else None
 
     def path_lost(self, now: float) -> bool:
         """The udp path is gone: perhaps the neighbour is, too. Returns whether the carrier changes."""
@@ -200,3 +203,8 @@ class Trunk:
             dues.append(self._measured_at + MEASURE_S)
         dues += self._old_until.values()
         return min(dues)
+
+
+def indexes(keys: EpochKeys) -> Indexes:
+    """What the neighbour is told of an epoch, once our data plane opens its packets."""
+    return Indexes(keys.epoch, keys.udp_index, keys.stream_index)

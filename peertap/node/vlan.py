@@ -156,6 +156,10 @@ class LocalVlan:
         some = (one for one in self.names if one.group_edges)
         return next(ready, None) or next(some, None) or self.newest
 
+    def renumbered(self) -> VlanSettings:
+        """The same with the next virtual MAC."""
+        return VlanSettings(self.source, self.bridge, self.port, self.is_inside, self.introductions.mac_nonce + 1)
+
     def may_bridge(self, member: PeerId) -> bool:
         """Whether other MACs may be behind a member."""
         return self.source.may_bridge(member, default=self.bridge)

@@ -11,6 +11,7 @@ from peertap.identity.node import format_peer_id
 from peertap.node.node import Node
 from peertap.node.trunk import Trunk
 from peertap.node.vlan import LocalVlan
+from peertap.observe.relay import relay_status
 from peertap.types import TrunkId, VlanIndex, format_mac
 from peertap.vlan.membership import GroupMembership, KeySource
 from peertap.wire.handshake import CIPHERS
@@ -57,7 +58,7 @@ def status(process: Process, node: Node, snapshot: Mapping[str, Any]) -> dict[st
         "underlay_mtu": process.underlay_mtu,
         "overhead_bytes": process.overhead_bytes,
         "role": "leaf" if node.is_leaf else "transit",
-        "relay": {"mode": node.policy.mode.value, "patterns": list(node.policy.patterns)},
+        "relay": relay_status(node, snapshot),
         "trunks": [_trunk(trunk, snapshot["trunks"].get(trunk.id, {})) for trunk in node.trunks.values()],
         "vlans": [
             _vlan(node, vlan, process.taps.get(vlan.index), snapshot["vlans"].get(vlan.index, {}))

@@ -15,7 +15,7 @@ from peertap.identity.node import format_peer_id
 from peertap.node.actions import PathStep
 from peertap.node.events import Event, PathAsked, PingAsked
 from peertap.observe.status import Process, status
-from peertap.shell import vlan_admin
+from peertap.shell import relay_admin, vlan_admin
 from peertap.shell.dataplane import DataPlane
 from peertap.shell.discovery import Discovery
 from peertap.shell.link import Link
@@ -30,7 +30,7 @@ PATH_S: Final = 3.0  # ours: a node of the way that has not answered by then doe
 MAX_TRACE_S: Final = 600.0  # ours
 
 
-class Runtime(vlan_admin.Runtime, Protocol):
+class Runtime(vlan_admin.Runtime, relay_admin.Runtime, Protocol):
     """The running node, as its answers need it."""
 
     @property
@@ -66,6 +66,7 @@ class Answers:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._vlans = vlan_admin.VlanAdmin(runtime)
+        self._relay = relay_admin.RelayAdmin(runtime)
         self._pings: dict[int, trio.MemorySendChannel[float | None]] = {}
         self._last_ping = 0
         self._paths: dict[int, trio.MemorySendChannel[PathStep]] = {}
@@ -93,6 +94,9 @@ class Answers:
                 yield {"rekeyed": len(began)}
             case str(name) if name.startswith("vlan "):
                 async for answer in self._vlans.answer(name.removeprefix("vlan "), request):
+                    yield answer
+            case str(name) if name.startswith("relay "):
+                async for answer in self._relay.answer(name.removeprefix("relay "), request):
                     yield answer
             case command:
                 raise DeviceError(f"no command {str(command)[:40]!r}")

@@ -222,7 +222,10 @@ def _core_tables(tables: TableSet, ports: dict[VlanIndex, list[int]]) -> _core.T
             deliver=one.deliver,
             out=list(one.out),
             backup=one.backup,
+            carried=one.carried,
         )
         for one in tables.labels
     ]
-    return _core.Tables(trunks=trunks, vlans=vlans, labels=labels)
+    classes = [_core.Class(one.number, limited=one.limited) for one in tables.classes]
+    limits = (tables.limits.all, tables.limits.per_trunk, tables.limits.per_vlan)
+    return _core.Tables(trunks=trunks, vlans=vlans, labels=labels, classes=classes, limits=limits)

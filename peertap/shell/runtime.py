@@ -10,6 +10,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -38,6 +39,7 @@ from peertap.node.actions import (
     ReportPath,
     ReportPing,
     SaveRecord,
+    SaveRelayState,
     Send,
     SendControl,
     SendFrame,
@@ -58,6 +60,7 @@ from peertap.node.events import (
     TrunkOpened,
 )
 from peertap.node.node import Node
+from peertap.node.relay_control import RelayCommand, RelaySettings
 from peertap.node.vlan import VlanSettings
 from peertap.observe import logs
 from peertap.shell import admin
@@ -71,6 +74,7 @@ from peertap.shell.lock import lock_node
 from peertap.shell.masters import watch_masters
 from peertap.shell.notify import notify, watchdog_gap_s
 from peertap.shell.ports import Ports
+from peertap.shell.relay_admin import relay_rights
 from peertap.shell.settings import relay_policy, switching
 from peertap.shell.store import Store
 from peertap.shell.tap import UDP_IPV6_BYTES
@@ -125,6 +129,7 @@ class Runtime:
         identity = store.load_identity()
         with lock_node(config.state_dir, config.node):
             vlans, records = self._static_vlans(store), store.load_records()
+            self._relay_state = store.load_relay_state()
             check_ports(self.config.listen)
             self.data_plane = DataPlane(
                 config.listen.udp or 0,
@@ -210,6 +215,7 @@ class Runtime:
             name=node_name(config.node),
             records=records,
             switching=switching(config),
+            relay=RelaySettings(*relay_rights(config), self._relay_state),
         )
 
     def dial_addresses(self) -> list[str]:
@@ -310,8 +316,10 @@ class Runtime:
                 case ReportPath(number, step):
                     self._answers.path_step(number, step)
                 case SaveRecord(label, record):
-                    self._save(label, record)
+                    self._keep(f"the state of VLAN {label}", partial(self._store.save_record, label, record))
                     self.discovery.changed()
+                case SaveRelayState(state):
+                    self._keep("the relay policy", partial(self._store.save_relay_state, state))
                 case DropRecord(label):
                     self._store.drop_record(label)
                     self._follow_peers(self.config)
@@ -330,12 +338,12 @@ class Runtime:
         """Waits until something happens to the node."""
         await self._changed.wait()
 
-    def _save(self, label: str, record: bytes) -> None:
-        """Keeps a VLAN's record. Raises NotSaved: nothing that relies on it may be done."""
+    def _keep(self, what: str, save: Callable[[], None]) -> None:
+        """Keeps something on disk. Raises NotSaved: nothing that relies on it may be done."""
         try:
-            self._store.save_record(label, record)
+            save()
         except PeerTapError as error:
-            self._fatal = NotSaved(f"the state of VLAN {label} cannot be kept: {error.what}", hint=error.hint)
+            self._fatal = NotSaved(f"{what} cannot be kept: {error.what}", hint=error.hint)
             self._stopped.set()
             raise self._fatal from None
 
@@ -343,8 +351,8 @@ class Runtime:
         """Peer IDs that cannot be dialled now, with the reason."""
         return {format_peer_id(peer): reason for peer, reason in self._failures.items()}
 
-    def command(self, command: Command) -> dict[str, Any]:
-        """Does what the operator wants of a VLAN with a group. Raises PeerTapError."""
+    def command(self, command: Command | RelayCommand) -> dict[str, Any]:
+        """Does what the operator wants of a VLAN with a group, or of our relaying. Raises PeerTapError."""
         if self._fatal is not None:
             raise self._fatal
         actions, answer = self.node.command(command, time.monotonic())
@@ -546,7 +554,7 @@ class Runtime:
         )
         logs.set_level(new.log.level)
         self._follow_peers(new)
-        self.post(PolicyChanged(*relay_policy(new)))
+        self.post(PolicyChanged(*relay_policy(new), *relay_rights(new)))
         self._log.info("configuration reloaded", changed=list(reloadable), needs_restart=list(restart))
 
     async def _feed_watchdog(self, gap_s: float) -> None:

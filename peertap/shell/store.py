@@ -5,6 +5,7 @@
       LABEL.secret        0600   "ptvlan1-LABEL-…"
       LABEL.vlan          0600   a VLAN with a group: SPEC 10.4
       peers.cache         0600   neighbours of the last process: SPEC 12.5; may be deleted
+      relay.policy        0600   rules made while the node ran: SPEC 15.3
 
 A file is written beside its place, synced, and moved there: it is the old one or the new one, whatever happens. What
 others could have read or replaced is refused, with the command that repairs it.
@@ -25,11 +26,14 @@ from peertap.identity.armour import KEY_BYTES
 from peertap.identity.node import NodeIdentity
 from peertap.identity.secret import SECRET_BYTES, VlanSecret, is_label
 from peertap.mesh.remembered import MAX_FILE_BYTES as MAX_CACHE_FILE_BYTES
+from peertap.node.relay_state import RelayState
 from peertap.vlan.record import VlanRecord
 
 IDENTITY_FILE: Final = "identity.key"
 RECORD_SUFFIX: Final = ".vlan"
 CACHE_FILE: Final = "peers.cache"
+RELAY_FILE: Final = "relay.policy"
+MAX_RELAY_FILE_BYTES: Final = 1 << 20  # ours: 4,096 rules of fewer than 80 bytes, 256 controllers
 MAX_RECORD_FILE_BYTES: Final = 256 << 20  # ours: 64 earlier epochs of a large group
 MAX_SECRET_FILE_BYTES: Final = 4096  # ours: a secret is one line of fewer than 256
 PRIVATE_FILE_MODE: Final = 0o600
@@ -272,6 +276,28 @@ class Store:
         """
         path = self.directory / CACHE_FILE
         return read_private(path, limit=MAX_CACHE_FILE_BYTES) if os.path.lexists(path) else None
+
+    def save_relay_state(self, state: bytes) -> None:
+        """Keeps a relay's rules and sequences, instead of what was there.
+
+        Raises:
+            ConfigError, DeviceError: it cannot be written; the old one is there still.
+        """
+        write_file(self.directory / RELAY_FILE, state, replace=True)
+
+    def load_relay_state(self) -> RelayState:
+        """A relay's rules and sequences; none where nothing was kept.
+
+        Raises:
+            ConfigError: the file is not private, or damaged.
+        """
+        path = self.directory / RELAY_FILE
+        if not os.path.lexists(path):
+            return RelayState()
+        try:
+            return RelayState.parse(read_private(path, limit=MAX_RELAY_FILE_BYTES))
+        except DecodeError as error:
+            raise ConfigError(error.what, file=path, hint="move it away: rules and sequences begin anew") from None
 
     def record_path(self, label: str) -> Path:
         """Where a VLAN's record lies."""

@@ -36,7 +36,9 @@ from peertap.node.commands import (
 )
 from peertap.node.group_vlan import GroupVlan
 from peertap.node.node import Node
+from peertap.node.relay_control import RelayCommand
 from peertap.observe.groups import SUITES, group_status, invites, state
+from peertap.shell.relay_admin import carriage_line
 from peertap.shell.store import MAX_RECORD_FILE_BYTES, read_private, write_file
 from peertap.vlan.membership import IDENTITY_AT
 from peertap.vlan.record import Port, VlanRecord
@@ -57,7 +59,7 @@ class Runtime(Protocol):
     @property
     def node(self) -> Node: ...
 
-    def command(self, command: Command) -> dict[str, Any]:
+    def command(self, command: Command | RelayCommand) -> dict[str, Any]:
         """Does it. Raises PeerTapError."""
 
     async def next_change(self) -> None:
@@ -101,6 +103,8 @@ class VlanAdmin:
                 yield self._invites(request)
             case "approve" | "refuse" | "kick" | "promote" | "demote" | "bridge":
                 yield self._person(name, request)
+            case "grant":
+                yield carriage_line(self._runtime.node, request)
             case "backup":
                 yield self._backup(request)
             case "restore":

@@ -2,9 +2,12 @@
 
 from typing import Final
 
+from peertap.errors import DecodeError
 from peertap.types import VlanId, VTag
 from peertap.vlan.names import vlan_id
+from peertap.wire.codec import Reader
 from peertap.wire.control import Grant
+from peertap.wire.relay import Carriage, carriage_message
 from peertap.wire.routes import signed_by, vtag_of
 
 CREATOR_KEY_BYTES: Final = 32  # Ed25519
@@ -44,3 +47,19 @@ def checked_grant(grant: Grant, now_unix: float) -> tuple[VTag, VlanId] | None:
     if not signed_by(grant.route_public, grant.route_signature, owner_message(vlan)):
         return None  # a member's VTag under a stranger's VLAN-ID
     return vtag, vlan
+
+
+def checked_carriage(carriage: Carriage, now_unix: float) -> tuple[VTag, VlanId, int] | None:
+    """The VTag and VLAN-ID that ask to be carried, with the proof's expiry; None when it is not valid (SPEC 15.4)."""
+    try:
+        reader = Reader(carriage.grant, "carriage grant")
+        grant = Grant.read(reader)
+        reader.end()
+    except DecodeError:
+        return None
+    proven = checked_grant(grant, now_unix)
+    if proven is None or carriage.until <= now_unix:
+        return None
+    vtag, vlan = proven
+    message = carriage_message(carriage.relay, vlan, carriage.until)
+    return (vtag, vlan, grant.expiry) if signed_by(grant.grant_key, carriage.signature, message) else None

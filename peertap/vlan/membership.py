@@ -12,6 +12,7 @@ from peertap.vlan.names import name_hash, vlan_id
 from peertap.vlan.secrets import VlanSecrets
 from peertap.wire.control import Grant
 from peertap.wire.invite import Invite
+from peertap.wire.relay import Carriage, carriage_message
 from peertap.wire.routes import vtag_of
 
 GRANT_LIFETIME_S: Final = 30 * 24 * 3600  # ours: a grant is made anew at each trunk, so a month is ample
@@ -80,7 +81,8 @@ class StaticMembership:
         """Nobody says who may: what holds here holds for all."""
         return default
 
-    def grant(self, now_unix: float) -> Grant | None:
+    def grant(self, now_unix: float) -> Grant:
+        """Whoever has the secret can speak for the creator."""
         expiry = int(now_unix) + GRANT_LIFETIME_S
         granted = grant_message(self.vlan_id, self._secret.grant_public, expiry)
         return Grant(
@@ -94,6 +96,11 @@ class StaticMembership:
             grant_signature=self._secret.sign_as_grantee(vtag_message(vtag_of(self.keys.route_public))),
             route_signature=self.keys.sign_route(owner_message(self.vlan_id)),
         )
+
+    def carriage(self, relay: PeerId, until: int, now_unix: float) -> Carriage | None:
+        """Asks one relay to carry this VLAN (SPEC 15.4)."""
+        message = carriage_message(relay, self.vlan_id, until)
+        return Carriage(relay, until, self._secret.sign_as_grantee(message), self.grant(now_unix).body())
 
 
 class GroupMembership:
@@ -129,6 +136,14 @@ class GroupMembership:
     def grant(self, now_unix: float) -> Grant | None:
         """Signed by the creator once; a key that all members have signs the rest."""
         return _grant(self.group, self.secrets, self.keys, now_unix)
+
+    def carriage(self, relay: PeerId, until: int, now_unix: float) -> Carriage | None:
+        """Asks one relay to carry this VLAN (SPEC 15.4)."""
+        grant = self.grant(now_unix)
+        if grant is None or grant.threshold != 1:
+            return None
+        message = carriage_message(relay, self.vlan_id, until)
+        return Carriage(relay, until, StaticSecret(self.secrets.grant).sign_as_grantee(message), grant.body())
 
 
 class LobbyMembership:

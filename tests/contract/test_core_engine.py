@@ -185,6 +185,9 @@ def test_wrong_arguments_are_value_errors() -> None:
         lambda: passage(probing=([k], bytes(8), bytes(8), -1.0)),
         lambda: passage(limits=(-1, 0, 0)),
         lambda: _core.Label(1, 1, token=bytes(16), group=False, deliver=1, out=[(1, 1)]),
+        lambda: _core.Class(-1, limited=True),
+        lambda: _core.Tables(trunks=[], vlans=[], labels=[], classes=2 * [_core.Class(1, limited=True)]),
+        lambda: _core.Tables(trunks=[], vlans=[], labels=[], limits=(0, -1, 0)),
     ):
         with pytest.raises(ValueError):
             call()

@@ -12,12 +12,14 @@ from pathlib import Path
 from peertap.config.load import parse_config
 from peertap.errors import ConfigError, DecodeError, PeerError
 from peertap.trunk.records import RecordReceiver, RecordSender
-from peertap.types import Token, VTag
+from peertap.types import PeerId, Token, VTag
 from peertap.wire import control, rendezvous
+from peertap.wire.relay import PEER_ID_HEAD, Change, Outcome, RelayResult, RelayUpdate, Verdict
 from peertap.wire.routes import Origin, SignedJoin, SignedRoute
 
 FULL = bool(os.environ.get("PEERTAP_FULL"))
 MAX_GROWTH_BYTES = 2 << 20
+RELAY = PeerId(PEER_ID_HEAD + b"k" * 32)
 ORIGIN = Origin(128, 1_700_000_000_000, b"r" * 9)
 ROUTE = SignedRoute(b"p" * 32, 1, Token(b"t" * 16), ORIGIN, 7, 1_800_000_000, b"s" * 64)
 SEEDS = [
@@ -30,6 +32,8 @@ SEEDS = [
         control.Join(SignedJoin(b"p" * 32, ORIGIN, Token(b"t" * 16), 1_800_000_000, b"s" * 64)),
         control.Bind(1, VTag(b"v" * 16), Token(b"t" * 16), ORIGIN), control.Policy(True, False),
         control.Serving(("/ip4/192.0.2.1/tcp/4511",) * 3),
+        RelayUpdate(RELAY, RELAY, 7, (Change(Verdict.ALLOW, "3f2a*"), Change(Verdict.DENY, "*", 9)), b"s" * 64),
+        RelayResult(7, Outcome.OLD, 8),
     )
 ]  # fmt: skip
 RECORD = rendezvous.Record(b"o" * 32, b"s" * 16, 1_800_000_000, b"sealed" * 100, b"s" * 64)

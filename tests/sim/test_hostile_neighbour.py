@@ -376,7 +376,7 @@ def test_a_grant_of_a_stranger_for_anothers_tag_changes_nothing_and_ends_its_tru
     mesh.add("a", "lab")
     mesh.add("b", "lab")
     relay = mesh.add("r", mode=Mode.ALLOW)
-    relay.node.policy.patterns = (mesh.membership("lab").vlan_id.hex(),)
+    relay.node.policy.configure(Mode.ALLOW, (mesh.membership("lab").vlan_id.hex(),))
     mesh.link("a", "r")
     mesh.link("b", "r")
     mesh.run(2)

@@ -29,6 +29,7 @@ from peertap.node.actions import (
     ReportPath,
     ReportPing,
     SaveRecord,
+    SaveRelayState,
     Send,
     SendControl,
     SendFrame,
@@ -51,6 +52,8 @@ from peertap.node.events import (
     UnknownKidSeen,
 )
 from peertap.node.node import Node
+from peertap.node.relay_control import RelayCommand, RelaySettings
+from peertap.node.relay_state import RelayState
 from peertap.node.tables import Hop, TableSet
 from peertap.node.vlan import VlanSettings
 from peertap.types import Mac, PeerId, TrunkId, VlanIndex
@@ -104,6 +107,9 @@ class SimNode:
         self.pings: list[float | None] = []
         self.path: list[PathStep] = []
         self.written: list[bytes] = []  # frames that the node itself wrote to its ports
+        self.patterns: tuple[str, ...] = ()
+        self.controllers: frozenset[PeerId] = frozenset()
+        self.relay_state = b""
         self.disk: dict[str, bytes] = {}  # records of VLANs with a group, by label
         self.saves = 0
         self.crash_at_save = 0  # the process ends there, before the record is on disk
@@ -121,10 +127,12 @@ class SimNode:
         self.life = next(self.mesh.numbers)
         settings = [VlanSettings(self.mesh.membership(label), bridge=self.bridges) for label in self.labels]
         records = [VlanRecord.parse(data) for data in self.disk.values()]
+        saved = RelayState.parse(self.relay_state) if self.relay_state else RelayState()
         self.node = Node(
-            self.identity, settings, RelayPolicy(self.mode), endpoints=Endpoints((), ()),
+            self.identity, settings, RelayPolicy(self.mode, self.patterns), endpoints=Endpoints((), ()),
             random=self.mesh.random.randbytes, now=self.mesh.now, now_unix=NOW_UNIX + self.mesh.now,
             payload_bytes=1452, udp_allowed=self.mesh.udp_allowed, role=self.role, name=self.name, records=records,
+            relay=RelaySettings(self.controllers, saved=saved),
         )  # fmt: skip
         self.carry_out(self.node.start())
 
@@ -132,7 +140,7 @@ class SimNode:
         if not self.is_dead:
             self.carry_out(self.node.handle(event, self.mesh.now))
 
-    def command(self, command: Command) -> dict[str, Any]:
+    def command(self, command: Command | RelayCommand) -> dict[str, Any]:
         """What the operator types."""
         actions, answer = self.node.command(command, self.mesh.now)
         self.carry_out(actions)
@@ -190,6 +198,8 @@ class SimNode:
                     self.pings.append(rtt_s)
                 case SaveRecord(label, record):
                     self.disk[label] = record
+                case SaveRelayState(state):
+                    self.relay_state = state
                 case DropRecord(label):
                     self.disk.pop(label, None)
 

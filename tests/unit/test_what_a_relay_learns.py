@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from peertap.wire import control, handshake, packet, path, routes
+from peertap.wire import control, handshake, packet, path, relay, routes
 from tests.repo.rules import ROOT
 
 PAGE = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
@@ -55,7 +55,10 @@ def rust_fields(source: str, struct: str) -> set[str]:
     return set(re.findall(r"^    (?:pub(?:\(\w+\))? )?(\w+):", body[1], re.M))
 
 
-@pytest.mark.parametrize("module", [control, handshake, packet, path, routes], ids=lambda module: module.__name__)
+MODULES = (control, handshake, packet, path, relay, routes)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
 def test_every_field_that_a_neighbour_reads_is_in_the_list(module: ModuleType) -> None:
     written = documented()
     values = values_of(module)
@@ -65,7 +68,7 @@ def test_every_field_that_a_neighbour_reads_is_in_the_list(module: ModuleType) -
 
 def test_every_message_with_a_code_is_among_the_values() -> None:
     codes = {kind.__name__ for kind in control._KINDS.values()}
-    assert codes <= values_of(control).keys() | values_of(path).keys()
+    assert codes <= values_of(control).keys() | values_of(path).keys() | values_of(relay).keys()
 
 
 def test_the_header_that_rust_opens_for_a_hop_is_in_the_list() -> None:
@@ -73,7 +76,7 @@ def test_the_header_that_rust_opens_for_a_hop_is_in_the_list() -> None:
 
 
 def test_the_page_lists_no_value_that_is_not_there() -> None:
-    values = {name for module in (control, handshake, packet, path, routes) for name in values_of(module)}
+    values = {name for module in MODULES for name in values_of(module)}
     assert documented().keys() == values | {"HopFields"}
 
 

@@ -243,6 +243,15 @@ fn to_dict<'py>(py: Python<'py>, snapshot: &Snapshot) -> PyResult<Bound<'py, PyD
         item.set_item("offloads", &port.offloads)?;
         ports.set_item(id, item)?;
     }
+    let classes = PyDict::new(py);
+    for (id, class) in &snapshot.classes {
+        let item = PyDict::new(py);
+        item.set_item("packets", class.packets)?;
+        item.set_item("bytes", class.bytes)?;
+        item.set_item("over_rate", class.over_rate)?;
+        item.set_item("no_room", class.no_room)?;
+        classes.set_item(id, item)?;
+    }
     let udp = PyDict::new(py);
     udp.set_item("port", snapshot.udp.port)?;
     udp.set_item("receive_buffer_bytes", snapshot.udp.receive_buffer_bytes)?;
@@ -255,6 +264,8 @@ fn to_dict<'py>(py: Python<'py>, snapshot: &Snapshot) -> PyResult<Bound<'py, PyD
     whole.set_item("trunks", trunks)?;
     whole.set_item("vlans", vlans)?;
     whole.set_item("ports", ports)?;
+    whole.set_item("classes", classes)?;
+    whole.set_item("relay_waiting", snapshot.relay_waiting)?;
     whole.set_item("udp", udp)?;
     Ok(whole)
 }

@@ -28,7 +28,7 @@ mod _core {
         mls_group_info_position, mls_hpke_open, mls_hpke_seal, mls_key_package_owner, mls_message_epoch,
     };
     #[pymodule_export]
-    use super::tables::{Label, Member, Passage, Tables, Trunk, Vlan};
+    use super::tables::{Class, Label, Member, Passage, Tables, Trunk, Vlan};
     use pyo3::prelude::*;
     use pyo3::types::{PyEllipsis, PyTuple};
 

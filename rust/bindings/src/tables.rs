@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use peertap_dataplane::class;
 use peertap_dataplane::storm::Limits;
 use peertap_dataplane::tables::{self, Carrier, Hop, Listening, VlanSpec, check_payload};
 use pyo3::exceptions::PyValueError;
@@ -189,7 +190,7 @@ pub struct Label(Arc<tables::Label>);
 #[pymethods]
 impl Label {
     #[new]
-    #[pyo3(signature = (trunk, label, *, token, group, deliver, out, backup = None))]
+    #[pyo3(signature = (trunk, label, *, token, group, deliver, out, backup = None, carried = None))]
     #[allow(clippy::too_many_arguments)] // as in the contract
     fn new(
         trunk: Int<u32>,
@@ -199,6 +200,7 @@ impl Label {
         deliver: Option<Int<u32>>,
         out: Vec<PyHop>,
         backup: Option<PyHop>,
+        carried: Option<Int<u32>>,
     ) -> PyResult<Self> {
         if backup.is_some() && (group || out.is_empty()) {
             return Err(PyValueError::new_err("a backup is for a unicast label with a way out"));
@@ -214,7 +216,21 @@ impl Label {
             deliver: deliver.map(|id| id.0),
             out: out.into_iter().map(hop).collect(),
             backup: backup.map(hop),
+            class: carried.map(|id| id.0),
         })))
+    }
+}
+
+/// A VTag under which packets are carried. limited: the limits of Tables are for it.
+#[pyclass(frozen, module = "peertap._core")]
+pub struct Class(Arc<class::Class>);
+
+#[pymethods]
+impl Class {
+    #[new]
+    #[pyo3(signature = (id, *, limited))]
+    fn new(id: Int<u32>, limited: bool) -> Self {
+        Self(Arc::new(class::Class { id: id.0, limited }))
     }
 }
 
@@ -225,12 +241,21 @@ pub struct Tables(pub Arc<tables::Tables>);
 #[pymethods]
 impl Tables {
     #[new]
-    #[pyo3(signature = (*, trunks, vlans, labels))]
-    fn new(trunks: Vec<Py<Trunk>>, vlans: Vec<Py<Vlan>>, labels: Vec<Py<Label>>) -> PyResult<Self> {
+    #[pyo3(signature = (*, trunks, vlans, labels, classes = vec![], limits = (Int(0), Int(0), Int(0))))]
+    fn new(
+        trunks: Vec<Py<Trunk>>,
+        vlans: Vec<Py<Vlan>>,
+        labels: Vec<Py<Label>>,
+        classes: Vec<Py<Class>>,
+        limits: (Int<u64>, Int<u64>, Int<u64>),
+    ) -> PyResult<Self> {
         let trunks = trunks.iter().map(|trunk| Arc::clone(&trunk.get().0)).collect();
         let vlans = vlans.iter().map(|vlan| Arc::clone(&vlan.get().0)).collect();
         let labels = labels.iter().map(|label| Arc::clone(&label.get().0)).collect();
+        let classes = classes.iter().map(|class| Arc::clone(&class.get().0)).collect();
+        let limits = class::RelayLimits { all: limits.0.0, per_trunk: limits.1.0, per_class: limits.2.0 };
         let tables = tables::Tables::new(trunks, vlans, labels).map_err(to_python)?;
+        let tables = tables.carrying(classes, limits).map_err(to_python)?;
         Ok(Self(Arc::new(tables)))
     }
 }

@@ -82,6 +82,13 @@ drop_reasons! {
     UdpError => "udp_error",
     /// The stream carrier's queue is full or too old.
     StreamFull => "stream_full",
+    // Carrying for others.
+    /// More came from this trunk than the relay takes from one.
+    RelayTrunkRate => "relay_trunk_rate",
+    /// More came of this VLAN than the relay carries of one.
+    RelayVlanRate => "relay_vlan_rate",
+    /// More is to be carried than leaves, and this VLAN on this trunk has most of what waits.
+    RelayFull => "relay_full",
     // Ports.
     /// The port takes no frame now.
     PortFull => "port_full",

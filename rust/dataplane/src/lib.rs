@@ -8,6 +8,7 @@
 
 pub mod aead;
 pub mod claims;
+pub mod class;
 pub mod drops;
 pub mod engine;
 pub mod error;
@@ -47,6 +48,8 @@ pub type TrunkId = u32;
 pub type VlanId = u32;
 /// A member's id within its VLAN, chosen by the control plane.
 pub type MemberId = u32;
+/// A class of carried packets: a VTag's; never used again in a process.
+pub type ClassId = u32;
 /// A port's id, from [`engine::Engine::add_port`].
 pub type PortId = u32;
 /// What a packet's label field carries (SPEC 2.1).

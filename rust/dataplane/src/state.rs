@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::class::Bucket;
 use crate::liveness::Traffic;
 use crate::neighbours::Neighbours;
 use crate::storm::Buckets;
@@ -42,6 +43,8 @@ pub struct TrunkState {
     pub stream: OutboundQueue,
     /// What the system lets us send at once by udp.
     pub udp_path: UdpPath,
+    /// What may come by it to be carried; the inbound loop's.
+    pub carried: Bucket,
     path: Mutex<Path>,
 }
 

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
+use crate::class::{Class, RelayLimits};
 use crate::error::{Error, Result};
 use crate::frame::{Mac, is_group};
 use crate::keys::{HopReceiveKey, HopSendKey, ReceiveKey, SendKey};
@@ -13,7 +14,7 @@ use crate::packet::MAX_PACKET_BYTES;
 use crate::storm::Limits;
 use crate::udp::Address;
 use crate::vlan_keys::VlanKeys;
-use crate::{LabelValue, MemberId, Nanos, PortId, Token, TrunkId, VlanId};
+use crate::{ClassId, LabelValue, MemberId, Nanos, PortId, Token, TrunkId, VlanId};
 
 /// Keys that are tried when kids collide (PROTOCOL 1).
 pub const MAX_CANDIDATES: usize = 4;
@@ -282,6 +283,8 @@ pub struct Label {
     pub out: Vec<Hop>,
     /// Another way, for while the one of a unicast label is down.
     pub backup: Option<Hop>,
+    /// Under whose name what is sent on is carried, counted and limited.
+    pub class: Option<ClassId>,
 }
 
 /// One immutable set. References to trunks or VLANs that are not in it are allowed: such packets are dropped and counted.
@@ -296,6 +299,11 @@ pub struct Tables {
     vlan_by_port: FastMap<PortId, usize>,
     by_index: FastMap<u32, (usize, Arc<HopReceiveKey>)>,
     by_label: HashMap<Hop, Arc<Label>>,
+    /// Whose packets are carried.
+    pub classes: Vec<Arc<Class>>,
+    class_by_id: FastMap<ClassId, usize>,
+    /// How many.
+    pub limits: RelayLimits,
 }
 
 impl Tables {
@@ -315,7 +323,19 @@ impl Tables {
         };
         let by_index = trunks.iter().enumerate().flat_map(keys).collect();
         let by_label = labels.into_iter().map(|l| ((l.trunk, l.label), l)).collect();
-        Ok(Self { trunks, vlans, trunk_by_id, vlan_by_id, vlan_by_port, by_index, by_label })
+        Ok(Self { trunks, vlans, trunk_by_id, vlan_by_id, vlan_by_port, by_index, by_label, ..Self::default() })
+    }
+
+    /// The same with classes and limits of what is carried.
+    pub fn carrying(self, classes: Vec<Arc<Class>>, limits: RelayLimits) -> Result<Self> {
+        unique("class id", classes.iter().map(|c| c.id))?;
+        let class_by_id = classes.iter().enumerate().map(|(at, c)| (c.id, at)).collect();
+        Ok(Self { classes, class_by_id, limits, ..self })
+    }
+
+    /// The place of a class.
+    pub fn class(&self, id: ClassId) -> Option<usize> {
+        self.class_by_id.get(&id).copied()
     }
 
     /// A trunk's place.

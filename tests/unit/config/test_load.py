@@ -75,6 +75,13 @@ MISTAKES = [
     ),
     pytest.param("relay: {mode: opne}\n", 1, "relay.mode", "none of open, restricted", "mean open?", id="choice, near"),
     pytest.param("relay: {mode: 9}\n", 1, "relay.mode", "9 is none of", "open: every", id="choice, far"),
+    pytest.param(
+        "relay: {controllers: [bob]}\n", 1, "relay.controllers[0]", "peer ID", "peertap id", id="controller's name"
+    ),
+    pytest.param("relay: {controllers: 7}\n", 1, "relay.controllers", "list", "peer IDs", id="controllers no list"),
+    pytest.param("relay: {rate: 0}\n", 1, "relay.rate", "0", "null", id="rate of nothing"),
+    pytest.param("relay: {trunk_rate: .inf}\n", 1, "relay.trunk_rate", "", "null", id="rate without end"),
+    pytest.param("relay: {vlan_rate: fast}\n", 1, "relay.vlan_rate", "fast", "null", id="rate in words"),
     pytest.param("relay: {mode: allow}\n", 1, "relay.mode", "nothing is allowed", "restricted", id="empty allow"),
     pytest.param("relay: {mode: deny}\n", 1, "relay.mode", "nothing is denied", "open", id="empty deny"),
     pytest.param("relay: {mode: open, vlans: ['3*']}\n", 1, "relay.vlans", "no effect", "allow", id="list with open"),

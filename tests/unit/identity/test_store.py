@@ -8,7 +8,10 @@ import pytest
 
 from peertap.errors import ConfigError
 from peertap.identity.secret import VlanSecret
+from peertap.node.relay_state import RelayState
 from peertap.shell.store import Store, load_vlan_secret_file, new_vlan_secret, read_private, write_file
+from peertap.wire.relay import Change, Verdict
+from tests.support.identities import identity
 
 
 def mode(path: Path) -> int:
@@ -140,3 +143,22 @@ def test_a_secret_elsewhere_needs_no_state_directory(tmp_path: Path) -> None:
     path = tmp_path / "shared.secret"
     write_file(path, secret.emit().encode())
     assert Store(tmp_path / "none").load_vlan_secret(path) == secret
+
+
+def test_what_a_relay_keeps_is_private_and_read_again(store: Store) -> None:
+    store.prepare()
+    assert store.load_relay_state() == RelayState()
+    state = RelayState((Change(Verdict.DENY, "3f*", 9),), {identity("c").peer_id: 7})
+    store.save_relay_state(RelayState().emit())
+    store.save_relay_state(state.emit())
+    assert store.load_relay_state() == state
+    path = store.directory / "relay.policy"
+    assert mode(path) == 0o600
+    path.write_bytes(state.emit() + b"x")
+    with pytest.raises(ConfigError, match="too many") as caught:
+        store.load_relay_state()
+    assert "begin anew" in str(caught.value.hint)
+    path.write_bytes(state.emit())
+    path.chmod(0o644)
+    with pytest.raises(ConfigError, match="open to other users"):
+        store.load_relay_state()

@@ -13,6 +13,7 @@ from peertap.vlan.grants import checked_grant, grant_message, owner_message, vta
 from peertap.vlan.membership import StaticMembership
 from peertap.vlan.names import vlan_id
 from peertap.wire.control import Grant
+from peertap.wire.relay import Change, Verdict
 from peertap.wire.routes import vtag_of
 
 NOW_UNIX = 1_800_000_000.0
@@ -75,3 +76,52 @@ def test_more_grants_than_the_table_holds_push_out_the_oldest(monkeypatch: pytes
         relay.granted(tag, VlanId(bytes(16)), NOW_UNIX + 10)
     assert [relay.carries(tag, NOW_UNIX) for tag in tags] == [False, False, True, True, True]
     assert not relay.carries(tags[4], NOW_UNIX + 11), "a grant ends with its expiry"
+
+
+def rule(verdict: Verdict, pattern: str, until: int = 0) -> Change:
+    return Change(verdict, pattern, until)
+
+
+def test_proofs_are_wanted_only_where_a_rule_makes_a_difference() -> None:
+    relay = RelayPolicy(Mode.OPEN)
+    relay.change([rule(Verdict.ALLOW, "3f*")])
+    assert not relay.wants_grants, "it carries everything anyway"
+    relay.change([rule(Verdict.DENY, "3f*")])
+    assert relay.wants_grants and relay.relays
+    for_nobody = RelayPolicy(Mode.NONE)
+    for_nobody.change([rule(Verdict.DENY, "3f*")])
+    assert not for_nobody.wants_grants and not for_nobody.relays
+    for_nobody.change([rule(Verdict.ALLOW, "40*")])
+    assert for_nobody.wants_grants and for_nobody.relays
+
+
+def test_no_more_rules_are_kept_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy, "MAX_RULES", 2)
+    relay = RelayPolicy(Mode.ALLOW)
+    relay.change([rule(Verdict.ALLOW, "00*"), rule(Verdict.ALLOW, "01*")])
+    assert not relay.has_room([rule(Verdict.ALLOW, "02*")])
+    assert relay.has_room([rule(Verdict.DENY, "01*")])
+    assert relay.has_room([rule(Verdict.FORGET, "00*"), rule(Verdict.ALLOW, "02*")])
+
+
+def test_rules_and_proofs_end_with_their_time() -> None:
+    relay = RelayPolicy(Mode.RESTRICTED)
+    relay.change([rule(Verdict.ALLOW, LAB.vlan_id.hex(), int(NOW_UNIX) + 5), rule(Verdict.ALLOW, "00*")])
+    relay.granted(LAB_TAG, LAB.vlan_id, NOW_UNIX + 100)
+    assert relay.carries(LAB_TAG, NOW_UNIX) and not relay.expire(NOW_UNIX)
+    assert relay.expire(NOW_UNIX + 5) and list(relay.rules) == ["00*"]
+    assert not relay.carries(LAB_TAG, NOW_UNIX + 5)
+    assert LAB_TAG in relay.proven and not relay.expire(NOW_UNIX + 101) and not relay.proven
+
+
+def test_what_was_carried_without_proof_is_tolerated_until_it_proves_something_or_the_grace_ends() -> None:
+    relay = RelayPolicy(Mode.OPEN)
+    silent, denied = VTag(b"s" * 16), VTag(b"d" * 16)
+    relay.change([rule(Verdict.DENY, LAB.vlan_id.hex())])
+    relay.tolerate([silent, denied])
+    assert relay.carries(silent, NOW_UNIX) and relay.carries(denied, NOW_UNIX)
+    assert not relay.carries(VTag(b"n" * 16), NOW_UNIX), "what is new proves itself first"
+    relay.granted(denied, LAB.vlan_id, NOW_UNIX + 100)
+    assert not relay.carries(denied, NOW_UNIX)
+    relay.end_grace()
+    assert not relay.carries(silent, NOW_UNIX)

@@ -11,6 +11,7 @@ use super::deliver::Delivery;
 use super::live::Live;
 use super::probes::Probes;
 use super::send::{SendBatch, Turn};
+use super::share::{Room, Run, Share, add};
 use super::shared::{Loop, Shared};
 use crate::drops::DropReason;
 use crate::events::Event;
@@ -19,10 +20,10 @@ use crate::packet::{self, FLAG_INTRO, HopFields, MIN_FRAME_PACKET_BYTES, PROBE_B
 use crate::stream::{Lane, next_packet_untrusted};
 use crate::sys::udp::{RECEIVE_SLOTS, ReceiveBuffers, Received};
 use crate::sys::{Epoll, Ready};
-use crate::tables::Label;
+use crate::tables::{Hop, Label};
 use crate::udp::Address;
 use crate::verify::Verifier;
-use crate::{Nanos, TrunkId};
+use crate::{ClassId, Nanos, TrunkId};
 
 /// Epoll numbers; the outbound half has those of ports and `u64::MAX`.
 pub(super) const WAKE: u64 = u64::MAX - 1;
@@ -31,6 +32,10 @@ const UDP: u64 = u64::MAX - 2;
 const STREAM_PER_TURN: usize = 2;
 /// Bytes received by udp per turn (DATAPATH), so that the streams get theirs.
 const BYTES_PER_TURN: usize = 256 << 10;
+/// While packets wait for their turn so many times as much is received, so that the socket overflows for nobody (ours).
+const READ_AHEAD: usize = 4;
+/// Bytes of waiting packets sent on per turn: as many as are received in a usual one.
+const SERVED_PER_TURN: usize = BYTES_PER_TURN;
 /// When messages are larger than this they come one by one, so that each is opened while it is in the cache (ours).
 const LARGE_MESSAGE_BYTES: usize = 8 << 10;
 /// Verdicts per turn (ours).
@@ -59,6 +64,10 @@ pub(super) struct Inbound {
     large_messages: bool,
     forward: SendBatch,
     heard: Heard,
+    run: Run,
+    share: Share,
+    served: Vec<u32>,
+    share_due: Option<Nanos>,
 }
 
 /// Authentic packets of one trunk in a row, noted in its state together.
@@ -103,13 +112,21 @@ impl Inbound {
             large_messages: false,
             forward: SendBatch::default(),
             heard: Heard::default(),
+            run: Run::default(),
+            share: Share::default(),
+            served: Vec::new(),
+            share_due: None,
         })
     }
 
     /// When `turn` has something to do of itself; 0 = now.
     pub(super) fn deadline(&self) -> Option<Nanos> {
         let timers_at = Some(self.timers_at).filter(|&at| at != Nanos::MAX);
-        if self.more { Some(0) } else { timers_at.into_iter().chain(self.delivery.next_deadline()).min() }
+        if self.more {
+            Some(0)
+        } else {
+            timers_at.into_iter().chain(self.share_due).chain(self.delivery.next_deadline()).min()
+        }
     }
 
     pub(super) fn turn(&mut self, live: &Live, ready: &[Ready], now: Nanos) {
@@ -125,6 +142,7 @@ impl Inbound {
             self.drain_stream(live, now);
             self.drain_udp(live, udp_ready, now);
         }
+        self.serve(live, now);
         self.more = self.delivery.drain_verdicts(live, VERDICTS_PER_TURN, now) || !self.shared.stream_in.is_empty();
         self.delivery.flush();
         self.probes.send_asked(live, now);
@@ -157,15 +175,21 @@ impl Inbound {
 
     fn drain_udp(&mut self, live: &Live, ready: bool, now: Nanos) {
         if !ready {
+            self.share.note_socket(true, now);
             return;
         }
+        let ahead = if self.share.is_empty() && !self.share.is_behind(now) { 1 } else { READ_AHEAD };
+        let mut emptied = false;
         let mut buffers = std::mem::take(&mut self.buffers);
         let mut received = [Received::default(); RECEIVE_SLOTS];
         let mut bytes = 0;
-        for _ in 0..READS_PER_TURN {
+        for _ in 0..READS_PER_TURN * ahead {
             let batch = self.shared.allowed.mmsg && !self.large_messages;
             // Any error ends the turn: a real one (ENOMEM) is not the packets' fault and epoll asks again.
-            let Ok(count) = self.shared.udp.0.receive(&mut buffers, &mut received, batch) else { break };
+            let Ok(count) = self.shared.udp.0.receive(&mut buffers, &mut received, batch) else {
+                emptied = true;
+                break;
+            };
             let before = bytes;
             for (n, message) in received[..count].iter().enumerate() {
                 let Some(from) = message.from else { continue };
@@ -180,10 +204,12 @@ impl Inbound {
             self.end_batch(live, buffers.bytes(), now);
             self.delivery.flush_if_long();
             self.large_messages = bytes - before > count * LARGE_MESSAGE_BYTES;
-            if batch && count < RECEIVE_SLOTS || bytes >= BYTES_PER_TURN {
+            emptied = batch && count < RECEIVE_SLOTS;
+            if emptied || bytes >= BYTES_PER_TURN * ahead {
                 break;
             }
         }
+        self.share.note_socket(emptied, now);
         self.delivery.flush();
         self.buffers = buffers;
     }
@@ -210,6 +236,7 @@ impl Inbound {
     /// After what came together was handled, while it is still there.
     fn end_batch(&mut self, live: &Live, arena: &[u8], now: Nanos) {
         self.heard.tell(live, now);
+        self.run.end(live);
         let shared = Arc::clone(&self.shared);
         self.forward.flush(Turn { shared: &shared, live, now }, arena);
     }
@@ -243,7 +270,7 @@ impl Inbound {
                 }
                 let opened = packet::open_hop_untrusted(packet, key);
                 let fields = self.admit(live, *at, key, opened, packet.len(), from, now)?;
-                self.on_frame(live, trunk, arena, place, &fields, now)
+                self.on_frame(live, (*at, trunk), arena, place, &fields, now)
             }
             (_, From::Stream(_)) => Err(DropReason::WrongCarrier),
             (PacketType::Probe, From::Udp(address)) => {
@@ -308,7 +335,7 @@ impl Inbound {
     fn on_frame(
         &mut self,
         live: &Live,
-        trunk: TrunkId,
+        (at, trunk): (usize, TrunkId),
         arena: &mut [u8],
         place: Range<usize>,
         fields: &HopFields,
@@ -318,12 +345,126 @@ impl Inbound {
             return Err(DropReason::BadFlags);
         }
         let label = live.tables.label((trunk, fields.label)).ok_or(DropReason::UnknownLabel)?;
-        let forwarded = self.forward(live, trunk, arena, place.clone(), fields, label, now);
+        let forwarded = self.carry(live, (at, trunk), arena, place.clone(), fields, label, now);
         if label.deliver.is_some() {
             self.shared.count(forwarded);
             return self.delivery.on_packet(live, &arena[place], fields, label, trunk, now);
         }
         forwarded
+    }
+
+    /// What is to be sent on goes at once, or waits for its turn, or is beyond a rate.
+    #[allow(clippy::too_many_arguments)] // one packet's facts, used once
+    fn carry(
+        &mut self,
+        live: &Live,
+        (at, trunk): (usize, TrunkId),
+        arena: &mut [u8],
+        place: Range<usize>,
+        fields: &HopFields,
+        label: &Label,
+        now: Nanos,
+    ) -> Result<(), DropReason> {
+        let ways = ways_out(live, label, trunk);
+        if ways == 0 {
+            return if label.deliver.is_some() || label.group { Ok(()) } else { Err(DropReason::NoTrunk) };
+        }
+        if fields.hop_limit <= 1 {
+            return Err(DropReason::HopLimit);
+        }
+        let lane = if fields.flags & FLAG_INTRO != 0 { Lane::Control } else { Lane::Data };
+        let Some(class) = label.class else {
+            return self.forward(live, trunk, arena, place, fields, label, lane, now);
+        };
+        let (is_new, class_at) = self.run.follow(live, (trunk, class));
+        if is_new {
+            self.share.note((trunk, class), now);
+        }
+        let limits = &live.tables.limits;
+        let class_at = class_at.filter(|&class| live.tables.classes[class].limited);
+        if let Some(class_at) = class_at {
+            let (bytes, urgent, state) = (place.len(), lane == Lane::Control, &live.classes[class_at]);
+            if limits.per_trunk != 0 && !live.trunks[at].carried.take(bytes, limits.per_trunk, now, urgent) {
+                add(&state.over_rate, 1);
+                return Err(DropReason::RelayTrunkRate);
+            }
+            if limits.per_class != 0 && !state.bucket.take(bytes * ways, limits.per_class, now, urgent) {
+                add(&state.over_rate, 1);
+                return Err(DropReason::RelayVlanRate);
+            }
+        }
+        let rate = if class_at.is_some() { limits.all } else { 0 };
+        if self.share.holds(rate, now) {
+            return self.wait(live, (trunk, class), &arena[place], fields, lane);
+        }
+        self.run.count(ways, place.len() * ways);
+        if rate != 0 {
+            self.share.spend(place.len() * ways);
+        }
+        self.forward(live, trunk, arena, place, fields, label, lane, now)
+    }
+
+    fn wait(
+        &mut self,
+        live: &Live,
+        key: (TrunkId, ClassId),
+        packet: &[u8],
+        fields: &HopFields,
+        lane: Lane,
+    ) -> Result<(), DropReason> {
+        let packet_bytes = live.tables.trunks.iter().map(|trunk| trunk.max_payload).max().unwrap_or(packet.len());
+        let lost = |class: ClassId| {
+            if let Some(class) = live.tables.class(class) {
+                add(&live.classes[class].no_room, 1);
+            }
+        };
+        match self.share.push(key, packet, fields, lane, Room { packet_bytes, rate: live.tables.limits.all }) {
+            Ok(None) => Ok(()),
+            Ok(Some(pushed_out)) => {
+                lost(pushed_out);
+                Err(DropReason::RelayFull) // the one that went, not this one
+            }
+            Err(reason) => {
+                lost(key.1);
+                Err(reason)
+            }
+        }
+    }
+
+    /// Sends on what waits, in turn, as far as the rate of all and the turn allow.
+    fn serve(&mut self, live: &Live, now: Nanos) {
+        self.share_due = None;
+        if self.share.is_empty() {
+            return;
+        }
+        let rate = live.tables.limits.all;
+        let mut arena = std::mem::take(&mut self.share.arena);
+        let mut bytes = 0;
+        while bytes < SERVED_PER_TURN && self.share.is_open(rate, now) {
+            let Some(next) = self.share.next() else { break };
+            self.served.push(next.slot);
+            let length = next.place.len();
+            bytes += length;
+            let Some(label) = live.tables.label((next.trunk, next.fields.label)) else {
+                self.shared.drops.count(DropReason::UnknownLabel); // the tables changed meanwhile
+                continue;
+            };
+            let ways = ways_out(live, label, next.trunk);
+            if let (Some(class), true) = (label.class, ways > 0) {
+                let (_, class_at) = self.run.follow(live, (next.trunk, class));
+                self.run.count(ways, length * ways);
+                if rate != 0 && class_at.is_some_and(|class| live.tables.classes[class].limited) {
+                    self.share.spend(length * ways);
+                }
+            }
+            let sent = self.forward(live, next.trunk, &mut arena, next.place, &next.fields, label, next.lane, now);
+            self.shared.count(sent);
+        }
+        self.end_batch(live, &arena, now);
+        self.share.arena = arena;
+        self.share.free(&mut self.served);
+        self.share_due = self.share.due(rate, now);
+        self.shared.relay_waiting.store(self.share.bytes() as u64, Ordering::Relaxed);
     }
 
     /// Seals the header again for each way out but the one it came by, or for the backup of the only one; the body stays as
@@ -337,20 +478,14 @@ impl Inbound {
         place: Range<usize>,
         fields: &HopFields,
         label: &Label,
+        lane: Lane,
         now: Nanos,
     ) -> Result<(), DropReason> {
-        let instead = label.out.first().map(|&hop| live.way(hop, label.backup)).filter(|_| label.backup.is_some());
+        let instead = way_instead(live, label);
         let out = instead.as_ref().map_or(&label.out[..], std::slice::from_ref);
-        let mut ways = out.iter().filter(|(out, _)| *out != trunk).peekable();
-        if ways.peek().is_none() {
-            return if label.deliver.is_some() || label.group { Ok(()) } else { Err(DropReason::NoTrunk) };
-        }
         let hop_limit = fields.hop_limit.saturating_sub(1);
-        if hop_limit == 0 {
-            return Err(DropReason::HopLimit);
-        }
-        let lane = if fields.flags & FLAG_INTRO != 0 { Lane::Control } else { Lane::Data };
         let turn = Turn { shared: &self.shared, live, now };
+        let mut ways = out.iter().filter(|(out, _)| *out != trunk).peekable();
         while let Some(&(out, label)) = ways.next() {
             if self.forward.is_full() {
                 self.forward.flush(turn, arena);
@@ -361,4 +496,16 @@ impl Inbound {
         }
         Ok(())
     }
+}
+
+/// The one way of a unicast label, or its backup while that is down.
+fn way_instead(live: &Live, label: &Label) -> Option<Hop> {
+    label.out.first().map(|&hop| live.way(hop, label.backup)).filter(|_| label.backup.is_some())
+}
+
+/// By how many trunks a packet that came by this one goes on.
+fn ways_out(live: &Live, label: &Label, trunk: TrunkId) -> usize {
+    let instead = way_instead(live, label);
+    let out = instead.as_ref().map_or(&label.out[..], std::slice::from_ref);
+    out.iter().filter(|(out, _)| *out != trunk).count()
 }

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::class::ClassState;
 use crate::state::{MemberCounters, TrunkState, VlanState};
 use crate::tables::{Carrier, Hop, Tables, Trunk, Vlan};
-use crate::{TrunkId, VlanId};
+use crate::{ClassId, TrunkId, VlanId};
 
 /// One VLAN's state, members in the order of the tables.
 pub(super) struct LiveVlan {
@@ -14,13 +15,14 @@ pub(super) struct LiveVlan {
     pub(super) members: Vec<Arc<MemberCounters>>,
 }
 
-/// One generation; `trunks` and `vlans` are in the order of the tables.
+/// One generation; `trunks`, `vlans` and `classes` are in the order of the tables.
 #[derive(Default)]
 pub(super) struct Live {
     pub(super) generation: u64,
     pub(super) tables: Arc<Tables>,
     pub(super) trunks: Vec<Arc<TrunkState>>,
     pub(super) vlans: Vec<LiveVlan>,
+    pub(super) classes: Vec<Arc<ClassState>>,
 }
 
 impl Live {
@@ -57,13 +59,14 @@ pub(super) struct States {
     generation: u64,
     trunks: HashMap<TrunkId, Arc<TrunkState>>,
     vlans: HashMap<VlanId, Arc<VlanState>>,
+    classes: HashMap<ClassId, Arc<ClassState>>,
     mac_age_s: u32,
     seed: u64,
 }
 
 impl States {
     pub(super) fn new(mac_age_s: u32, seed: u64) -> Self {
-        Self { generation: 0, trunks: HashMap::new(), vlans: HashMap::new(), mac_age_s, seed }
+        Self { generation: 0, trunks: HashMap::new(), vlans: HashMap::new(), classes: HashMap::new(), mac_age_s, seed }
     }
 
     /// A VLAN's state.
@@ -90,6 +93,13 @@ impl States {
             LiveVlan { state, members }
         });
         let vlans = vlans.collect();
-        Live { generation: self.generation, tables, trunks, vlans }
+        let old_classes = std::mem::take(&mut self.classes);
+        let classes = tables.classes.iter().map(|class| {
+            let state = old_classes.get(&class.id).cloned().unwrap_or_default();
+            self.classes.insert(class.id, Arc::clone(&state));
+            state
+        });
+        let classes = classes.collect();
+        Live { generation: self.generation, tables, trunks, vlans, classes }
     }
 }

@@ -19,6 +19,7 @@ mod overlay;
 mod probes;
 mod run;
 mod send;
+mod share;
 mod shared;
 mod snapshot;
 
@@ -49,7 +50,7 @@ use outbound::Outbound;
 use overlay::{GROUP_CONTENT_BYTES, Groups, Overlay};
 use send::{Outgoing, Turn};
 use shared::Shared;
-pub use snapshot::{PortSnapshot, Snapshot, TrunkSnapshot, UdpSnapshot, VlanSnapshot};
+pub use snapshot::{ClassSnapshot, PortSnapshot, Snapshot, TrunkSnapshot, UdpSnapshot, VlanSnapshot};
 
 /// Reads per descriptor and turn (DATAPATH), so that none starves another.
 const READS_PER_TURN: usize = 32;

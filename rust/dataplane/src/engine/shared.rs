@@ -41,6 +41,8 @@ pub(super) struct Shared {
     pub(super) fragment_id: AtomicU32,
     /// When the inbound loop looks at its timers without being woken; read after `unanswered_since` was set.
     pub(super) inbound_wakes_at: AtomicU64,
+    /// Bytes that wait to be carried.
+    pub(super) relay_waiting: AtomicU64,
     applied: [AtomicU64; 2],
     applied_told: AtomicU64,
 }
@@ -72,6 +74,7 @@ impl Shared {
             verdicts: Verdicts::default(),
             fragment_id: AtomicU32::new(u32::from_ne_bytes(sys::random()?)),
             inbound_wakes_at: AtomicU64::new(0),
+            relay_waiting: AtomicU64::new(0),
             applied: Default::default(),
             applied_told: AtomicU64::new(0),
         })

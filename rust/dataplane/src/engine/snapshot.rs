@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::lock;
 use super::shared::Shared;
 use crate::switch::Address;
-use crate::{MemberId, PortId, TrunkId, VlanId, sys};
+use crate::{ClassId, MemberId, PortId, TrunkId, VlanId, sys};
 
 /// One trunk.
 #[derive(Debug, Clone)]
@@ -73,6 +73,19 @@ pub struct PortSnapshot {
     pub offloads: Vec<&'static str>,
 }
 
+/// What was carried of one class.
+#[derive(Debug, Clone)]
+pub struct ClassSnapshot {
+    /// Packets sent on.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Packets beyond a rate.
+    pub over_rate: u64,
+    /// Packets for which there was no room.
+    pub no_room: u64,
+}
+
 /// The UDP socket.
 #[derive(Debug, Clone)]
 pub struct UdpSnapshot {
@@ -101,6 +114,10 @@ pub struct Snapshot {
     pub vlans: Vec<(VlanId, VlanSnapshot)>,
     /// By id.
     pub ports: Vec<(PortId, PortSnapshot)>,
+    /// By id.
+    pub classes: Vec<(ClassId, ClassSnapshot)>,
+    /// Bytes that wait to be carried.
+    pub relay_waiting: u64,
     /// The socket.
     pub udp: UdpSnapshot,
 }
@@ -154,6 +171,11 @@ pub(super) fn take(shared: &Shared) -> Snapshot {
         let (read, written, gone) = (get(&port.read), get(&port.written), port.is_gone());
         (port.id, PortSnapshot { name: port.name.clone(), read, written, gone, offloads: port.offloads() })
     });
+    let classes = live.tables.classes.iter().zip(&live.classes).map(|(class, state)| {
+        let (packets, bytes) = (get(&state.packets), get(&state.bytes));
+        let (over_rate, no_room) = (get(&state.over_rate), get(&state.no_room));
+        (class.id, ClassSnapshot { packets, bytes, over_rate, no_room })
+    });
     let offloads = [(gso, "gso"), (socket.gro, "gro"), (shared.allowed.mmsg, "mmsg")];
     Snapshot {
         generation: shared.applied(),
@@ -162,6 +184,8 @@ pub(super) fn take(shared: &Shared) -> Snapshot {
         trunks: trunks.collect(),
         vlans: vlans.collect(),
         ports: ports.collect(),
+        classes: classes.collect(),
+        relay_waiting: get(&shared.relay_waiting),
         udp: UdpSnapshot {
             port: socket.port,
             receive_buffer_bytes: socket.receive_buffer_bytes,

@@ -113,6 +113,7 @@ pub fn label(trunk: u8, to: u8, deliver: bool, out: &[u8]) -> Arc<Label> {
         deliver: deliver.then_some(VLAN),
         out: out.iter().map(|&t| (u32::from(t), label)).collect(),
         backup: None,
+        class: None,
     })
 }
 
@@ -125,6 +126,7 @@ pub fn group_label(trunk: u8, deliver: bool, out: &[u8]) -> Arc<Label> {
         deliver: deliver.then_some(VLAN),
         out: out.iter().map(|&t| (u32::from(t), GROUP_LABEL)).collect(),
         backup: None,
+        class: None,
     })
 }
 
