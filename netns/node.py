@@ -20,6 +20,8 @@ from netns.namespace import Namespace
 from netns.nodeconfig import NodeConfig, VlanConfig, peer_address
 from netns.process import Process
 from netns.waiting import wait_for
+from peertap.errors import PeerTapError
+from peertap.shell import admin_client
 
 COMMAND: Final = "PEERTAP_LAB_COMMAND"  # environment: another program with the same command line
 READY_WITHIN_S: Final = 20.0  # ours: far above a start on a loaded machine of two cores
@@ -130,6 +132,20 @@ class Node:
         return self.namespace.run(
             *peertap_command(), *arguments, "--config", str(self.config.file), timeout_s=timeout_s
         )
+
+    def ask(self, command: str, **fields: Any) -> dict[str, Any]:
+        """The last answer to a request on the admin socket: quicker than `command`, which starts a process.
+
+        Raises: ScenarioFailed: the node refuses.
+        """
+        self.require_alive()
+        answers: list[dict[str, Any]] = [{}]
+        try:
+            with admin_client.connect(self.directory / "admin.sock", node=self.name) as connection:
+                answers += admin_client.ask(connection, {"command": command, **fields}, node=self.name)
+        except PeerTapError as error:
+            raise ScenarioFailed(f"node {self.name}: {command}: {error.what}") from error
+        return answers[-1]
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.command("status", "--json"))

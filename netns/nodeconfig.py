@@ -1,7 +1,8 @@
 """The configuration file of a node in the lab, as a value. Pure."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -26,6 +27,7 @@ class NodeConfig:
     peers: tuple[str, ...] = ()
     vlans: tuple[VlanConfig, ...] = ()
     relay_mode: str | None = None
+    relay: Mapping[str, object] = field(default_factory=dict)  # keys beside the mode
     carrier: str = "auto"
     underlay_mtu: int = 1500
     log_level: str = "info"
@@ -70,7 +72,7 @@ class NodeConfig:
         if self.bpdus:
             content["switch"] = {"bpdus": list(self.bpdus)}
         if self.relay_mode is not None:
-            content["relay"] = {"mode": self.relay_mode}
+            content["relay"] = {"mode": self.relay_mode, **self.relay}
         return json.dumps(content, indent=2) + "\n"
 
 

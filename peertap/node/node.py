@@ -244,7 +244,7 @@ class Node:
     def next_deadline(self) -> float:
         """When TimePassed is due."""
         parts = (self.fabric, self.groups, self._locals, self.role, self.bridges, self.relay_control)
-        dues = [self._refresh_at, self._expire_at, self.multicast.next_deadline(self._now)]
+        dues: list[float | None] = [self._refresh_at, self._expire_at, self.multicast.next_deadline(self._now)]
         dues += [part.next_deadline() for part in parts]
         for trunk in self.trunks.values():
             dues += [trunk.next_deadline(), trunk.close_at]
