@@ -126,7 +126,6 @@ class Node:
 
         Args:
             name: what this node calls itself, for whoever approves newcomers.
-            relay: what goes beside the policy.
 
         Raises:
             DecodeError: a record is damaged.
@@ -152,7 +151,8 @@ class Node:
         self._barrier: Final = Barrier()
         self.relaying: Final = Relaying(self, policy, self.say)
         self.relay_control: Final = RelayControl(self, identity, self.relaying, self._barrier, self.say, relay)
-        self.fabric: Final = Fabric(self._locals, self.relaying.carries)
+        carries = self.relaying.carries
+        self.fabric: Final = Fabric(self._locals, carries)
         self.role: Final = OurRole(self, self._locals, policy, role, self.say)
         self._compiler = Compiler(self)
         self.meetings: Final = Meetings(self, self._compiler, self._barrier, self.say)
@@ -160,9 +160,7 @@ class Node:
         self.bridges: Final = Bridges(self, switching or SwitchSettings(), random, self._accusations, self.say, now)
         self.groups: Final = Groups(self, Ourselves(identity, random), name)
         self._pings: Final = Pings(self, random, self.say)
-        self._paths: Final = Paths(
-            self, self._compiler.hop, self.relaying.carries, policy, identity.peer_id, random, self.say
-        )
+        self._paths: Final = Paths(self, self._compiler.hop, carries, policy, identity.peer_id, random, self.say)
         self.multicast: Final = Multicast(self, random, self.say)
         self._refresh_at = now + REFRESH_S
         self._expire_at = now + TABLE_EXPIRY_S
@@ -279,7 +277,6 @@ class Node:
 
     @property
     def now(self) -> float:
-        """When the last event came."""
         return self._now
 
     @property
