@@ -30,6 +30,8 @@ from peertap.wire.control import (
 )
 from peertap.wire.routes import KIND_TREE, Origin, SignedJoin, SignedRoute
 
+STAND_S: Final = 2.0  # ours: by then others have heard of a candidate, and joined
+
 MeshMessage = Routes | RoutesAck | SequenceRequest | Join | Joined | Leave | Refresh | Want | Subscribe | Unsubscribe
 
 
@@ -78,6 +80,7 @@ class Fabric:
         self._transits: dict[TrunkId, int] = {}  # neighbours that are no leaves, and what the way there costs
         self._silent: set[TrunkId] = set()
         self._stands_at: TrunkId | None = None
+        self._alone_since: float | None = None  # nobody joins us where we stand, and elsewhere somebody is
         self._wants: dict[Key, None] = {}
         self._out: list[tuple[TrunkId, Message]] = []
 
@@ -254,7 +257,8 @@ class Fabric:
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do."""
-        dues = (self.routes.next_deadline(), self.trees.next_deadline())
+        moves_at = None if self._alone_since is None else self._alone_since + STAND_S
+        dues = (self.routes.next_deadline(), self.trees.next_deadline(), moves_at)
         return min((due for due in dues if due is not None), default=None)
 
     def tick(self, now: float) -> None:
@@ -276,6 +280,8 @@ class Fabric:
         changed = self.routes.take_changed()
         for key in changed:
             self._follow_root(key, now)
+        if self.routes.is_leaf:
+            self._look_for_company(now)
         if self._followed != self.trees.version:
             self._followed = self.trees.version
             self._out += self.subscriptions.follow(self.trees.edges())
@@ -300,6 +306,23 @@ class Fabric:
             return
         self._stands_at = min(alive, key=lambda trunk: (self._transits[trunk], trunk), default=None)
         self.routes.stand_at(self._stands_at)
+
+    def _look_for_company(self, now: float) -> None:
+        """A leaf that is root where nobody is stands elsewhere, if a relay there knows of none better than others."""
+        elsewhere = [
+            trunk
+            for vtag, token in self._tree_tokens.items()
+            if self.trees.is_alone(vtag)
+            for trunk in self.routes.rivals((vtag, token))
+            if trunk != self._stands_at and trunk in self._transits and trunk not in self._silent
+        ]
+        if not elsewhere:
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = now
+        elif now >= self._alone_since + STAND_S:
+            self._alone_since, self._stands_at = None, elsewhere[0]
+            self.routes.stand_at(self._stands_at)
 
     def _say_wants(self, trunk: TrunkId, more: Iterable[Key], less: Iterable[Key]) -> None:
         added, gone = list(more), list(less)

@@ -321,6 +321,14 @@ class RouteTable:
         entry = self._entries.get(key)
         return entry is not None and entry.own is not None
 
+    def rivals(self, key: Key) -> list[TrunkId]:
+        """Neighbours that announce a token of ours as somebody else's."""
+        entry = self._entries.get(key)
+        if entry is None or entry.own is None:
+            return []
+        origin = entry.own.route.origin
+        return [trunk for trunk, advert in entry.heard.items() if advert.route.origin != origin]
+
     def is_feasible(self, key: Key, trunk: TrunkId) -> bool:
         """Whether frames to the token may go by this neighbour, whichever is selected."""
         entry = self._entries.get(key)

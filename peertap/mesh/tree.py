@@ -358,6 +358,12 @@ class Trees:
         taken = [set(one) for one in ways if one is not None]
         return set().union(*taken) if taken else None
 
+    def is_alone(self, vtag: VTag) -> bool:
+        """Whether nobody joined the present tree here."""
+        root = self._current.get(vtag)
+        tree = self._trees.get((vtag, root)) if root is not None else None
+        return tree is None or not any(group.children for group in tree.groups.values())
+
     def sending_group(self, vtag: VTag, token: Token) -> tuple[Origin, Group] | None:
         """The tree on which frames of our own go: the present one, or the last while that is the better one."""
         best: tuple[Origin, Group, bool] | None = None

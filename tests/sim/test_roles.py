@@ -117,6 +117,21 @@ def test_a_node_becomes_a_leaf_when_three_relays_are_there_for_a_while_and_trans
     broadcasts_come_once(mesh)
 
 
+def test_a_leaf_that_is_root_where_nobody_else_is_stands_where_others_are() -> None:
+    mesh = SimMesh(1)
+    for name in ("r0", "r1"):  # two relays that do not know each other
+        mesh.add(name, mode=Mode.OPEN)
+    mesh.add("m0", "lab", role=Wish.LEAF)
+    mesh.link("m0", "r0", 0.001)
+    mesh.link("m0", "r1", 0.02)
+    mesh.run(1)
+    mesh.add("m1", "lab", role=Wish.LEAF)
+    mesh.link("m1", "r1")
+    mesh.run(6)
+    assert all_know_each_other(mesh)
+    broadcasts_come_once(mesh)
+
+
 def test_a_relay_that_joins_at_a_leaf_gets_nothing_passed_on() -> None:
     mesh = mesh_of_leaves()
     leaf = mesh.nodes["m0"]

@@ -141,7 +141,8 @@ def simulate(plan: Plan, weather: Storm, *, seed: int, loss: float, progress: Pr
         transit=_role(transits, marks, times),
     )
     whole = last.is_whole and started is not None and (calmed is not None or not weather.is_any)
-    return Outcome(figures, world, whole and last.is_clean and not world.loops and not circled)
+    clean = last.is_clean and not circled
+    return Outcome(figures, world, not world.loops and (bool(world.liars) or (whole and clean)))
 
 
 def _boot(world: World, number: int, macs: storm.Macs) -> None:

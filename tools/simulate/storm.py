@@ -55,7 +55,8 @@ def begin(world: World, storm: Storm, macs: Macs) -> None:
             world.clock.at(now + storm.partition_s, world.mend_link, a, b)
     if storm.liars:
         transits = world.plan.transits
-        _lie(world, set(chance.sample(transits, max(1, round(storm.liars * len(transits))))))
+        world.liars = frozenset(chance.sample(transits, max(1, round(storm.liars * len(transits)))))
+        _lie(world)
 
 
 def _goes(world: World, number: int, silently: bool) -> None:
@@ -69,11 +70,11 @@ def _comes(world: World, number: int, macs: Macs) -> None:
         world.nodes[number].talk_to(macs)
 
 
-def _lie(world: World, liars: set[int]) -> None:
+def _lie(world: World) -> None:
     """From now on some transits announce everything as if it were next to them, and now and then what nobody signed."""
 
     def changed(node: int, message: Message) -> Message | None:
-        if node not in liars or not isinstance(message, Routes):
+        if node not in world.liars or not isinstance(message, Routes):
             return message
         return Routes(message.batch, tuple(_lied(world, one) for one in message.adverts))
 

@@ -73,12 +73,13 @@ class World:
         self.trust: Final = Trust()
         self.nodes: Final = [SimNode(number, plan, self) for number in range(len(plan.names))]
         self.trunks: dict[tuple[int, int], Trunk] = {}
-        self.delays: Final = {(a, b): delay for a, b, delay in plan.links}
+        self.delays: Final = {(min(a, b), max(a, b)): delay for a, b, delay in plan.links}
         self.neighbours: Final[list[list[int]]] = [[] for _ in plan.names]
-        for a, b, _ in plan.links:
+        for a, b in self.delays:
             self.neighbours[a].append(b)
             self.neighbours[b].append(a)
         self.cut: set[tuple[int, int]] = set()  # links that are broken
+        self.liars: frozenset[int] = frozenset()  # a way through one of them may lead anywhere
         self.messages = self.adverts = self.loops = self.followed = self.sampled = 0
         self.changed_at = 0.0  # the last change of any route
         self.on_sent: Callable[[int, Message], Message | None] = lambda _node, message: message
@@ -227,6 +228,8 @@ class World:
                 return
             seen.add(at)
             at = selected.trunk - 1
+            if at in self.liars:
+                return
             if at in seen:
                 self.loops += 1
                 return
