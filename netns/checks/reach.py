@@ -5,6 +5,7 @@ import secrets
 import select
 import socket
 import statistics
+import time
 from typing import Final
 
 from netns.checks.side import Side
@@ -12,6 +13,7 @@ from netns.errors import require
 from netns.waiting import wait_for
 
 SO_BINDTODEVICE: Final = 25  # asm-generic/socket.h
+JOINED_S: Final = 1.0  # from a join to the group's first frame
 MULTICAST_GROUP: Final = "239.77.77.77"
 TEST_PORT: Final = 7777
 
@@ -76,7 +78,7 @@ def broadcast(a: Side, b: Side, size: int) -> None:
 
 
 def multicast(a: Side, b: Side) -> None:
-    """A UDP multicast from A arrives at B exactly once."""
+    """A UDP multicast from A arrives at B exactly once, from a second after B has joined the group on."""
     _datagram_arrives(a, b, MULTICAST_GROUP, 200, "UDP multicast")
 
 
@@ -112,6 +114,8 @@ def _datagram_arrives(a: Side, b: Side, destination: str, size: int, what: str) 
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(a.ipv4))
         sender.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, a.interface.encode() + b"\0")
+        if destination == MULTICAST_GROUP:
+            _await_joined(sender, receiver)
         sender.sendto(payload, (destination, TEST_PORT))
         require(bool(select.select([receiver], [], [], 3.0)[0]), f"{what}: nothing arrived within 3 s")
         require(receiver.recv(65_535) == payload, f"{what}: arrived damaged")
@@ -119,3 +123,13 @@ def _datagram_arrives(a: Side, b: Side, destination: str, size: int, what: str) 
     finally:
         receiver.close()
         sender.close()
+
+
+def _await_joined(sender: socket.socket, receiver: socket.socket) -> None:
+    """Until the group's frames come: switches that know who listens learn it from the report of the join."""
+    end = time.monotonic() + JOINED_S
+    while not select.select([receiver], [], [], 0.05)[0]:
+        require(time.monotonic() < end, f"UDP multicast: nothing arrived within {JOINED_S:g} s of the join")
+        sender.sendto(b"joined?", (MULTICAST_GROUP, TEST_PORT))
+    while select.select([receiver], [], [], 0.1)[0]:
+        receiver.recv(65_535)
