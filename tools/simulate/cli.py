@@ -43,16 +43,21 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     gc.disable()  # nothing is thrown away in cycles while a mesh runs
-    began = time.monotonic()
     try:
-        plans = _plans(options)
+        return _run(options)
     except topology.TopologyError as error:
         print(f"simulate: {error}", file=sys.stderr)
         return 2
+    finally:
+        gc.enable()
+
+
+def _run(options: argparse.Namespace) -> int:
+    began = time.monotonic()
     storm = Storm(options.churn, options.partition, options.liars, options.dead)
     outcomes = [
         simulate(plan, storm, seed=options.seed, loss=options.loss, progress=report.progress(len(plan.names)))
-        for plan in plans
+        for plan in _plans(options)
     ]
     last = outcomes[-1]
     if options.picture is not None:
