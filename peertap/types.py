@@ -27,9 +27,32 @@ Mac = NewType("Mac", bytes)
 TrunkId = NewType("TrunkId", int)
 VlanIndex = NewType("VlanIndex", int)
 
-PEER_ID_BYTES: Final = 38  # 2 multihash + 4 protobuf + 32 key (libp2p peer-id spec, identity multihash)
+PUBLIC_KEY_BYTES: Final = 32  # RFC 8032: of Ed25519
+PEER_ID_PREFIX: Final = bytes.fromhex("002408011220")  # SPEC 1: multihash identity of 36 bytes; type Ed25519, 32 bytes
+PEER_ID_BYTES: Final = len(PEER_ID_PREFIX) + PUBLIC_KEY_BYTES
 
 _MAC_TEXT = re.compile(r"[0-9a-fA-F]{2}(?:([:-])[0-9a-fA-F]{2})(?:\1[0-9a-fA-F]{2}){4}", re.ASCII)
+
+
+def is_peer_id(raw: bytes) -> bool:
+    """Whether these bytes are a peer ID made from an Ed25519 key (SPEC 1)."""
+    return len(raw) == PEER_ID_BYTES and raw.startswith(PEER_ID_PREFIX)
+
+
+def peer_id_of(public_key: bytes) -> PeerId:
+    """The peer ID of an Ed25519 public key.
+
+    Raises:
+        DecodeError: `public_key` has not 32 bytes.
+    """
+    if len(public_key) != PUBLIC_KEY_BYTES:
+        raise DecodeError(f"public key: {len(public_key)} bytes, not {PUBLIC_KEY_BYTES}")
+    return PeerId(PEER_ID_PREFIX + public_key)
+
+
+def public_key_of(peer: PeerId) -> bytes:
+    """The Ed25519 public key in a peer ID, 32 bytes."""
+    return peer[len(PEER_ID_PREFIX) :]
 
 
 def format_mac(mac: Mac) -> str:

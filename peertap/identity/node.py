@@ -21,10 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from peertap.errors import DecodeError
 from peertap.identity import armour
-from peertap.types import PEER_ID_BYTES, PeerId
+from peertap.types import PeerId, is_peer_id, peer_id_of, public_key_of
 
-PUBLIC_KEY_BYTES: Final = 32  # RFC 8032
-PEER_ID_PREFIX: Final = bytes.fromhex("002408011220")
 MAX_PEER_ID_CHARS: Final = 64  # ours: 38 bytes are 52 characters; bounds base58's quadratic decoding
 TEXT_PREFIX: Final = "ptnode1"
 
@@ -68,7 +66,7 @@ class NodeIdentity:
     @cached_property
     def peer_id(self) -> PeerId:
         """The peer ID, 38 bytes."""
-        return peer_id_from_public(self.public_key)
+        return peer_id_of(self.public_key)
 
     @property
     def text(self) -> str:
@@ -83,29 +81,17 @@ class NodeIdentity:
         return f"NodeIdentity({self.text})"
 
 
-def peer_id_from_public(public_key: bytes) -> PeerId:
-    """Returns the peer ID of an Ed25519 public key of 32 bytes."""
-    if len(public_key) != PUBLIC_KEY_BYTES:
-        raise DecodeError(f"public key: {len(public_key)} bytes, not {PUBLIC_KEY_BYTES}")
-    return PeerId(PEER_ID_PREFIX + public_key)
-
-
 def check_peer_id(raw: bytes) -> PeerId:
     """Returns `raw` as a peer ID.
 
     Raises:
         DecodeError: Not 38 bytes, or not made from an Ed25519 key.
     """
-    if len(raw) != PEER_ID_BYTES or not raw.startswith(PEER_ID_PREFIX):
+    if not is_peer_id(raw):
         raise DecodeError(
             "peer ID: not made from an Ed25519 key", hint="PeerTap's peer IDs start with 12D3KooW: see `peertap id`"
         )
     return PeerId(bytes(raw))
-
-
-def public_key_of(peer_id: PeerId) -> bytes:
-    """Returns the Ed25519 public key inside a peer ID, 32 bytes."""
-    return check_peer_id(peer_id)[len(PEER_ID_PREFIX) :]
 
 
 def format_peer_id(peer_id: PeerId) -> str:
@@ -132,9 +118,9 @@ def parse_peer_id(text: str) -> PeerId:
 
 
 def verify(peer_id: PeerId, signature: bytes, message: bytes) -> bool:
-    """Says whether `signature` over `message` is that of the node `peer_id`."""
+    """Says whether `signature` over `message` is that of the node `peer_id`. Raises DecodeError where it is none."""
     try:
-        Ed25519PublicKey.from_public_bytes(public_key_of(peer_id)).verify(signature, message)
+        Ed25519PublicKey.from_public_bytes(public_key_of(check_peer_id(peer_id))).verify(signature, message)
     except (InvalidSignature, ValueError):
         return False
     return True

@@ -13,11 +13,11 @@ from peertap._core import mls_key_package_owner
 from peertap.errors import ConfigError
 from peertap.node.group_host import Host
 from peertap.node.vlan import VlanSettings
-from peertap.types import PeerId, VlanIndex
+from peertap.types import PeerId, VlanIndex, public_key_of
 from peertap.vlan.group import Group
 from peertap.vlan.invites import End, Invites, Waiting
 from peertap.vlan.letters import Answer, Join, Letter, Verdict, WelcomeIn
-from peertap.vlan.membership import IDENTITY_AT, DoorMembership, GroupMembership
+from peertap.vlan.membership import DoorMembership, GroupMembership
 from peertap.wire.charter import Charter, SpentInvite
 from peertap.wire.invite import Invite
 
@@ -107,7 +107,7 @@ class Doors:
 
     def knock_untrusted(self, group: Group, index: VlanIndex, member: PeerId, join: Join) -> Letter | None:
         """A newcomer shows an invite: the answer; None: it may be admitted, and waits for that."""
-        here, identity = self._host.vlans[index].introductions, member[IDENTITY_AT:]
+        here, identity = self._host.vlans[index].introductions, public_key_of(member)
         ends = (End(identity, here.peers[member].sid), End(self._me, here.sid))
         is_member = identity in group.members
         package, welcome = self._welcomes.get(identity, (b"", None))

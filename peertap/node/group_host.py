@@ -9,14 +9,12 @@ from typing import Final, Protocol
 from peertap._core import MlsMember, MlsSigner, mls_credential_message
 from peertap.node.actions import Action
 from peertap.node.vlan import LocalVlan, VlanSettings
-from peertap.types import PeerId, VlanIndex
+from peertap.types import PeerId, VlanIndex, public_key_of
 from peertap.vlan import group_actions
 from peertap.vlan.introductions import Identity
 from peertap.vlan.letters import Answer, Verdict
-from peertap.vlan.membership import IDENTITY_AT
 from peertap.wire.invite import Invite
 
-PEER_ID_HEAD: Final = bytes.fromhex("002408011220")  # SPEC 1
 CREDENTIAL_S: Final = 10 * 365 * 86_400  # ours: the identity behind it lives as long as the node
 
 
@@ -32,7 +30,7 @@ class Ourselves:
 
     def __init__(self, identity: Identity, random: Callable[[int], bytes]) -> None:
         self.peer_id: Final = identity.peer_id
-        self.public_key: Final = identity.peer_id[IDENTITY_AT:]
+        self.public_key: Final = public_key_of(identity.peer_id)
         self.sign: Final = identity.sign
         self.random: Final = random
 
@@ -83,11 +81,6 @@ class Joining:
     @property
     def is_refused(self) -> bool:
         return self.answer is not None and self.answer.verdict is Verdict.REFUSED
-
-
-def peer_id_of(identity: bytes) -> PeerId:
-    """The peer ID of an identity key."""
-    return PeerId(PEER_ID_HEAD + identity)
 
 
 def new_member(us: Us, vlan_id: bytes, suite: int, unix: int) -> MlsMember:

@@ -16,9 +16,9 @@ from typing import Final
 from peertap.errors import ConfigError, DecodeError, PeerError
 from peertap.node.actions import DropRecord, Log, SaveRecord, SendControl
 from peertap.node.doors import Doors
-from peertap.node.group_host import Host, Joining, Us, new_member, peer_id_of
+from peertap.node.group_host import Host, Joining, Us, new_member
 from peertap.node.vlan import VlanSettings
-from peertap.types import PeerId, VlanIndex
+from peertap.types import PeerId, VlanIndex, peer_id_of, public_key_of
 from peertap.vlan import group_actions, letters
 from peertap.vlan.group import Group
 from peertap.vlan.group_actions import (
@@ -38,7 +38,7 @@ from peertap.vlan.group_actions import (
 )
 from peertap.vlan.invites import End, Waiting, proof
 from peertap.vlan.letters import Answer, Join, Letter, Secrets, Verdict, WelcomeIn
-from peertap.vlan.membership import IDENTITY_AT, GroupMembership, LobbyMembership
+from peertap.vlan.membership import GroupMembership, LobbyMembership
 from peertap.vlan.motions import describe
 from peertap.vlan.parcels import Out, Parcels
 from peertap.vlan.record import VlanRecord
@@ -170,8 +170,8 @@ class GroupVlan:
         self._parcels.hurry(member, now)
         if self.joining is not None:
             self._show_invite(index, member, now)
-        elif index in (self.main, self._lobby) and member[IDENTITY_AT:] in self._group().members:
-            self.doors.met_inside(member[IDENTITY_AT:])
+        elif index in (self.main, self._lobby) and public_key_of(member) in self._group().members:
+            self.doors.met_inside(public_key_of(member))
             self._tell(member, now)
 
     def next_deadline(self) -> float:
@@ -275,7 +275,7 @@ class GroupVlan:
     # Inside: letters
 
     def _read(self, index: VlanIndex, member: PeerId, letter: Letter, now: float) -> None:
-        sender, unix = member[IDENTITY_AT:], int(self._host.now_unix)
+        sender, unix = public_key_of(member), int(self._host.now_unix)
         if self.joining is not None:
             self._read_at_the_door(sender, letter, now)
             return
@@ -332,8 +332,8 @@ class GroupVlan:
         group = self._group()
         if group.is_returning:
             return
-        self._post(member, Tell(member[IDENTITY_AT:], *group.position), now)
-        if member[IDENTITY_AT:] in group.charter.admins:
+        self._post(member, Tell(public_key_of(member), *group.position), now)
+        if public_key_of(member) in group.charter.admins:
             for wish in group.wishes:  # it may have been away when they were made
                 self._post(member, ToAll(wish), now)
         secrets = self._source().secrets
@@ -350,7 +350,7 @@ class GroupVlan:
 
     def _show_invite(self, index: VlanIndex, member: PeerId, now: float) -> None:
         joining = self.joining
-        if joining is None or joining.is_refused or member[IDENTITY_AT:] != joining.invite.inviter:
+        if joining is None or joining.is_refused or public_key_of(member) != joining.invite.inviter:
             return
         here = self._host.vlans[index].introductions
         sid = here.peers[member].sid
@@ -375,7 +375,7 @@ class GroupVlan:
     def _is_too_long(self, member: PeerId, part: parcel.Message) -> bool:
         """Whoever is no member says nothing long to one: a Join fits a parcel."""
         is_long = isinstance(part, parcel.Offer | parcel.Block)
-        return is_long and self.group is not None and member[IDENTITY_AT:] not in self.group.members
+        return is_long and self.group is not None and public_key_of(member) not in self.group.members
 
     def _read_at_the_door(self, sender: bytes, letter: Letter, now: float) -> None:
         joining = self.joining
@@ -408,7 +408,7 @@ class GroupVlan:
         answer = self.doors.knock_untrusted(self._group(), index, member, join)
         if answer is not None:
             self._post(member, answer, now)
-        elif not self._admit(self.doors.waiting(member[IDENTITY_AT:]), now):
+        elif not self._admit(self.doors.waiting(public_key_of(member)), now):
             reason = f"{self._group().charter.threshold} admins have to agree"
             self._post(member, Answer(Verdict.WAIT, reason), now)
 

@@ -17,10 +17,10 @@ from peertap.node.relaying import Relaying
 from peertap.node.role import OurRole
 from peertap.node.tables import NO_LIMITS, RelayLimits
 from peertap.node.trunk import Trunk
-from peertap.types import PeerId, TrunkId
+from peertap.types import PeerId, TrunkId, public_key_of
 from peertap.vlan.grants import checked_carriage
 from peertap.vlan.introductions import Identity
-from peertap.wire.relay import PEER_ID_HEAD, Carriage, Change, Outcome, RelayResult, RelayUpdate, Verdict
+from peertap.wire.relay import Carriage, Change, Outcome, RelayResult, RelayUpdate, Verdict
 from peertap.wire.routes import signed_by
 
 NOTHING_SAVED: Final = RelayState()
@@ -247,7 +247,7 @@ class RelayControl:
             return Outcome.REFUSED, "another relay"
         if update.controller not in self.controllers:
             return Outcome.REFUSED, "no controller"
-        if not signed_by(update.controller[len(PEER_ID_HEAD) :], update.signature, update.signed_part()):
+        if not signed_by(public_key_of(update.controller), update.signature, update.signed_part()):
             return Outcome.REFUSED, "forged"
         if update.sequence <= self._sequences.get(update.controller, 0):
             return Outcome.OLD, "old"

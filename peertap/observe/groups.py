@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from peertap.identity.node import format_peer_id, peer_id_from_public
+from peertap.identity.node import format_peer_id
 from peertap.node.group_vlan import GroupVlan
 from peertap.node.node import Node
+from peertap.types import peer_id_of
 from peertap.vlan.motions import describe
 
 SUITES = {0xF1A1: "hybrid", 1: "x25519-aes128", 3: "x25519-chacha20"}  # SPEC 9.1
@@ -17,7 +18,7 @@ def group_status(node: Node, vlan: GroupVlan) -> dict[str, Any]:
     found: dict[str, Any] = {"vlan": vlan.label, "state": state(vlan)}
     if vlan.joining is not None:
         answer = vlan.joining.answer
-        found["inviter"] = format_peer_id(peer_id_from_public(vlan.joining.invite.inviter))
+        found["inviter"] = format_peer_id(peer_id_of(vlan.joining.invite.inviter))
         found["reason"] = answer.reason if answer is not None else None
         return found
     group = vlan.group
@@ -86,7 +87,7 @@ def charter_id(vlan: GroupVlan) -> str | None:
 def _member(node: Node, vlan: GroupVlan, identity: bytes) -> dict[str, Any]:
     group = vlan.group
     admins = group.charter.admins if group is not None else ()
-    peer_id = peer_id_from_public(identity)
+    peer_id = peer_id_of(identity)
     is_us = peer_id == node.identity.peer_id
     near = vlan.main is not None and vlan.main in node.vlans and not is_us and node.reaches(vlan.main, peer_id)
     return {
@@ -105,4 +106,4 @@ def _rank(vlan: GroupVlan) -> Any:
 
 
 def _text(identity: bytes) -> str:
-    return format_peer_id(peer_id_from_public(identity))
+    return format_peer_id(peer_id_of(identity))

@@ -16,7 +16,7 @@ from peertap._core import AES_256_GCM
 from peertap.config.model import Tap
 from peertap.errors import ConfigError, DecodeError
 from peertap.identity.invite import emit_line, parse_line
-from peertap.identity.node import format_peer_id, parse_peer_id, peer_id_from_public
+from peertap.identity.node import format_peer_id, parse_peer_id
 from peertap.identity.secret import LABEL_HINT, is_label
 from peertap.node.commands import (
     Agree,
@@ -40,7 +40,7 @@ from peertap.node.relay_control import RelayCommand
 from peertap.observe.groups import SUITES, group_status, invites, state
 from peertap.shell.relay_admin import carriage_line
 from peertap.shell.store import MAX_RECORD_FILE_BYTES, read_private, write_file
-from peertap.vlan.membership import IDENTITY_AT
+from peertap.types import peer_id_of, public_key_of
 from peertap.vlan.record import Port, VlanRecord
 from peertap.wire.charter import MAX_CREATORS
 
@@ -129,10 +129,10 @@ class VlanAdmin:
         founders: dict[bytes, None] = {}
         for text in _texts(request, "founders"):
             try:
-                founders[parse_peer_id(text)[IDENTITY_AT:]] = None
+                founders[public_key_of(parse_peer_id(text))] = None
             except DecodeError as error:
                 raise ConfigError(f"{text[:60]!r}: {error.what}", key="--admin", hint="peertap id prints it") from None
-        if self._runtime.node.identity.peer_id[IDENTITY_AT:] in founders:
+        if public_key_of(self._runtime.node.identity.peer_id) in founders:
             raise ConfigError("this node is an admin anyway", key="--admin", hint="name the others")
         wanted = str(request.get("admins") or f"1-of-{1 + len(founders)}")
         found = re.fullmatch(r"([0-9]{1,2})-of-([0-9]{1,2})", wanted, re.ASCII)
@@ -185,7 +185,7 @@ class VlanAdmin:
             return f"{group_status(self._runtime.node, vlan)['reason']}; this node waits and comes in by itself"
         if vlan.joining is None:
             return "opening the VLAN"
-        inviter = format_peer_id(peer_id_from_public(vlan.joining.invite.inviter))
+        inviter = format_peer_id(peer_id_of(vlan.joining.invite.inviter))
         failures = self._runtime.peers_not_reached()
         reason = failures.get(inviter) or next(iter(failures.values()), None)
         why = f" ({reason})" if reason else ""
@@ -264,7 +264,7 @@ class VlanAdmin:
         people: dict[bytes, str] = dict.fromkeys(vlan.group.members if vlan.group is not None else (), "")
         if waiting:
             people = {one.identity: one.name for one in vlan.doors.invites.waiting.values()}
-        texts = {identity: format_peer_id(peer_id_from_public(identity)) for identity in people}
+        texts = {identity: format_peer_id(peer_id_of(identity)) for identity in people}
         found = [one for one in people if texts[one] == text]
         if not found:  # a newcomer chooses its own name: it may be another one's
             is_meant = {one: len(text) >= 4 and texts[one].endswith(text) for one in people}

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM1024PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from peertap.errors import DecodeError, PeerError, StateError
-from peertap.types import PeerId
+from peertap.types import PeerId, is_peer_id, public_key_of
 from peertap.wire.codec import lp
 from peertap.wire.control import CloseCode
 from peertap.wire.handshake import (
@@ -36,8 +36,6 @@ from peertap.wire.kdf import expand, extract, hash384, mac
 
 VERSIONS: Final = (VERSION,)
 SUITES: Final = (SUITE_X25519_MLKEM1024_AES256GCM, SUITE_X25519_MLKEM1024_CHACHA20POLY1305)  # ours: best first
-PUBLIC_KEY_AT: Final = 6  # SPEC 1: the public key's place in a member's bytes
-PEER_ID_PREFIX: Final = bytes.fromhex("002408011220")
 
 RandomBytes = Callable[[int], bytes]
 Parsed = TypeVar("Parsed")
@@ -96,15 +94,15 @@ class TrunkSecrets:
         return expand(self.prk, "hop", sender.value, carrier.encode("ascii"))
 
 
-def public_key_of(peer: bytes) -> Ed25519PublicKey:
+def _identity_key(peer: PeerId) -> Ed25519PublicKey:
     """The identity key inside a peer ID.
 
     Raises: HandshakeFailed when it is not an Ed25519 peer ID.
     """
-    if peer[:PUBLIC_KEY_AT] != PEER_ID_PREFIX:
+    if not is_peer_id(peer):
         raise HandshakeFailed(CloseCode.HANDSHAKE, "the neighbour's peer ID holds no Ed25519 key")
     try:
-        return Ed25519PublicKey.from_public_bytes(peer[PUBLIC_KEY_AT:])
+        return Ed25519PublicKey.from_public_bytes(public_key_of(peer))
     except ValueError:
         raise HandshakeFailed(CloseCode.HANDSHAKE, "the neighbour's peer ID holds no Ed25519 key") from None
 
@@ -143,7 +141,7 @@ class _Handshake:
         if not constant_time.compare_digest(proof.confirmation, self._confirmation(role)):
             raise HandshakeFailed(CloseCode.HANDSHAKE, "the neighbour's confirmation does not match")
         try:
-            public_key_of(self._peer).verify(proof.signature, self._signed(role))
+            _identity_key(self._peer).verify(proof.signature, self._signed(role))
         except InvalidSignature:
             raise HandshakeFailed(CloseCode.HANDSHAKE, "the neighbour's signature does not match") from None
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from peertap.errors import DecodeError
-from peertap.types import PeerId
+from peertap.types import PeerId, peer_id_of
 from peertap.wire.codec import Reader, lp
 from peertap.wire.control import MAX_ADDRESS_BYTES
 from peertap.wire.kdf import expand
@@ -33,7 +33,6 @@ SLOT_BYTES: Final = 98  # key 32, port 2, 3 x address 16, tag 16
 SLOTS: Final = 4  # ours: a LAN announcement has a multiple of so many slots, filled up with random bytes
 MAX_SLOTS: Final = 8  # ours: one mDNS packet
 LAN_ADDRESSES: Final = 3
-PEER_ID_HEAD: Final = bytes.fromhex("002408011220")  # SPEC 1
 
 
 class Signer(Protocol):
@@ -116,7 +115,7 @@ class Circle:
         body = _body(public, addresses)
         if not signed_by(public, reader.take(64, "signature"), b"PeerTap/1 found" + record.head() + body):
             raise DecodeError("rendezvous record: the member did not sign it")
-        return Found(PeerId(PEER_ID_HEAD + public), addresses)
+        return Found(peer_id_of(public), addresses)
 
     # On the LAN
 
@@ -140,7 +139,7 @@ class Circle:
                 continue
             public, port, packed = content[:32], int.from_bytes(content[32:34], "big"), content[34:]
             addresses = [_unpacked(packed[at : at + 16]) for at in range(0, len(packed), 16)]
-            member = PeerId(PEER_ID_HEAD + public)
+            member = peer_id_of(public)
             found.append(OnLan(member, port, tuple(one for one in addresses if not one.is_unspecified)))
         return found
 

@@ -3,7 +3,7 @@
 from typing import Final, Protocol
 
 from peertap._core import AES_256_GCM, StaticSecret, VlanKeys
-from peertap.types import PeerId, VlanId
+from peertap.types import PeerId, VlanId, public_key_of
 from peertap.vlan.commits import charter_vlan_id
 from peertap.vlan.grants import grant_message, owner_message, vtag_message
 from peertap.vlan.group import Group
@@ -16,7 +16,6 @@ from peertap.wire.relay import Carriage, carriage_message
 from peertap.wire.routes import vtag_of
 
 GRANT_LIFETIME_S: Final = 30 * 24 * 3600  # ours: a grant is made anew at each trunk, so a month is ample
-IDENTITY_AT: Final = 6  # SPEC 1: where the key stands in a peer ID
 
 
 class KeySource(Protocol):
@@ -127,11 +126,11 @@ class GroupMembership:
 
     def is_member(self, member: PeerId) -> bool:
         """Whoever is in the group now."""
-        return member[IDENTITY_AT:] in self.group.members
+        return public_key_of(member) in self.group.members
 
     def may_bridge(self, member: PeerId, *, default: bool) -> bool:
         """Whom the admins let."""
-        return member[IDENTITY_AT:] in self.group.charter.bridges
+        return public_key_of(member) in self.group.charter.bridges
 
     def grant(self, now_unix: float) -> Grant | None:
         """Signed by the creator once; a key that all members have signs the rest."""
@@ -167,7 +166,7 @@ class LobbyMembership:
 
     def is_member(self, member: PeerId) -> bool:
         """Members, and those who were removed: they may be told so. Others may know the secret from former days."""
-        return self._member.is_member(member) or member[IDENTITY_AT:] in self._member.group.charter.removed
+        return self._member.is_member(member) or public_key_of(member) in self._member.group.charter.removed
 
     def may_bridge(self, member: PeerId, *, default: bool) -> bool:
         """There are no frames here."""
@@ -206,7 +205,7 @@ class DoorMembership:
 
     def is_member(self, member: PeerId) -> bool:
         """A newcomer hears the inviter alone."""
-        return self._inside is not None or member[IDENTITY_AT:] == self._inviter
+        return self._inside is not None or public_key_of(member) == self._inviter
 
     def may_bridge(self, member: PeerId, *, default: bool) -> bool:
         """There are no frames here."""

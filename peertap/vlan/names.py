@@ -5,7 +5,7 @@ from typing import Final
 
 from blake3 import blake3
 
-from peertap.types import Mac, PeerId, VlanId
+from peertap.types import Mac, PeerId, VlanId, public_key_of
 from peertap.wire.codec import lp
 
 BROADCAST: Final = Mac(b"\xff" * 6)
@@ -14,7 +14,6 @@ NO_MAC: Final = Mac(bytes(6))  # the MAC field of a tree token
 
 _LOCAL_BIT: Final = 0x02  # IEEE 802: locally administered
 _GROUP_BIT: Final = 0x01  # IEEE 802: multicast
-_PUBLIC_KEY_AT: Final = 6  # SPEC 1
 
 
 def name_hash(label: str, nonce: bytes) -> bytes:
@@ -31,6 +30,6 @@ def vlan_id(creators: Sequence[bytes], threshold: int, hashed_name: bytes) -> Vl
 
 def virtual_mac(member: PeerId, vlan: VlanId, nonce: int) -> Mac:
     """The MAC address of a member's interface in a VLAN: local, never multicast."""
-    digest = bytearray(blake3(b"PeerTap/1 mac" + member[_PUBLIC_KEY_AT:] + vlan + nonce.to_bytes(4, "big")).digest(6))
+    digest = bytearray(blake3(b"PeerTap/1 mac" + public_key_of(member) + vlan + nonce.to_bytes(4, "big")).digest(6))
     digest[0] = (digest[0] | _LOCAL_BIT) & ~_GROUP_BIT
     return Mac(bytes(digest))

@@ -18,12 +18,11 @@ from cryptography.hazmat.primitives.hpke import (
 )
 
 from peertap.errors import DecodeError, PeerError
-from peertap.types import MlsId, PeerId, Sid, VlanId
+from peertap.types import MlsId, PeerId, Sid, VlanId, public_key_of
 from peertap.wire.codec import Reader, lp
 from peertap.wire.introduction import MLKEM768_KEY_BYTES
 
 SECRET_BYTES: Final = 32
-_PUBLIC_KEY_AT: Final = 6  # SPEC 1
 _SUITE: Final = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)  # RFC 9180 with the X-Wing KEM
 
 
@@ -104,7 +103,7 @@ def sealed_hash(sealed: bytes) -> bytes:
 def signed_by(member: PeerId, signature: bytes, message: bytes) -> bool:
     """Whether the identity key in this peer ID made the signature."""
     try:
-        Ed25519PublicKey.from_public_bytes(member[_PUBLIC_KEY_AT:]).verify(signature, message)
+        Ed25519PublicKey.from_public_bytes(public_key_of(member)).verify(signature, message)
     except (InvalidSignature, ValueError):
         return False
     return True

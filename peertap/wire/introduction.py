@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, Self
 
 from peertap.errors import DecodeError
-from peertap.types import PEER_ID_BYTES, MlsId, PeerId, Sid, VlanId
+from peertap.types import PEER_ID_BYTES, MlsId, PeerId, Sid, VlanId, is_peer_id
 from peertap.wire.codec import Reader, lp
 
 MLKEM768_KEY_BYTES: Final = 1184  # FIPS 203
@@ -14,7 +14,6 @@ CONFIRM_BYTES: Final = 16
 MAX_SETUP_BYTES: Final = 2048  # ours: a sealed setup has about 1,290 bytes
 MAX_GENERATION: Final = 0xFFFFFFFE  # SPEC 3.3: the next one must exist
 MAX_COUNTER: Final = 1 << 32  # SPEC 3.3: a key refuses to seal there
-PEER_ID_PREFIX: Final = bytes.fromhex("002408011220")  # SPEC 1
 NO_KID: Final = bytes(4)
 
 
@@ -136,8 +135,8 @@ def _at_most(value: int, most: int, field: str) -> int:
 
 
 def _member(reader: Reader) -> PeerId:
-    member = reader.lp("member", 64)
-    if len(member) != PEER_ID_BYTES or not member.startswith(PEER_ID_PREFIX):
+    member = reader.lp("member", PEER_ID_BYTES)
+    if not is_peer_id(member):
         raise DecodeError("introduction: the member is no Ed25519 peer ID")
     return PeerId(member)
 

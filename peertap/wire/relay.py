@@ -6,12 +6,11 @@ from enum import IntEnum
 from typing import ClassVar, Final, Self
 
 from peertap.errors import DecodeError
-from peertap.types import PEER_ID_BYTES, PeerId
+from peertap.types import PEER_ID_BYTES, PeerId, is_peer_id
 from peertap.wire.codec import Reader, lp
 
 MAX_PATTERN_BYTES: Final = 64  # ours: 32 digits of a VLAN-ID, and as many *
 MAX_CHANGES: Final = 256  # ours: in one update; more need several
-PEER_ID_HEAD: Final = bytes.fromhex("002408011220")  # SPEC 1: before the Ed25519 key
 SIGNATURE_BYTES: Final = 64
 _PATTERN: Final = re.compile(rb"[0-9a-f*]{1,64}")
 
@@ -131,7 +130,7 @@ class Carriage:
         """Reads one. Raises DecodeError."""
         reader = Reader(data, "carriage grant")
         relay = reader.take(PEER_ID_BYTES, "relay")
-        if not relay.startswith(PEER_ID_HEAD):
+        if not is_peer_id(relay):
             raise DecodeError("carriage grant: the relay is no peer ID")
         until, signature = reader.uint(8, "until"), reader.take(SIGNATURE_BYTES, "signature")
         return cls(PeerId(relay), until, signature, reader.rest())
@@ -144,6 +143,6 @@ def carriage_message(relay: PeerId, vlan: bytes, until: int) -> bytes:
 
 def _peer(reader: Reader, field: str) -> PeerId:
     peer = reader.lp(field, PEER_ID_BYTES)
-    if len(peer) != PEER_ID_BYTES or not peer.startswith(PEER_ID_HEAD):
+    if not is_peer_id(peer):
         raise DecodeError(f"relay update: {field} is no peer ID")
     return PeerId(peer)

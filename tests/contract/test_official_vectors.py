@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from peertap.identity import node
 from peertap.trunk.handshake import HandshakeFailed, _x25519
+from peertap.types import peer_id_of
 from peertap.vlan.pairing import signed_by
 from peertap.wire import kdf, packet
 from peertap.wire.codec import lp
@@ -265,6 +266,6 @@ def test_the_vectors_of_rfc_8032_that_the_data_plane_reads_are_those_of_sign_inp
 def test_the_valid_signatures_of_wycheproof_are_accepted_and_no_other_is() -> None:
     for case in wycheproof("wycheproof_ed25519.json", {"valid": 88, "invalid": 63}):
         public, message, signature = raw(case, "publicKey", "msg", "sig")
-        peer = node.peer_id_from_public(public)
+        peer = peer_id_of(public)
         assert node.verify(peer, signature, message) == (case["result"] == "valid"), case["tcId"]
         assert signed_by(peer, signature, message) == (case["result"] == "valid"), case["tcId"]

@@ -12,14 +12,14 @@ from pathlib import Path
 from peertap.config.load import parse_config
 from peertap.errors import ConfigError, DecodeError, PeerError
 from peertap.trunk.records import RecordReceiver, RecordSender
-from peertap.types import PeerId, Token, VTag
+from peertap.types import Token, VTag, peer_id_of
 from peertap.wire import control, rendezvous
-from peertap.wire.relay import PEER_ID_HEAD, Change, Outcome, RelayResult, RelayUpdate, Verdict
+from peertap.wire.relay import Change, Outcome, RelayResult, RelayUpdate, Verdict
 from peertap.wire.routes import Origin, SignedJoin, SignedRoute
 
 FULL = bool(os.environ.get("PEERTAP_FULL"))
 MAX_GROWTH_BYTES = 2 << 20
-RELAY = PeerId(PEER_ID_HEAD + b"k" * 32)
+RELAY = peer_id_of(b"k" * 32)
 ORIGIN = Origin(128, 1_700_000_000_000, b"r" * 9)
 ROUTE = SignedRoute(b"p" * 32, 1, Token(b"t" * 16), ORIGIN, 7, 1_800_000_000, b"s" * 64)
 SEEDS = [

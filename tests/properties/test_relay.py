@@ -14,13 +14,12 @@ from peertap.errors import DecodeError
 from peertap.identity.carriage import emit_line, parse_line
 from peertap.mesh.policy import Mode, RelayPolicy
 from peertap.node.relay_state import RelayState
-from peertap.types import PeerId, VlanId
+from peertap.types import PeerId, VlanId, peer_id_of, public_key_of
 from peertap.vlan.grants import checked_carriage
 from peertap.vlan.membership import StaticMembership
 from peertap.wire import control
 from peertap.wire.relay import (
     MAX_CHANGES,
-    PEER_ID_HEAD,
     Carriage,
     Change,
     Outcome,
@@ -44,7 +43,7 @@ def uint(size: int) -> st.SearchStrategy[int]:
 
 
 patterns = st.text("0123456789abcdef*", min_size=1, max_size=64)
-peers = exactly(32).map(lambda key: PeerId(PEER_ID_HEAD + key))
+peers = exactly(32).map(peer_id_of)
 changes = st.builds(Change, st.sampled_from(Verdict), patterns, uint(8))
 rules = changes.filter(lambda one: one.verdict is not Verdict.FORGET)
 updates = st.builds(RelayUpdate, peers, peers, uint(8), st.lists(changes, max_size=20).map(tuple), exactly(64))
@@ -110,7 +109,7 @@ def test_an_update_with_any_byte_changed_is_not_signed(what: list[Change], at: i
     except DecodeError:
         return
     assert isinstance(got, RelayUpdate)
-    assert not signed_by(got.controller[len(PEER_ID_HEAD) :], got.signature, got.signed_part())
+    assert not signed_by(public_key_of(got.controller), got.signature, got.signed_part())
 
 
 @settings(max_examples=EXAMPLES)

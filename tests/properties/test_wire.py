@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peertap.errors import DecodeError
-from peertap.types import MlsId, PeerId, Sid, Token, VlanId, VTag
+from peertap.types import MlsId, Sid, Token, VlanId, VTag, peer_id_of
 from peertap.wire import control, echo, handshake, introduction, path, rendezvous
 from peertap.wire.content import Content, Reassembler, plaintext, split, unpad_untrusted
 from peertap.wire.routes import Origin, SignedJoin, SignedRoute, SignedSubscription
@@ -69,7 +69,7 @@ messages = st.one_of(
     ),
 )  # fmt: skip
 
-members = exactly(32).map(lambda key: PeerId(introduction.PEER_ID_PREFIX + key))
+members = exactly(32).map(peer_id_of)
 hellos = st.builds(
     introduction.Hello,
     ids.map(VlanId), ids.map(MlsId), members, uint(4), ids.map(Sid), uint(8), exactly(32),

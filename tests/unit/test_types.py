@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peertap.errors import ConfigError, DecodeError, PeerError, PeerTapError, StateError
-from peertap.types import Mac, format_mac, parse_mac
+from peertap.types import Mac, format_mac, is_peer_id, parse_mac, peer_id_of, public_key_of
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_a_peer_id_gives_its_public_key_back(key: bytes) -> None:
+    peer = peer_id_of(key)
+    assert is_peer_id(peer)
+    assert public_key_of(peer) == key
+    assert not is_peer_id(peer[:-1])
+    assert not is_peer_id(b"\1" + peer[1:])
 
 
 @given(st.binary(min_size=6, max_size=6))

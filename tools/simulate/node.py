@@ -12,7 +12,7 @@ from peertap.node.actions import Action
 from peertap.node.locals import LocalVlans
 from peertap.node.relaying import Relaying
 from peertap.node.vlan import LocalVlan, VlanSettings
-from peertap.types import Mac, PeerId, TrunkId, VlanIndex
+from peertap.types import Mac, TrunkId, VlanIndex, peer_id_of
 from peertap.vlan.membership import StaticMembership
 from peertap.vlan.names import virtual_mac
 from peertap.wire.control import Message
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from tools.simulate.world import Trunk, World
 
 UNIX: Final = 1_800_000_000.0
-PEER_ID_HEAD: Final = bytes.fromhex("002408011220")  # SPEC 1
 NEVER: Final = float("inf")
 
 
@@ -31,7 +30,7 @@ class Identity:
     """A name that signs nothing: introductions are no part of the simulation."""
 
     def __init__(self, number: int) -> None:
-        self.peer_id = PeerId(PEER_ID_HEAD + sha256(number.to_bytes(4, "big")).digest())
+        self.peer_id = peer_id_of(sha256(number.to_bytes(4, "big")).digest())
 
     def sign(self, message: bytes) -> bytes:
         """Of the right length, and of no worth: nobody asks for it."""

@@ -4,12 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peertap.identity.addressing import interface_addresses
-from peertap.identity.node import PEER_ID_PREFIX
 from peertap.identity.secret import VlanSecret
-from peertap.types import PeerId
+from peertap.types import PeerId, peer_id_of
 
 secrets = st.builds(VlanSecret, st.just("lab"), st.binary(min_size=32, max_size=32))
-peers = st.builds(lambda key: PeerId(PEER_ID_PREFIX + key), st.binary(min_size=32, max_size=32))
+peers = st.builds(peer_id_of, st.binary(min_size=32, max_size=32))
 
 
 @given(secrets, peers, peers)
@@ -33,7 +32,7 @@ def test_the_same_member_always_gets_the_same_addresses(secret: VlanSecret, peer
 
 
 def test_the_derivation_does_not_change() -> None:
-    secret, peer = VlanSecret("lab", bytes(range(32))), PeerId(PEER_ID_PREFIX + bytes(32))
+    secret, peer = VlanSecret("lab", bytes(range(32))), peer_id_of(bytes(32))
     assert [str(address) for address in interface_addresses(secret.label, secret.secret, peer, founder=True)] == [
         "10.68.0.1/16",
         "fdc5:3113:2683:3da0::1/64",

@@ -12,11 +12,9 @@ from peertap.identity.node import (
     check_peer_id,
     format_peer_id,
     parse_peer_id,
-    peer_id_from_public,
-    public_key_of,
     verify,
 )
-from peertap.types import PeerId
+from peertap.types import PeerId, peer_id_of, public_key_of
 
 seeds = st.binary(min_size=32, max_size=32)
 
@@ -40,7 +38,7 @@ def test_a_peer_id_is_that_of_libp2p(seed: bytes) -> None:
 @given(seeds)
 def test_a_peer_id_survives_text_and_gives_its_key_back(seed: bytes) -> None:
     identity = NodeIdentity(seed)
-    assert parse_peer_id(identity.text) == identity.peer_id == peer_id_from_public(identity.public_key)
+    assert parse_peer_id(identity.text) == identity.peer_id == peer_id_of(identity.public_key)
     assert public_key_of(identity.peer_id) == identity.public_key
     assert format_peer_id(identity.peer_id) == identity.text
 
@@ -74,14 +72,14 @@ def test_bytes_that_are_no_ed25519_identity_are_refused(raw: bytes) -> None:
     with pytest.raises(DecodeError):
         check_peer_id(raw)
     with pytest.raises(DecodeError):
-        public_key_of(PeerId(raw))
+        verify(PeerId(raw), bytes(64), b"")
 
 
 def test_keys_of_a_wrong_size_are_refused() -> None:
     with pytest.raises(DecodeError):
         NodeIdentity(bytes(31))
     with pytest.raises(DecodeError):
-        peer_id_from_public(bytes(33))
+        peer_id_of(bytes(33))
 
 
 def test_a_vlan_secret_is_no_identity() -> None:
