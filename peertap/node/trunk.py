@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from peertap._core import HopReceiveKey, HopSendKey
+from peertap.mesh.allowance import Allowance
 from peertap.mesh.score import LINK_COST, link_cost
-from peertap.node.allowance import Allowance
 from peertap.node.carrier import CarrierChoice
 from peertap.node.events import EpochKeys, TrunkOpened
 from peertap.node.labels import Labels

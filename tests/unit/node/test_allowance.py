@@ -1,6 +1,6 @@
 """What a neighbour may ask for."""
 
-from peertap.node.allowance import Allowance
+from peertap.mesh.allowance import Allowance
 
 
 def test_so_many_at_once_and_so_many_over_time() -> None:
