@@ -24,7 +24,6 @@ from peertap.node.actions import (
     CloseTrunk,
     Log,
     Met,
-    Probe,
     Reclaim,
     Renumber,
     Send,
@@ -63,6 +62,7 @@ from peertap.node.groups import Groups
 from peertap.node.locals import LocalVlans, reaches
 from peertap.node.meetings import Meetings
 from peertap.node.multicast import Multicast
+from peertap.node.neighbours import Neighbours
 from peertap.node.paths import Paths
 from peertap.node.pings import Pings
 from peertap.node.relay_control import RelayCommand, RelayControl, RelaySettings
@@ -78,7 +78,6 @@ from peertap.wire import echo
 from peertap.wire.control import (
     Bind,
     Bound,
-    Close,
     CloseCode,
     Endpoints,
     Grant,
@@ -94,11 +93,7 @@ from peertap.wire.control import (
 from peertap.wire.path import PathAnswer, PathAsk
 from peertap.wire.relay import RelayResult, RelayUpdate
 
-ANOTHER_IS_KEPT: Final = "another trunk to the same node is kept"
-LEAVE_S: Final = 1.0  # ours: a neighbour that was told to close has done so long before
-REPLACE_AFTER_S: Final = 1.0  # ours: labels of the newer trunk are bound long before
 TABLE_EXPIRY_S: Final = 60.0  # ours: how often routes are looked through for expired ones
-TRANSPORT_RANK: Final = {"tcp": 0, "ws": 1, "quic": 2}  # docs/decisions/0003: what carries frames, and fails, best
 
 
 class Node:
@@ -131,7 +126,6 @@ class Node:
             DecodeError: a record is damaged.
         """
         self.identity: Final = identity
-        self.trunks: dict[TrunkId, Trunk] = {}
         self.policy: Final = policy
         self._locals: Final = LocalVlans(self, identity, random, self.say)
         self.vlans: Final = self._locals.all
@@ -142,13 +136,16 @@ class Node:
         self._random = random
         self._now = now
         self._unix_offset = now_unix - now
-        self._payload_bytes = payload_bytes
-        self._udp_allowed = udp_allowed
         self._out: list[Action] = []
         relay = relay or RelaySettings()
         self.carried: Final = Carried(policy.own)
         self.carried.limits = relay.limits
         self._barrier: Final = Barrier()
+        self._neighbours: Final = Neighbours(
+            self, identity.peer_id, self._barrier, random, self.say,
+            payload_bytes=payload_bytes, udp_allowed=udp_allowed,
+        )  # fmt: skip
+        self.trunks: Final = self._neighbours.trunks
         self.relaying: Final = Relaying(self, policy, self.say)
         self.relay_control: Final = RelayControl(self, identity, self.relaying, self._barrier, self.say, relay)
         carries = self.relaying.carries
@@ -183,9 +180,9 @@ class Node:
             case TrunkOpened():
                 self._opened(event, now)
             case TrunkClosed():
-                self._closed(event, now)
+                self._neighbours.closed(event.trunk, event.reason, now)
             case TrunkRekeyed():
-                self._rekeyed(event, now)
+                self._neighbours.rekeyed(event, now)
             case MessageReceived():
                 self._message(event.trunk, event.message, now)
             case TablesApplied():
@@ -203,13 +200,11 @@ class Node:
             case ForgerySeen():
                 self._accusations.forged(event, now)
             case PathFound():
-                self._path_found(event.trunk, event.address, event.rtt_s, now)
+                self._neighbours.path_found(event, now)
             case PathLost():
-                self._path_lost(event.trunk, now)
+                self._neighbours.path_lost(event.trunk, now)
             case SourceSeen():
-                if event.trunk in self.trunks and self._udp_allowed:
-                    self.trunks[event.trunk].roaming = event.address
-                    self._out.append(Probe(event.trunk, event.address))
+                self._neighbours.roamed(event.trunk, event.address)
             case ControlReceived():
                 self._control(event, now)
             case PingAsked():
@@ -241,11 +236,9 @@ class Node:
 
     def next_deadline(self) -> float:
         """When TimePassed is due."""
-        parts = (self.fabric, self.groups, self._locals, self.role, self.bridges, self.relay_control)
+        parts = (self._neighbours, self.fabric, self.groups, self._locals, self.role, self.bridges, self.relay_control)
         dues: list[float | None] = [self._refresh_at, self._expire_at, self.multicast.next_deadline(self._now)]
         dues += [part.next_deadline() for part in parts]
-        for trunk in self.trunks.values():
-            dues += [trunk.next_deadline(), trunk.close_at]
         dues += [vlan.introductions.next_deadline() for vlan in self.vlans.values()]
         return min(due for due in dues if due is not None)
 
@@ -320,15 +313,10 @@ class Node:
     # Trunks
 
     def _opened(self, event: TrunkOpened, now: float) -> None:
-        trunk = Trunk(event, udp_allowed=self._udp_allowed, max_payload=self._payload_bytes, now=now)
         if self._stopping:
-            self._out.append(CloseTrunk(trunk.id, CloseCode.SHUTDOWN, "the node is going down"))
+            self._out.append(CloseTrunk(event.trunk, CloseCode.SHUTDOWN, "the node is going down"))
             return
-        self.trunks[trunk.id] = trunk
-        self._dirty = True
-        if self.identity.peer_id < trunk.peer:
-            self._keep_one(trunk, now)
-        self._log("info", "trunk up", trunk, transport=trunk.transport, dialled=trunk.dialled)
+        trunk = self._neighbours.opened(event, now)
         self.role.introduce(trunk)
         self._out.append(Send(trunk.id, self._endpoints))
         self._barrier.defer(Send(trunk.id, indexes(event.keys)))
@@ -339,67 +327,6 @@ class Node:
         self.carried.limits = event.limits
         self.policy.names_itself = event.names_itself
         self.relay_control.configure(event.mode, event.patterns, event.controllers, now)
-
-    def _keep_one(self, newest: Trunk, now: float) -> None:
-        """Of the trunks to one peer, the cheapest transport stays, the newest among equals (SPEC 4.5)."""
-        trunks = [one for one in self.trunks.values() if one.peer == newest.peer and not one.is_leaving]
-        kept = min(trunks, key=lambda one: (TRANSPORT_RANK[one.transport], -one.id))
-        for one in trunks:
-            one.close_at = None if one is kept else now + REPLACE_AFTER_S
-            if one is not kept:
-                self.fabric.retire(one.id, now)
-
-    def _judge(self, trunk: Trunk, now: float) -> None:
-        """Whether anything goes by it: a neighbour that seems gone is gone around, long before it is given up."""
-        before, trunk.is_silent = trunk.is_silent, trunk.seems_gone(now)
-        if self.fabric.has_neighbour(trunk.id) and trunk.is_silent != before:
-            self._log("info", "trunk silent" if trunk.is_silent else "trunk heard again", trunk)
-            self.fabric.silence(trunk.id, now, is_silent=trunk.is_silent)
-
-    def _rekeyed(self, event: TrunkRekeyed, now: float) -> None:
-        if event.trunk in self.trunks:
-            self._dirty = True
-            self.trunks[event.trunk].begin_epoch(event.keys, now)
-            self._barrier.defer(Send(event.trunk, indexes(event.keys)))
-
-    def _closed(self, event: TrunkClosed, now: float) -> None:
-        trunk = self.trunks.pop(event.trunk, None)
-        if trunk is None:
-            return
-        self._log("info", "trunk down", trunk, reason=ANOTHER_IS_KEPT if trunk.is_leaving else event.reason)
-        self._lose(trunk, now)
-
-    def _leave(self, trunk: Trunk, now: float) -> None:
-        """The neighbour is to close the trunk: what it sends until then still arrives (SPEC 4.5)."""
-        trunk.is_leaving, trunk.close_at = True, now + LEAVE_S
-        self._out.append(Send(trunk.id, Close(CloseCode.REPLACED, ANOTHER_IS_KEPT)))
-        self._lose(trunk, now)
-
-    def _lose(self, trunk: Trunk, now: float) -> None:
-        """Nothing goes by this trunk any more."""
-        self._dirty = True
-        self.fabric.remove_neighbour(trunk.id, now)
-
-    def _close(self, trunk: Trunk, code: CloseCode, reason: str, now: float) -> None:
-        self._out.append(CloseTrunk(trunk.id, code, reason))
-        self._closed(TrunkClosed(trunk.id, reason), now)
-
-    def _path_found(self, number: TrunkId, address: Address, rtt_s: float, now: float) -> None:
-        trunk = self.trunks.get(number)
-        if trunk is None:
-            return
-        change = trunk.path_found(address, rtt_s, now)
-        self.fabric.set_cost(trunk.id, trunk.cost, now)
-        if change is not None:
-            self._dirty = True
-            self._log("info", change, trunk, carrier="udp", remote=address)
-        self._judge(trunk, now)
-
-    def _path_lost(self, number: TrunkId, now: float) -> None:
-        trunk = self.trunks.get(number)
-        if trunk is not None and trunk.path_lost(now):
-            self._dirty = True
-            self._log("info", "carrier", trunk, carrier=trunk.choice.name)
 
     # Messages
 
@@ -412,18 +339,19 @@ class Node:
             return
         try:
             self._dispatch(trunk, message, now)
-            self._judge(trunk, now)
+            self._neighbours.judge(trunk, now)
         except PeerError as error:
-            self._close(trunk, CloseCode.MALFORMED, str(error), now)
+            self._neighbours.close(trunk, CloseCode.MALFORMED, str(error), now)
 
     def _dispatch(self, trunk: Trunk, message: Message, now: float) -> None:
         match message:
             case Ping():
                 self._out.append(Send(trunk.id, Pong(message.id)))
             case Pong():
-                self._ponged(trunk, message, now)
+                self._pings.answered(message.id, now)
+                self._neighbours.ponged(trunk, message, now)
             case Policy():
-                self._policy(trunk, message, now)
+                self._neighbours.introduced(trunk, message, now)
             case Endpoints():
                 found = (unpacked(ip, port, trunk.host) for ip, port in message.udp)
                 udp = [one for one in found if one is not None and not self._is_overlay(one)]
@@ -460,26 +388,6 @@ class Node:
         ip = ip_address(address[0])
         return any(ip in network for network in self.overlay if network.version == ip.version)
 
-    def _policy(self, trunk: Trunk, message: Policy, now: float) -> None:
-        is_news = (trunk.relays, trunk.wants_grants) != (message.relays, message.wants_grants)
-        trunk.relays, trunk.wants_grants, trunk.is_leaf = message.relays, message.wants_grants, message.is_leaf
-        self.relaying.prove_all(trunk)
-        if self.fabric.has_neighbour(trunk.id):
-            self.fabric.neighbour_is_leaf(trunk.id, trunk.cost, is_leaf=trunk.is_leaf)
-            if is_news and trunk.refreshes.take(now):
-                self.fabric.refresh_all(trunk.id)
-        else:
-            self.fabric.add_neighbour(
-                trunk.id, cost=trunk.cost, mtu=trunk.max_payload, is_silent=trunk.is_silent, is_leaf=trunk.is_leaf
-            )
-            if trunk.close_at is not None:
-                self.fabric.retire(trunk.id, self._now)
-
-    def _ponged(self, trunk: Trunk, message: Pong, now: float) -> None:
-        self._pings.answered(message.id, now)
-        trunk.ponged(message.id, now)
-        self.fabric.set_cost(trunk.id, trunk.cost, now)
-
     def _control(self, event: ControlReceived, now: float) -> None:
         """Member control under a pair key: an echo, about hosts, or a letter."""
         vlan = self.vlans.get(event.vlan)
@@ -495,19 +403,7 @@ class Node:
     # Time
 
     def _time(self, now: float) -> None:
-        for trunk in list(self.trunks.values()):
-            if trunk.is_dead(now):
-                self._close(trunk, CloseCode.TIMEOUT, "nothing heard", now)
-            elif trunk.close_at is not None and trunk.close_at <= now:
-                if trunk.is_leaving:
-                    self._close(trunk, CloseCode.REPLACED, ANOTHER_IS_KEPT, now)
-                else:
-                    self._leave(trunk, now)
-            else:
-                self._judge(trunk, now)
-                self._out += [Send(trunk.id, ping) for ping in trunk.pings_due(now, self._random)]
-                self._out += [Probe(trunk.id, address) for address in trunk.probes_due(now)]
-                self._dirty |= trunk.drop_old_epochs(now) or trunk.labels.cut
+        self._neighbours.tick(now)
         self.fabric.tick(now)
         self.meetings.tick(now)
         self.bridges.tick(now)
@@ -532,8 +428,8 @@ class Node:
         self.fabric.leave()
         self._locals.withdraw(now)
         self._say_routes()
-        for trunk_id in list(self.trunks):
-            self._close(self.trunks[trunk_id], CloseCode.SHUTDOWN, "the node is going down", now)
+        for trunk in list(self.trunks.values()):
+            self._neighbours.close(trunk, CloseCode.SHUTDOWN, "the node is going down", now)
 
     # Settling
 
@@ -562,12 +458,12 @@ class Node:
     def _take_dirty(self) -> bool:
         """Whether anything that the tables are made of changed: most events change nothing, and cost nothing then."""
         dirty = self._dirty or self.trees.changed or self.subscriptions.changed or self._locals.changed
-        dirty |= self.bridges.changed
+        dirty |= self.bridges.changed or self._neighbours.changed
         for vlan in self.vlans.values():
             dirty |= vlan.introductions.changed
             vlan.introductions.changed = False
         self._dirty = self.trees.changed = self.subscriptions.changed = self._locals.changed = False
-        self.bridges.changed = False
+        self.bridges.changed = self._neighbours.changed = False
         return dirty
 
     def _follow_changes(self, now: float) -> None:
@@ -591,9 +487,6 @@ class Node:
 
     def _say_routes(self) -> None:
         self._out += [Send(trunk, message) for trunk, message in self.fabric.take() if trunk in self.trunks]
-
-    def _log(self, level: str, event: str, trunk: Trunk, **fields: object) -> None:
-        self._out.append(Log(level, event, {"peer": trunk.peer, "trunk": trunk.id, **fields}))
 
     def _taken(self) -> list[Action]:
         out, self._out = self._out, []

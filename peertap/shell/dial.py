@@ -13,7 +13,7 @@ import trio
 from peertap.config.address import PeerAddress, parse_address
 from peertap.errors import ConfigError, TrunkError
 from peertap.mesh.book import Dial, PeerBook, Source
-from peertap.node.node import TRANSPORT_RANK
+from peertap.node.neighbours import TRANSPORT_RANK
 from peertap.shell.host import Connection, Host
 from peertap.types import PeerId
 
