@@ -241,7 +241,7 @@ class Node:
 
     def next_deadline(self) -> float:
         """When TimePassed is due."""
-        parts = (self.fabric, self.groups, self._locals, self.role, self.bridges, self.relay_control)
+        parts = (self.fabric, self.groups, self._locals, self.role, self.bridges, self.relaying, self.relay_control)
         dues: list[float | None] = [self._refresh_at, self._expire_at, self.multicast.next_deadline(self._now)]
         dues += [part.next_deadline() for part in parts]
         for trunk in self.trunks.values():
@@ -423,7 +423,7 @@ class Node:
             case Pong():
                 self._ponged(trunk, message, now)
             case Policy():
-                self._policy(trunk, message, now)
+                self.relaying.policy_untrusted(trunk, message, now)
             case Endpoints():
                 found = (unpacked(ip, port, trunk.host) for ip, port in message.udp)
                 udp = [one for one in found if one is not None and not self._is_overlay(one)]
@@ -459,21 +459,6 @@ class Node:
     def _is_overlay(self, address: Address) -> bool:
         ip = ip_address(address[0])
         return any(ip in network for network in self.overlay if network.version == ip.version)
-
-    def _policy(self, trunk: Trunk, message: Policy, now: float) -> None:
-        is_news = (trunk.relays, trunk.wants_grants) != (message.relays, message.wants_grants)
-        trunk.relays, trunk.wants_grants, trunk.is_leaf = message.relays, message.wants_grants, message.is_leaf
-        self.relaying.prove_all(trunk)
-        if self.fabric.has_neighbour(trunk.id):
-            self.fabric.neighbour_is_leaf(trunk.id, trunk.cost, is_leaf=trunk.is_leaf)
-            if is_news and trunk.refreshes.take(now):
-                self.fabric.refresh_all(trunk.id)
-        else:
-            self.fabric.add_neighbour(
-                trunk.id, cost=trunk.cost, mtu=trunk.max_payload, is_silent=trunk.is_silent, is_leaf=trunk.is_leaf
-            )
-            if trunk.close_at is not None:
-                self.fabric.retire(trunk.id, self._now)
 
     def _ponged(self, trunk: Trunk, message: Pong, now: float) -> None:
         self._pings.answered(message.id, now)
@@ -513,6 +498,7 @@ class Node:
         self.bridges.tick(now)
         self.groups.tick(now)
         self._locals.tick(self.relaying, now)
+        self.relaying.tick(now)
         self.relay_control.tick(now)
         self.multicast.tick(now)
         if self._expire_at <= now:

@@ -13,7 +13,7 @@ from peertap.node.trunk import Trunk
 from peertap.node.vlan import LocalVlan
 from peertap.types import TrunkId, VlanId, VlanIndex, VTag
 from peertap.vlan.grants import checked_grant
-from peertap.wire.control import Grant, Refresh
+from peertap.wire.control import Grant, Policy, Refresh
 
 
 class State(Protocol):
@@ -39,6 +39,7 @@ class Relaying:
         self.policy: Final = policy
         self._state = state
         self._say = say
+        self._waiting: dict[TrunkId, Policy] = {}  # of neighbours that said too many; the last of each counts
 
     def carries(self, vtag: VTag) -> bool:
         """Whether routes and joins under this VTag are taken."""
@@ -50,6 +51,28 @@ class Relaying:
             if any(names.vtag == vtag for names in vlan.names):
                 return vlan.source.vlan_id
         return None
+
+    def policy_untrusted(self, trunk: Trunk, message: Policy, now: float) -> None:
+        """A neighbour says what it relays, and its role: now, or later where it does so too often."""
+        if trunk.policies.take(now):
+            self._waiting.pop(trunk.id, None)
+            self._follow(trunk, message, now)
+        else:
+            self._waiting[trunk.id] = message
+
+    def next_deadline(self) -> float | None:
+        """When `tick` has something to do."""
+        trunks = self._state.trunks
+        return min((trunks[one].policies.ready_at() for one in self._waiting if one in trunks), default=None)
+
+    def tick(self, now: float) -> None:
+        """Follows what waited, where it is time."""
+        for number, message in list(self._waiting.items()):
+            trunk = self._state.trunks.get(number)
+            if trunk is None or trunk.is_leaving:
+                del self._waiting[number]
+            elif trunk.policies.ready_at() <= now:
+                self.policy_untrusted(trunk, message, now)
 
     def prove_all(self, trunk: Trunk) -> None:
         """Proofs of all our VLANs, where the neighbour wants them."""
@@ -82,6 +105,24 @@ class Relaying:
         for trunk in self._state.trunks.values():
             if self._state.fabric.has_neighbour(trunk.id):
                 self._say(Send(trunk.id, Refresh(vtag)))
+
+    # Inside
+
+    def _follow(self, trunk: Trunk, message: Policy, now: float) -> None:
+        is_news = (trunk.relays, trunk.wants_grants) != (message.relays, message.wants_grants)
+        trunk.relays, trunk.wants_grants, trunk.is_leaf = message.relays, message.wants_grants, message.is_leaf
+        self.prove_all(trunk)
+        fabric = self._state.fabric
+        if fabric.has_neighbour(trunk.id):
+            fabric.neighbour_is_leaf(trunk.id, trunk.cost, is_leaf=trunk.is_leaf)
+            if is_news and trunk.refreshes.take(now):
+                fabric.refresh_all(trunk.id)
+        else:
+            fabric.add_neighbour(
+                trunk.id, cost=trunk.cost, mtu=trunk.max_payload, is_silent=trunk.is_silent, is_leaf=trunk.is_leaf
+            )
+            if trunk.close_at is not None:
+                fabric.retire(trunk.id, now)
 
     def _prove(self, vlan: LocalVlan, trunk: Trunk) -> None:
         grant = vlan.source.grant(self._state.now_unix)
