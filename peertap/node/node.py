@@ -241,9 +241,9 @@ class Node:
 
     def next_deadline(self) -> float:
         """When TimePassed is due."""
-        parts = (self.fabric, self.groups, self._locals, self.role, self.bridges, self.relaying, self.relay_control)
+        parts = (self.fabric, self.groups, self._locals, self.role, self.bridges, self.relaying)
         dues: list[float | None] = [self._refresh_at, self._expire_at, self.multicast.next_deadline(self._now)]
-        dues += [part.next_deadline() for part in parts]
+        dues += [part.next_deadline() for part in parts] + [self.relay_control.next_deadline(self._now)]
         for trunk in self.trunks.values():
             dues += [trunk.next_deadline(), trunk.close_at]
         dues += [vlan.introductions.next_deadline() for vlan in self.vlans.values()]
