@@ -16,12 +16,11 @@ from functools import cached_property
 from typing import Final
 
 import base58
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from peertap.errors import DecodeError
 from peertap.identity import armour
-from peertap.types import PeerId, is_peer_id, peer_id_of, public_key_of
+from peertap.types import PeerId, is_peer_id, peer_id_of
 
 MAX_PEER_ID_CHARS: Final = 64  # ours: 38 bytes are 52 characters; bounds base58's quadratic decoding
 TEXT_PREFIX: Final = "ptnode1"
@@ -115,12 +114,3 @@ def parse_peer_id(text: str) -> PeerId:
     if base58.b58encode(raw).decode("ascii") != text:  # b58decode strips white space
         raise DecodeError("peer ID: not base58, a character is wrong", hint=hint)
     return check_peer_id(raw)
-
-
-def verify(peer_id: PeerId, signature: bytes, message: bytes) -> bool:
-    """Says whether `signature` over `message` is that of the node `peer_id`. Raises DecodeError where it is none."""
-    try:
-        Ed25519PublicKey.from_public_bytes(public_key_of(check_peer_id(peer_id))).verify(signature, message)
-    except (InvalidSignature, ValueError):
-        return False
-    return True

@@ -1,4 +1,8 @@
-"""How often a neighbour may ask for something that costs us work."""
+"""How often something that costs us or others work may be done: a token bucket."""
+
+from typing import Final
+
+MARGIN_S: Final = 0.001  # ours: `ready_at` is so much late, that no rounding has it too early
 
 
 class Allowance:
@@ -8,11 +12,15 @@ class Allowance:
         self._most, self._per_s = most, per_s
         self._left, self._at = float(most), now
 
-    def take(self, now: float) -> bool:
-        """Whether one more may be done now."""
+    def take(self, now: float, count: int = 1) -> bool:
+        """Whether so many more may be done now: all of them or none."""
         self._left = min(self._most, self._left + (now - self._at) * self._per_s)
         self._at = now
-        if self._left < 1:
+        if self._left < count:
             return False
-        self._left -= 1
+        self._left -= count
         return True
+
+    def ready_at(self, count: int = 1) -> float:
+        """When so many may be done, if nothing is until then. Args: count: at most as many as at once."""
+        return self._at + max(0.0, count - self._left) / self._per_s + MARGIN_S

@@ -11,6 +11,7 @@ from peertap.wire.relay import Change, Verdict
 
 MAX_GRANTS: Final = 65_536  # ours: bounds the table; the oldest goes
 MAX_RULES: Final = 4096  # ours: as many as patterns in a configuration; more are refused
+NEVER: Final = float("inf")
 GRACE_S: Final = 0.7  # ours: neighbours that are asked for proofs have sent them by then; an update works within 1 s
 
 
@@ -37,6 +38,7 @@ class RelayPolicy:
     names_itself: bool = False  # to whoever asks for a way that leads through it (SPEC 16)
     own: Callable[[VTag], bool] = field(default=lambda _vtag: False)
     rules: dict[str, Change] = field(default_factory=dict)
+    _ends_at: float = NEVER
     _granted: dict[VTag, tuple[VlanId, float]] = field(default_factory=dict)
     _unproven: set[VTag] = field(default_factory=set)  # carried before proofs were wanted, and for GRACE_S more
     _decided: dict[VlanId, bool] = field(default_factory=dict)
@@ -103,17 +105,23 @@ class RelayPolicy:
             self.rules.pop(change.pattern, None)
             if change.verdict is not Verdict.FORGET:
                 self.rules[change.pattern] = change
+        self._ends_at = min((rule.until for rule in self.rules.values() if rule.until), default=NEVER)
         self._decided.clear()
 
-    def expire(self, now_unix: float) -> bool:
-        """Rules and proofs whose time is over go; returns whether a rule was among them."""
+    @property
+    def ends_at(self) -> float:
+        """When the next rule's time is over (Unix seconds)."""
+        return self._ends_at
+
+    def end_rules(self, now_unix: float) -> None:
+        """Rules whose time is over go."""
         over = [rule for rule in self.rules.values() if 0 < rule.until <= now_unix]
-        for rule in over:
-            del self.rules[rule.pattern]
+        self.change(Change(Verdict.FORGET, rule.pattern) for rule in over)
+
+    def end_proofs(self, now_unix: float) -> None:
+        """Proofs whose time is over go."""
         for vtag in [vtag for vtag, (_, expiry) in self._granted.items() if expiry < now_unix]:
             del self._granted[vtag]
-        self._decided.clear()
-        return bool(over)
 
     def tolerate(self, vtags: Iterable[VTag]) -> None:
         """These were carried without proof; they stay until one comes, or `end_grace`."""

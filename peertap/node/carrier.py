@@ -3,11 +3,11 @@
 STREAM ─ path found ─▶ UDP ─ path lost ─▶ STREAM        both probe: quickly at first, then every PROBE_MOST_S
 """
 
-import ipaddress
 from collections.abc import Iterable
 from typing import Final
 
 from peertap.node.tables import Address
+from peertap.wire.codec import unpacked_ip
 
 PROBE_FIRST_S: Final = 0.05  # ours: a first probe can be lost to a NAT that the other side's probe opens
 PROBE_MOST_S: Final = 1.0  # ours: back on udp within about a second of its return
@@ -96,21 +96,13 @@ class CarrierChoice:
         return list(self.candidates)
 
 
-def packed(address: Address) -> tuple[bytes, int]:
-    """An address as Endpoints carries it: IPv6, or IPv4 mapped into it."""
-    ip = ipaddress.ip_address(address[0])
-    raw = ip.packed if ip.version == 6 else bytes(10) + b"\xff\xff" + ip.packed
-    return raw, address[1]
-
-
 def unpacked(ip: bytes, port: int, seen_at: str | None) -> Address | None:
     """An address out of Endpoints; None where nothing may be sent to.
 
     Args:
         seen_at: the neighbour's IP address as its connection shows it, for WHERE_SEEN.
     """
-    six = ipaddress.IPv6Address(ip)
-    one: ipaddress.IPv4Address | ipaddress.IPv6Address = six.ipv4_mapped or six
+    one = unpacked_ip(ip)
     if one.is_unspecified:
         return None if seen_at is None or port == 0 else (seen_at, port)
     return None if port == 0 or one.is_multicast else (str(one), port)

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Final, Protocol
 
 from peertap.errors import DecodeError
+from peertap.mesh.allowance import Allowance
 from peertap.mesh.fabric import Fabric
 from peertap.node.actions import Action, Log, SendFrame, WriteFrame
 from peertap.node.events import MulticastHeard
@@ -30,7 +31,7 @@ from peertap.wire.routes import EVERY_GROUP, Origin, SignedSubscription
 MAX_GROUPS: Final = 64  # PROTOCOL 7: a member's tokens; with more it wants every group
 CROWDED: Final = 256  # ours: groups of others in a tree, half of what a node keeps, from which we want every group
 CROWDED_S: Final = 300.0  # ours: and for so long, as the others' tokens go when all do so
-CHANGES_AT_ONCE: Final = 4.0 * MAX_GROUPS  # ours: all groups of a member for others, and back
+CHANGES_AT_ONCE: Final = 4 * MAX_GROUPS  # ours: all groups of a member for others, and back
 CHANGES_A_SECOND: Final = 16.0  # ours: each is a message by every edge of the tree
 ASKER_BIT: Final = 4  # ours: in the first byte of a virtual MAC; makes one that no member has
 
@@ -62,21 +63,10 @@ class _Family:
 class _Said:
     """What we subscribed to under one VTag."""
 
+    changes: Allowance
     tokens: Set[Token] = frozenset()
     wish: tuple[int, ...] | None = None  # what it follows from
-    left: float = CHANGES_AT_ONCE  # so many changes may be said at once
-    at: float = 0.0
-    due_at: float = float("inf")  # others wait until then
-
-    def may_change(self, count: int, now: float) -> bool:
-        """Whether so many changes may be said now; else when."""
-        self.left = min(CHANGES_AT_ONCE, self.left + (now - self.at) * CHANGES_A_SECOND)
-        self.at, self.due_at = now, float("inf")
-        if self.left < count:
-            self.due_at = now + (count - self.left) / CHANGES_A_SECOND
-            return False
-        self.left -= count
-        return True
+    due_at: float = float("inf")  # changes wait until then
 
 
 class _Vlan:
@@ -163,7 +153,9 @@ class Multicast:
                 family.listeners.one_host = is_alone(local)
             for names in local.names:
                 here.add((index, names.vtag))
-                said = self._said.setdefault((index, names.vtag), _Said(at=now))
+                said = self._said.setdefault(
+                    (index, names.vtag), _Said(Allowance(CHANGES_AT_ONCE, CHANGES_A_SECOND, now))
+                )
                 self._subscribe(vlan, names, said, now)
         for key in self._said.keys() - here:
             del self._said[key]
@@ -223,8 +215,10 @@ class Multicast:
         tokens = {EVERY_GROUP} if macs is None else {Token(names.keys.token(KIND_GROUP, mac)) for mac in macs}
         if tokens == said.tokens:
             said.wish, said.due_at = wish, float("inf")
-        elif said.may_change(len(tokens ^ said.tokens), now):
-            said.tokens, said.wish = tokens, wish
+        elif not said.changes.take(now, len(tokens ^ said.tokens)):
+            said.due_at = said.changes.ready_at(len(tokens ^ said.tokens))
+        else:
+            said.tokens, said.wish, said.due_at = tokens, wish, float("inf")
             fabric.subscribe(names.vtag, tokens, partial(self._sign, names))
 
     def _sign(self, names: Names, root: Origin, token: Token) -> SignedSubscription:

@@ -54,6 +54,7 @@ class Neighbours:
         self._say = say
         self._payload_bytes = payload_bytes
         self._udp_allowed = udp_allowed
+        self._waiting: dict[TrunkId, Policy] = {}  # of those that said too many; the last of each counts
 
     # They come
 
@@ -74,22 +75,13 @@ class Neighbours:
             self.trunks[event.trunk].begin_epoch(event.keys, now)
             self._barrier.defer(Send(event.trunk, indexes(event.keys)))
 
-    def introduced(self, trunk: Trunk, message: Policy, now: float) -> None:
-        """The neighbour says what it is: from now on it hears of routes."""
-        fabric = self._state.fabric
-        is_news = (trunk.relays, trunk.wants_grants) != (message.relays, message.wants_grants)
-        trunk.relays, trunk.wants_grants, trunk.is_leaf = message.relays, message.wants_grants, message.is_leaf
-        self._state.relaying.prove_all(trunk)
-        if fabric.has_neighbour(trunk.id):
-            fabric.neighbour_is_leaf(trunk.id, trunk.cost, is_leaf=trunk.is_leaf)
-            if is_news and trunk.refreshes.take(now):
-                fabric.refresh_all(trunk.id)
+    def policy_untrusted(self, trunk: Trunk, message: Policy, now: float) -> None:
+        """A neighbour says what it relays, and its role: now, or later where it does so too often."""
+        if trunk.policies.take(now):
+            self._waiting.pop(trunk.id, None)
+            self._introduced(trunk, message, now)
         else:
-            fabric.add_neighbour(
-                trunk.id, cost=trunk.cost, mtu=trunk.max_payload, is_silent=trunk.is_silent, is_leaf=trunk.is_leaf
-            )
-            if trunk.close_at is not None:
-                fabric.retire(trunk.id, now)
+            self._waiting[trunk.id] = message
 
     # They are judged
 
@@ -147,10 +139,15 @@ class Neighbours:
                 for address in trunk.probes_due(now):
                     self._say(Probe(trunk.id, address))
                 self.changed |= trunk.drop_old_epochs(now) or trunk.labels.cut
+        for number, message in list(self._waiting.items()):
+            trunk = self.trunks[number]
+            if trunk.policies.ready_at() <= now:
+                self.policy_untrusted(trunk, message, now)
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do."""
         dues = [due for trunk in self.trunks.values() for due in (trunk.next_deadline(), trunk.close_at)]
+        dues += [self.trunks[one].policies.ready_at() for one in self._waiting]
         return min((due for due in dues if due is not None), default=None)
 
     # They go
@@ -168,6 +165,23 @@ class Neighbours:
         self.closed(trunk.id, reason, now)
 
     # Inside
+
+    def _introduced(self, trunk: Trunk, message: Policy, now: float) -> None:
+        """From now on it hears of routes."""
+        fabric = self._state.fabric
+        is_news = (trunk.relays, trunk.wants_grants) != (message.relays, message.wants_grants)
+        trunk.relays, trunk.wants_grants, trunk.is_leaf = message.relays, message.wants_grants, message.is_leaf
+        self._state.relaying.prove_all(trunk)
+        if fabric.has_neighbour(trunk.id):
+            fabric.neighbour_is_leaf(trunk.id, trunk.cost, is_leaf=trunk.is_leaf)
+            if is_news and trunk.refreshes.take(now):
+                fabric.refresh_all(trunk.id)
+        else:
+            fabric.add_neighbour(
+                trunk.id, cost=trunk.cost, mtu=trunk.max_payload, is_silent=trunk.is_silent, is_leaf=trunk.is_leaf
+            )
+            if trunk.close_at is not None:
+                fabric.retire(trunk.id, now)
 
     def _keep_one(self, newest: Trunk, now: float) -> None:
         """Of the trunks to one peer, the cheapest transport stays, the newest among equals (SPEC 4.5)."""
@@ -187,6 +201,7 @@ class Neighbours:
     def _lose(self, trunk: Trunk, now: float) -> None:
         """Nothing goes by this trunk any more."""
         self.changed = True
+        self._waiting.pop(trunk.id, None)
         self._state.fabric.remove_neighbour(trunk.id, now)
 
     def log(self, level: str, event: str, trunk: Trunk, **fields: object) -> None:

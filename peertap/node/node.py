@@ -236,9 +236,10 @@ class Node:
 
     def next_deadline(self) -> float:
         """When TimePassed is due."""
-        parts = (self._neighbours, self.fabric, self.groups, self._locals, self.role, self.bridges, self.relay_control)
-        dues: list[float | None] = [self._refresh_at, self._expire_at, self.multicast.next_deadline(self._now)]
+        parts = (self._neighbours, self.fabric, self.groups, self._locals, self.role, self.bridges)
+        dues: list[float | None] = [self._refresh_at, self._expire_at]
         dues += [part.next_deadline() for part in parts]
+        dues += [part.next_deadline(self._now) for part in (self.relay_control, self.multicast)]
         dues += [vlan.introductions.next_deadline() for vlan in self.vlans.values()]
         return min(due for due in dues if due is not None)
 
@@ -351,7 +352,7 @@ class Node:
                 self._pings.answered(message.id, now)
                 self._neighbours.ponged(trunk, message, now)
             case Policy():
-                self._neighbours.introduced(trunk, message, now)
+                self._neighbours.policy_untrusted(trunk, message, now)
             case Endpoints():
                 found = (unpacked(ip, port, trunk.host) for ip, port in message.udp)
                 udp = [one for one in found if one is not None and not self._is_overlay(one)]

@@ -20,8 +20,6 @@ from peertap.wire.path import MAX_PATH_HOPS, MAX_WHY_BYTES, Bears, Means, PathAn
 
 MAX_ASKED: Final = 256  # ours: questions under way, of us and of others; the oldest goes
 ASKED_S: Final = 5.0  # ours: an answer later than that finds nobody
-MAX_ASKS: Final = 16  # ours: questions of one neighbour at once
-ASKS_PER_S: Final = 4.0  # ours: and over time
 MAX_RTT_US: Final = 0xFFFFFFFF
 
 _MEANS: Final = {"tcp": Means.TCP, "ws": Means.WS, "quic": Means.QUIC}
@@ -55,12 +53,6 @@ class _Question:
     heard: set[int] = field(default_factory=set)
 
 
-@dataclass(slots=True)
-class _Budget:
-    left: float
-    at: float
-
-
 class Paths:
     """Asks, answers and passes on. A neighbour speaks for what lies behind it: an answer is worth its word."""
 
@@ -83,7 +75,6 @@ class Paths:
         self._random = random
         self._say = say
         self._passed: dict[tuple[TrunkId, int], _Question] = {}
-        self._budgets: dict[TrunkId, _Budget] = {}
 
     def ask(self, event: PathAsked, now: float) -> None:
         """The operator wants to know the way to a member."""
@@ -107,7 +98,7 @@ class Paths:
     def asked_untrusted(self, asker: Trunk, ask: PathAsk, now: float) -> None:
         """A neighbour asks. What may not be said, and what comes too often, is not answered."""
         key = (ask.vtag, ask.token)
-        if not self._may_ask(asker.id, now) or not self._carries(ask.vtag):
+        if not asker.asks.take(now) or not self._carries(ask.vtag):
             return
         if self._state.routes.owns(key):
             self._say(Send(asker.id, PathAnswer(ask.id, ask.hop, PathAnswer.OWNS)))
@@ -152,18 +143,6 @@ class Paths:
             del self._passed[next(iter(self._passed))]
         self._passed[trunk, ask.id] = question
         self._say(Send(trunk, ask))
-
-    def _may_ask(self, trunk: TrunkId, now: float) -> bool:
-        """Whether a neighbour has not asked too often."""
-        for gone in [one for one in self._budgets if one not in self._state.trunks]:
-            del self._budgets[gone]
-        budget = self._budgets.setdefault(trunk, _Budget(MAX_ASKS, now))
-        budget.left = min(MAX_ASKS, budget.left + (now - budget.at) * ASKS_PER_S)
-        budget.at = now
-        if budget.left < 1:
-            return False
-        budget.left -= 1
-        return True
 
     def _named(self, answer: PathAnswer, trunk: Trunk | None, now: float) -> PathAnswer:
         """The answer with who we are, and by what the next node is reached."""

@@ -223,21 +223,24 @@ class RelayControl:
 
     # Time
 
-    def next_deadline(self) -> float | None:
+    def next_deadline(self, now: float) -> float:
         """When `tick` has something to do."""
-        return self._grace_until
+        rule_ends_at = now + max(0.0, self.policy.ends_at - self._state.now_unix)
+        return rule_ends_at if self._grace_until is None else min(rule_ends_at, self._grace_until)
 
     def tick(self, now: float) -> None:
-        """Who was asked for a proof has had the time."""
+        """A rule's time is over; who was asked for a proof has had the time."""
+        if self.policy.ends_at <= self._state.now_unix:
+            self._change(lambda: self.policy.end_rules(self._state.now_unix), now)
+            self._save()
         if self._grace_until is not None and self._grace_until <= now:
             self._grace_until = None
             self.policy.end_grace()
             self._forget(now)
 
     def expire(self, now: float) -> None:
-        """Rules and proofs that are over go, with what was carried by them."""
-        if self.policy.expire(self._state.now_unix):
-            self._save()
+        """Proofs that are over go, with what was carried by them."""
+        self.policy.end_proofs(self._state.now_unix)
         self._forget(now)
 
     # Inside

@@ -23,6 +23,10 @@ MAX_REFRESHES: Final = 64  # ours: VLANs that a neighbour may ask for at once
 REFRESHES_PER_S: Final = 4.0  # ours: and over time
 MAX_UPDATES: Final = 16  # ours: relay updates that are verified for a neighbour at once
 UPDATES_PER_S: Final = 4.0  # ours: and over time
+MAX_POLICIES: Final = 16  # ours: that a neighbour may say at once; each has all VLANs proven to it, with signatures
+POLICIES_PER_S: Final = 2.0  # ours: and over time
+MAX_ASKS: Final = 16  # ours: questions about the way that a neighbour may ask at once
+ASKS_PER_S: Final = 4.0  # ours: and over time
 MEASURE_S: Final = 5.0  # ours: the round trip is measured so often at least, also under load
 OLD_EPOCH_S: Final = 10.0  # ours: an old epoch's packets are opened for so long
 SMOOTHING: Final = 0.25  # ours: weight of a new round-trip sample; RFC 6298 has 1/8, for one in each round trip
@@ -62,6 +66,8 @@ class Trunk:
         self._pings: dict[int, float] = {}
         self.refreshes: Final = Allowance(MAX_REFRESHES, REFRESHES_PER_S, now)  # each costs a look through all routes
         self.updates: Final = Allowance(MAX_UPDATES, UPDATES_PER_S, now)
+        self.policies: Final = Allowance(MAX_POLICIES, POLICIES_PER_S, now)
+        self.asks: Final = Allowance(MAX_ASKS, ASKS_PER_S, now)
         self._unanswered = 0
         self._doubted_at: float | None = None  # its udp path went, and nothing was heard since
 

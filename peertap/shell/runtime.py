@@ -47,7 +47,7 @@ from peertap.node.actions import (
     SendIntro,
     WriteFrame,
 )
-from peertap.node.carrier import WHERE_SEEN, packed
+from peertap.node.carrier import WHERE_SEEN
 from peertap.node.commands import Command
 from peertap.node.events import (
     FROM_OTHERS,
@@ -84,6 +84,7 @@ from peertap.trunk.handshake import HandshakeFailed
 from peertap.types import PeerId, TrunkId, VlanIndex
 from peertap.vlan.membership import GroupMembership, StaticMembership
 from peertap.vlan.record import Port, VlanRecord
+from peertap.wire.codec import packed_ip
 from peertap.wire.control import MAX_ENDPOINTS, CloseCode, Endpoints, Serving
 
 STOP_S: Final = 1.2  # ours: to say goodbye; the first signal ends the node within 2 s
@@ -200,7 +201,7 @@ class Runtime:
         port = self.data_plane.engine.udp_port
         addresses = [WHERE_SEEN, *(str(one.address.ip) for one in self.whereabouts.underlay)]
         udp_allowed = config.carrier == "auto" and config.listen.udp is not None
-        candidates = [packed((address, port)) for address in addresses][:MAX_ENDPOINTS] if udp_allowed else []
+        candidates = [(packed_ip(address), port) for address in addresses][:MAX_ENDPOINTS] if udp_allowed else []
         return Node(
             identity,
             vlans,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from peertap.errors import DecodeError
 from peertap.types import PeerId, peer_id_of
-from peertap.wire.codec import Reader, lp
+from peertap.wire.codec import Reader, lp, packed_ip, unpacked_ip
 from peertap.wire.control import MAX_ADDRESS_BYTES
 from peertap.wire.kdf import expand
 from peertap.wire.rendezvous import Record, key_of
@@ -126,7 +126,7 @@ class Circle:
             salt: 16 random bytes of the announcement.
             addresses: IP addresses; the first three count.
         """
-        packed = b"".join(_packed(one) for one in addresses[:LAN_ADDRESSES]).ljust(16 * LAN_ADDRESSES, b"\0")
+        packed = b"".join(packed_ip(one) for one in addresses[:LAN_ADDRESSES]).ljust(16 * LAN_ADDRESSES, b"\0")
         return self._lan_box(salt).encrypt(bytes(NONCE_BYTES), us.public_key + port.to_bytes(2, "big") + packed, None)
 
     def open_lan_untrusted(self, salt: bytes, slots: Iterable[bytes]) -> list[OnLan]:
@@ -138,7 +138,7 @@ class Circle:
             except (InvalidTag, ValueError):
                 continue
             public, port, packed = content[:32], int.from_bytes(content[32:34], "big"), content[34:]
-            addresses = [_unpacked(packed[at : at + 16]) for at in range(0, len(packed), 16)]
+            addresses = [unpacked_ip(packed[at : at + 16]) for at in range(0, len(packed), 16)]
             member = peer_id_of(public)
             found.append(OnLan(member, port, tuple(one for one in addresses if not one.is_unspecified)))
         return found
@@ -155,13 +155,3 @@ def _body(public: bytes, addresses: tuple[str, ...]) -> bytes:
         if 32 + 1 + len(out) + len(part) + 64 <= CONTENT_BYTES and len(part) <= MAX_ADDRESS_BYTES:
             out, count = out + part, count + 1
     return public + bytes((count,)) + out
-
-
-def _packed(text: str) -> bytes:
-    address = ip_address(text)
-    return address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed
-
-
-def _unpacked(packed: bytes) -> IPv4Address | IPv6Address:
-    address = IPv6Address(packed)
-    return address.ipv4_mapped or address

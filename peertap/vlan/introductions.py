@@ -22,7 +22,7 @@ from typing import Final, Protocol
 
 from peertap._core import FrameSigner, PairSecret, ReceiveKey, SendKey, VlanKeys
 from peertap.errors import DecodeError, PeerError
-from peertap.types import Mac, MlsId, PeerId, Sid, Token
+from peertap.types import Mac, MlsId, PeerId, Sid, Token, public_key_of
 from peertap.vlan.epochs import Epoch, Epochs
 from peertap.vlan.membership import KeySource
 from peertap.vlan.names import virtual_mac
@@ -34,7 +34,6 @@ from peertap.vlan.pairing import (
     seal_secret,
     sealed_hash,
     setup_message,
-    signed_by,
 )
 from peertap.vlan.peer import RETRY_FIRST_S, Candidate, PairReceive, Peer, PendingSetup
 from peertap.wire.content import Content, Reassembler, split, unpad_untrusted
@@ -48,6 +47,7 @@ from peertap.wire.introduction import (
     Setup,
     parse_untrusted,
 )
+from peertap.wire.routes import signed_by
 
 CHALLENGE_S: Final = 10.0  # PROTOCOL 2: a challenge is valid for 10 s
 CHALLENGE_STEP_S: Final = 5.0  # ours: a new one every 5 s, so that each is offered for at least 5
@@ -354,7 +354,7 @@ class Introductions:
         if self._is_old(hello):
             return []
         self._spend_verification(now)
-        if not signed_by(hello.member, hello.signature, Hello.PREFIX + hello.unsigned()):
+        if not signed_by(public_key_of(hello.member), hello.signature, Hello.PREFIX + hello.unsigned()):
             raise PeerError("hello: the signature does not match")
         if self._mac_of(hello) == self.mac:
             self.must_renumber = self.me > hello.member

@@ -3,8 +3,7 @@
 from typing import Final
 
 from blake3 import blake3
-from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA384, Hash
@@ -21,6 +20,7 @@ from peertap.errors import DecodeError, PeerError
 from peertap.types import MlsId, PeerId, Sid, VlanId, public_key_of
 from peertap.wire.codec import Reader, lp
 from peertap.wire.introduction import MLKEM768_KEY_BYTES
+from peertap.wire.routes import signed_by
 
 SECRET_BYTES: Final = 32
 _SUITE: Final = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)  # RFC 9180 with the X-Wing KEM
@@ -88,7 +88,7 @@ def open_secret_untrusted(prekey: Prekey, sealed: bytes, info: bytes, generation
         raise PeerError(str(error)) from None
     if inner_generation != generation:
         raise PeerError(f"setup: generation {inner_generation} under the name of {generation}")
-    if not signed_by(sender, signature, setup_message(info, secret, generation)):
+    if not signed_by(public_key_of(sender), signature, setup_message(info, secret, generation)):
         raise PeerError("setup: the signature does not match")
     return secret
 
@@ -98,12 +98,3 @@ def sealed_hash(sealed: bytes) -> bytes:
     digest = Hash(SHA384())
     digest.update(sealed)
     return digest.finalize()
-
-
-def signed_by(member: PeerId, signature: bytes, message: bytes) -> bool:
-    """Whether the identity key in this peer ID made the signature."""
-    try:
-        Ed25519PublicKey.from_public_bytes(public_key_of(member)).verify(signature, message)
-    except (InvalidSignature, ValueError):
-        return False
-    return True

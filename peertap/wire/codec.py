@@ -1,5 +1,6 @@
 """Reading and writing of length-prefixed, big-endian fields (SPEC 1)."""
 
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from peertap.errors import DecodeError
@@ -17,6 +18,18 @@ def lp(data: bytes) -> bytes:
 def lp32(data: bytes) -> bytes:
     """Length (u32) and data (SPEC 9.5)."""
     return len(data).to_bytes(4, "big") + data
+
+
+def packed_ip(text: str) -> bytes:
+    """An IP address as 16 bytes: IPv6, or IPv4 mapped into it (RFC 4291 2.5.5.2)."""
+    address = ip_address(text)
+    return address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed
+
+
+def unpacked_ip(packed: bytes) -> IPv4Address | IPv6Address:
+    """The IP address in 16 bytes."""
+    address = IPv6Address(packed)
+    return address.ipv4_mapped or address
 
 
 class Reader:

@@ -43,10 +43,10 @@ def vtag_of(route_public: bytes) -> VTag:
     return VTag(blake3(route_public).digest(16))
 
 
-def signed_by(route_public: bytes, signature: bytes, message: bytes) -> bool:
-    """Whether the route key made this signature."""
+def signed_by(public_key: bytes, signature: bytes, message: bytes) -> bool:
+    """Whether this Ed25519 key made the signature."""
     try:
-        Ed25519PublicKey.from_public_bytes(route_public).verify(signature, message)
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except (InvalidSignature, ValueError):
         return False
     return True

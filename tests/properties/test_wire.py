@@ -1,6 +1,7 @@
 """parse(emit(x)) == x for every message, and untrusted bytes raise nothing but DecodeError."""
 
 import os
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from peertap.errors import DecodeError
 from peertap.types import MlsId, Sid, Token, VlanId, VTag, peer_id_of
 from peertap.wire import control, echo, handshake, introduction, path, rendezvous
+from peertap.wire.codec import packed_ip, unpacked_ip
 from peertap.wire.content import Content, Reassembler, plaintext, split, unpad_untrusted
 from peertap.wire.routes import Origin, SignedJoin, SignedRoute, SignedSubscription
 
@@ -200,3 +202,10 @@ def test_a_question_whose_record_is_of_another_key_is_refused() -> None:
     record = rendezvous.Record(b"o" * 32, b"s" * 16, 1, b"", b"g" * 64)
     with pytest.raises(DecodeError):
         rendezvous.Question.parse_untrusted(rendezvous.Question(rendezvous.Kind.PUT, b"k" * 32, (), record).emit())
+
+
+@given(st.ip_addresses())
+def test_an_ip_address_survives_its_sixteen_bytes(address: IPv4Address | IPv6Address) -> None:
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    assert len(packed_ip(str(address))) == 16
+    assert unpacked_ip(packed_ip(str(address))) == (mapped or address)

@@ -14,6 +14,7 @@ from peertap.node import compile as compile_tables
 from peertap.node import labels
 from peertap.node.compile import Compiler
 from peertap.node.events import IntroReceived, MessageReceived, TimePassed, TrunkClosed
+from peertap.node.trunk import MAX_POLICIES
 from peertap.types import Token, TrunkId, VlanIndex
 from peertap.vlan import introductions
 from peertap.wire.control import (
@@ -482,6 +483,38 @@ def test_unbinds_and_indexes_that_change_nothing_rebuild_no_table(
     for _ in range(20):
         mesh.nodes["a"].node.handle(MessageReceived(x.number, message), mesh.now)
     assert compiled() == before
+
+
+def test_a_neighbour_that_says_its_policy_without_end_is_proven_little_and_what_it_said_last_counts() -> None:
+    mesh = line()
+    x = hostile(mesh, "a")
+    mesh.run(1)
+    a = mesh.nodes["a"].node
+    for number in range(500):
+        x.say(Policy(relays=True, wants_grants=True, is_leaf=number % 2 == 0))
+    x.say(Policy(relays=False, wants_grants=True))
+    mesh.run(0.1)
+    assert 0 < len(x.got(Grant)) <= MAX_POLICIES
+    mesh.run(1)
+    assert len(x.got(Grant)) <= MAX_POLICIES + 3
+    trunk = a.trunks[x.number]
+    assert (trunk.relays, trunk.wants_grants, trunk.is_leaf) == (False, True, False)
+    before = len(x.got(Grant))
+    mesh.run(10)
+    assert len(x.got(Grant)) == before, "nothing waits any more"
+    assert_works(mesh, "a", "b")
+
+
+def test_a_neighbour_that_goes_while_its_policy_waits_leaves_nothing_behind() -> None:
+    mesh = line()
+    x = hostile(mesh, "a")
+    for _ in range(50):
+        x.say(Policy(relays=True, wants_grants=True))
+    mesh.run(0.1)
+    x.link.close("gone")
+    mesh.run(5)
+    assert not mesh.nodes["a"].node._neighbours._waiting
+    assert_works(mesh, "a", "b")
 
 
 # Anything else

@@ -4,10 +4,12 @@ from itertools import pairwise
 
 import pytest
 
+from peertap.mesh.allowance import Allowance
 from peertap.mesh.policy import Mode
 from peertap.node.actions import PathStep, Send
 from peertap.node.events import MessageReceived, PathAsked, PathFound
-from peertap.node.paths import MAX_ASKED, MAX_ASKS
+from peertap.node.paths import MAX_ASKED
+from peertap.node.trunk import MAX_ASKS
 from peertap.types import Mac, PeerId, Token, VlanIndex, VTag
 from peertap.wire import control
 from peertap.wire.path import MAX_PATH_HOPS, Means, PathAnswer, PathAsk
@@ -131,11 +133,11 @@ def test_a_question_about_a_vlan_that_a_relay_does_not_carry_is_not_answered() -
     assert not answers(mesh, link, asker, [PathAsk(1, *token(mesh), 1)])
 
 
-def test_questions_under_way_are_bounded() -> None:
+def test_questions_under_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     mesh, link, asker = asked_by_neighbour()
     paths = mesh.nodes["r1"].node._paths
+    monkeypatch.setattr(Allowance, "take", lambda *_: True)
     for number in range(3 * MAX_ASKED):
-        paths._budgets.clear()
         answers(mesh, link, asker, [PathAsk(number, *token(mesh), 1)])
     assert len(paths._passed) == MAX_ASKED
 

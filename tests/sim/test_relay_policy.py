@@ -235,9 +235,47 @@ def test_a_rule_for_a_time_ends_with_it() -> None:
     relay.command(ChangeRules((Change(ALLOW, vlan_id(mesh, "blue"), until),)))
     mesh.run(5)
     assert passes(mesh, "blue")
-    mesh.run(120)
+    mesh.run(until - NOW_UNIX - mesh.now - 0.5)
+    assert passes(mesh, "blue"), "not a moment before"
+    mesh.run(until - NOW_UNIX - mesh.now + 0.1)
     assert not leaks(mesh, "blue") and passes(mesh, "red")
     assert RelayState.parse(relay.relay_state).rules == ()
+
+
+def test_what_was_denied_for_a_time_passes_again_after_it() -> None:
+    mesh, relay = relayed(Mode.OPEN)
+    relay.command(ChangeRules((Change(DENY, vlan_id(mesh, "blue"), int(relay.node.now_unix) + 10),)))
+    mesh.run(5)
+    assert not leaks(mesh, "blue") and relay.node.policy.wants_grants
+    mesh.run(8)
+    assert passes(mesh, "blue") and passes(mesh, "red")
+    assert not any(trunk.wants_grants for trunk in mesh.nodes["a"].node.trunks.values())
+
+
+def test_a_relay_for_nobody_that_carried_one_vlan_for_a_time_is_taken_for_a_relay_no_longer() -> None:
+    mesh, relay = relayed(Mode.NONE)
+    relay.command(ChangeRules((Change(ALLOW, vlan_id(mesh, "red"), int(relay.node.now_unix) + 10),)))
+    mesh.run(3)
+    assert passes(mesh, "red") and all(trunk.relays for trunk in mesh.nodes["a"].node.trunks.values())
+    mesh.run(8)
+    assert not leaks(mesh, "red")
+    assert not any(trunk.relays for trunk in mesh.nodes["a"].node.trunks.values())
+
+
+def test_a_rule_whose_time_ended_while_the_relay_was_down_is_gone_when_it_is_back() -> None:
+    mesh, relay = relayed(Mode.ALLOW, "red")
+    relay.command(ChangeRules((Change(ALLOW, vlan_id(mesh, "blue"), int(relay.node.now_unix) + 2),)))
+    mesh.run(0.5)
+    mesh.nodes["r"].is_dead = True
+    for link in list(relay.trunks.values()):
+        link.close("killed")
+    mesh.run(5)
+    mesh.restart("r")
+    for name in ("a", "b"):
+        mesh.link(name, "r")
+    mesh.run(3)
+    assert not leaks(mesh, "blue") and passes(mesh, "red")
+    assert mesh.nodes["r"].node.policy.rules == {}
 
 
 def test_a_carriage_grant_is_for_one_relay_and_no_other() -> None:

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from peertap._core import StaticSecret
 from peertap.mesh import policy
-from peertap.mesh.policy import Mode, RelayPolicy
+from peertap.mesh.policy import NEVER, Mode, RelayPolicy
 from peertap.types import VlanId, VTag
 from peertap.vlan.grants import checked_grant, grant_message, owner_message, vtag_message
 from peertap.vlan.membership import StaticMembership
@@ -108,10 +108,16 @@ def test_rules_and_proofs_end_with_their_time() -> None:
     relay = RelayPolicy(Mode.RESTRICTED)
     relay.change([rule(Verdict.ALLOW, LAB.vlan_id.hex(), int(NOW_UNIX) + 5), rule(Verdict.ALLOW, "00*")])
     relay.granted(LAB_TAG, LAB.vlan_id, NOW_UNIX + 100)
-    assert relay.carries(LAB_TAG, NOW_UNIX) and not relay.expire(NOW_UNIX)
-    assert relay.expire(NOW_UNIX + 5) and list(relay.rules) == ["00*"]
+    assert relay.ends_at == NOW_UNIX + 5
+    relay.end_rules(NOW_UNIX + 4.9)
+    assert relay.carries(LAB_TAG, NOW_UNIX) and len(relay.rules) == 2
+    relay.end_rules(NOW_UNIX + 5)
+    assert list(relay.rules) == ["00*"] and relay.ends_at == NEVER
     assert not relay.carries(LAB_TAG, NOW_UNIX + 5)
-    assert LAB_TAG in relay.proven and not relay.expire(NOW_UNIX + 101) and not relay.proven
+    relay.end_proofs(NOW_UNIX + 100)
+    assert LAB_TAG in relay.proven
+    relay.end_proofs(NOW_UNIX + 101)
+    assert not relay.proven
 
 
 def test_what_was_carried_without_proof_is_tolerated_until_it_proves_something_or_the_grace_ends() -> None:
