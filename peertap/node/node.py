@@ -62,6 +62,7 @@ from peertap.node.group_host import Ourselves
 from peertap.node.groups import Groups
 from peertap.node.locals import LocalVlans, reaches
 from peertap.node.meetings import Meetings
+from peertap.node.member_control import MemberControl
 from peertap.node.multicast import Multicast
 from peertap.node.paths import Paths
 from peertap.node.pings import Pings
@@ -74,7 +75,6 @@ from peertap.node.vlan import REFRESH_S, LocalVlan, VlanSettings
 from peertap.types import PeerId, TrunkId, VlanIndex
 from peertap.vlan.introductions import Identity
 from peertap.vlan.record import VlanRecord
-from peertap.wire import echo
 from peertap.wire.control import (
     Bind,
     Bound,
@@ -160,6 +160,7 @@ class Node:
         self.bridges: Final = Bridges(self, switching or SwitchSettings(), random, self._accusations, self.say, now)
         self.groups: Final = Groups(self, Ourselves(identity, random), name)
         self._pings: Final = Pings(self, random, self.say)
+        self._member_control: Final = MemberControl(self, self._pings, self.bridges, self.groups)
         self._paths: Final = Paths(self, self._compiler.hop, carries, policy, identity.peer_id, random, self.say)
         self.multicast: Final = Multicast(self, random, self.say)
         self._refresh_at = now + REFRESH_S
@@ -211,7 +212,7 @@ class Node:
                     self.trunks[event.trunk].roaming = event.address
                     self._out.append(Probe(event.trunk, event.address))
             case ControlReceived():
-                self._control(event, now)
+                self._member_control.received_untrusted(event, now)
             case PingAsked():
                 self._pings.ask(event, now)
             case PathAsked():
@@ -479,18 +480,6 @@ class Node:
         self._pings.answered(message.id, now)
         trunk.ponged(message.id, now)
         self.fabric.set_cost(trunk.id, trunk.cost, now)
-
-    def _control(self, event: ControlReceived, now: float) -> None:
-        """Member control under a pair key: an echo, about hosts, or a letter."""
-        vlan = self.vlans.get(event.vlan)
-        peer = vlan.introductions.peer_of(event.member) if vlan is not None else None
-        if peer is None:
-            return
-        asked = echo.parse_untrusted(event.message)
-        if asked is not None:
-            self._pings.echoed(event, asked, now)
-        elif not self.bridges.control_untrusted(event.vlan, event.member, event.message, now):
-            self.groups.received_untrusted(event.vlan, peer.member, event.message, now)
 
     # Time
 
