@@ -61,6 +61,7 @@ from peertap.node.group_host import Ourselves
 from peertap.node.groups import Groups
 from peertap.node.locals import LocalVlans, reaches
 from peertap.node.meetings import Meetings
+from peertap.node.member_control import MemberControl
 from peertap.node.multicast import Multicast
 from peertap.node.neighbours import Neighbours
 from peertap.node.paths import Paths
@@ -74,7 +75,6 @@ from peertap.node.vlan import REFRESH_S, LocalVlan, VlanSettings
 from peertap.types import PeerId, TrunkId, VlanIndex
 from peertap.vlan.introductions import Identity
 from peertap.vlan.record import VlanRecord
-from peertap.wire import echo
 from peertap.wire.control import (
     Bind,
     Bound,
@@ -157,6 +157,7 @@ class Node:
         self.bridges: Final = Bridges(self, switching or SwitchSettings(), random, self._accusations, self.say, now)
         self.groups: Final = Groups(self, Ourselves(identity, random), name)
         self._pings: Final = Pings(self, random, self.say)
+        self._member_control: Final = MemberControl(self, self._pings, self.bridges, self.groups)
         self._paths: Final = Paths(self, self._compiler.hop, carries, policy, identity.peer_id, random, self.say)
         self.multicast: Final = Multicast(self, random, self.say)
         self._refresh_at = now + REFRESH_S
@@ -206,7 +207,7 @@ class Node:
             case SourceSeen():
                 self._neighbours.roamed(event.trunk, event.address)
             case ControlReceived():
-                self._control(event, now)
+                self._member_control.received_untrusted(event, now)
             case PingAsked():
                 self._pings.ask(event, now)
             case PathAsked():
@@ -388,18 +389,6 @@ class Node:
     def _is_overlay(self, address: Address) -> bool:
         ip = ip_address(address[0])
         return any(ip in network for network in self.overlay if network.version == ip.version)
-
-    def _control(self, event: ControlReceived, now: float) -> None:
-        """Member control under a pair key: an echo, about hosts, or a letter."""
-        vlan = self.vlans.get(event.vlan)
-        peer = vlan.introductions.peer_of(event.member) if vlan is not None else None
-        if peer is None:
-            return
-        asked = echo.parse_untrusted(event.message)
-        if asked is not None:
-            self._pings.echoed(event, asked, now)
-        elif not self.bridges.control_untrusted(event.vlan, event.member, event.message, now):
-            self.groups.received_untrusted(event.vlan, peer.member, event.message, now)
 
     # Time
 
