@@ -1,4 +1,4 @@
-"""Commands that ask the running node: status, topology, ping, path, trace, rekey.
+"""Commands that ask the running node: status, topology, mesh, ping, path, trace, rekey.
 
 They import the little that asking needs, so that an answer is there in a tenth of a second: no trio, no pydantic, no
 libp2p (tests/unit/cli/test_start_up.py).
@@ -39,6 +39,14 @@ def topology(
         _print(json.dumps(text.topology(found)))
     else:
         _print("\n".join(text.topology_dot(found) if as_dot else text.topology_lines(found)))
+
+
+def mesh(config: ConfigOption = None, node: NodeOption = None, as_json: JsonOption = False) -> None:
+    """Show which nodes are there: all relays of the mesh, and this node's neighbours."""
+    from peertap.observe.text import mesh_lines
+
+    found = _ask_once({"command": "status"}, config, node)["mesh"]
+    _print(json.dumps(found) if as_json else "\n".join(mesh_lines(found)))
 
 
 def ping(

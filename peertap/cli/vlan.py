@@ -50,13 +50,18 @@ def create(
     address: AddressOption = None,
     mtu: MtuOption = None,
     bridge: BridgeOption = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="Every node of the mesh may know who is in it; never changes.")
+    ] = False,
     config: ConfigOption = None,
     node: NodeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a VLAN; this node is its first member and admin."""
     port = {"tap": tap, "addresses": address or [], "mtu": mtu, "bridge": bridge}
-    found = _one("create", config, node, label=label, suite=suite, admins=admins, founders=admin or [], **port)
+    found = _one(
+        "create", config, node, label=label, suite=suite, admins=admins, founders=admin or [], public=public, **port
+    )
     _show(found, as_json, f"VLAN {label} is made\n  next: peertap vlan invite {label}")
 
 

@@ -40,6 +40,7 @@ MAX_MEMBERS: Final = 100_000  # ours: more than a VLAN has
 MAX_RELAY_PATTERNS: Final = 4096  # ours: each is tried once per announced VLAN
 MAX_CONTROLLERS: Final = 64  # ours: each is somebody who may open the relay
 MAX_RATE: Final = 1_000_000  # ours: 1 Tbit/s
+MAX_CONNECTIONS: Final = 1024  # ours: a node that needs more neighbours is a mesh of its own
 MIN_MTU: Final = 576  # RFC 791: what every IPv4 host takes
 MIN_IPV6_MTU: Final = 1280  # RFC 8200 section 5
 MAX_MTU: Final = 65521  # 65,535 of a packet's length field less 14 of Ethernet header
@@ -341,6 +342,12 @@ class Vlan(_Model):
         description="the interface may carry other MAC addresses than its own, as in a bridge",
         json_schema_extra=_extra(),
     )
+    public: bool = Field(
+        default=False,
+        strict=True,
+        description="tell every node of the mesh that this one is a member, by the VLAN-ID",
+        json_schema_extra=_extra(),
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -370,6 +377,12 @@ class Discovery(_Model):
         default=(),
         max_length=MAX_BOOTSTRAP,
         description="multiaddrs of nodes that serve the rendezvous; a trunk to one is made while there is no other",
+        json_schema_extra=_extra(),
+    )
+    relays: bool = Field(
+        default=True,
+        strict=True,
+        description="dial relays that the mesh tells of: the nearest, and some by chance",
         json_schema_extra=_extra(),
     )
 
@@ -466,6 +479,14 @@ class Config(_Model):
         description="transit: frames of its VLANs may pass through the node; leaf: none do, it hangs on relays; "
         "auto: leaf while three relays are in reach (a node with `relay` is transit)",
         json_schema_extra=_extra(),
+    )
+    connection_limit: int = Field(
+        default=256,
+        strict=True,
+        ge=1,
+        le=MAX_CONNECTIONS,
+        description="trunks that the node keeps; others than configured peers are turned away beyond it",
+        json_schema_extra=_extra(unit="trunks"),
     )
     vlans: tuple[Vlan, ...] = Field(
         (), max_length=MAX_VLANS, description="VLANs that this node is a member of", json_schema_extra=_extra()

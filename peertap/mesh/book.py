@@ -61,7 +61,8 @@ class Rule:
     enough: int = 1 << 30
 
 
-ALWAYS: Final = frozenset({Source.CONFIGURED, Source.RECORD, Source.CHOSEN})
+NAMED: Final = frozenset({Source.CONFIGURED, Source.RECORD})
+ALWAYS: Final = NAMED | {Source.CHOSEN}
 RULES: Final[Mapping[Source, Rule]] = {  # ours: a few ways into the network each
     Source.LAN: Rule(8),
     Source.RENDEZVOUS: Rule(4),
@@ -286,6 +287,11 @@ class PeerBook:
         """Whether the operator, a record or trunk keeping wants it as a neighbour."""
         known = self._peers.get(peer)
         return known is not None and known.is_chosen
+
+    def is_named(self, peer: PeerId) -> bool:
+        """Whether the operator or a record names it."""
+        known = self._peers.get(peer)
+        return known is not None and bool(NAMED & known.told.keys())
 
     @property
     def trunks(self) -> int:

@@ -1,5 +1,6 @@
 """What a node wants done, in the imperative."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from peertap.node.tables import Address, Hop, TableSet
@@ -23,6 +24,13 @@ class CloseTrunk:
     trunk: TrunkId
     code: CloseCode
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choose:
+    """These relays are dialled and kept up, where nobody else wants them; those chosen before and not now are not."""
+
+    relays: Mapping[PeerId, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,5 +216,5 @@ class Log:
 Action = (
     Send | CloseTrunk | Apply | SendIntro | SendControl | SendGroupControl | PlaceHosts | ForgetHosts | WriteFrame
     | SendFrame | Probe | ReportPing | ReportPath | SaveRecord | DropRecord | SaveRelayState | OpenPort | ClosePort
-    | Met | Renumber | Reclaim | Log
+    | Choose | Met | Renumber | Reclaim | Log
 )  # fmt: skip

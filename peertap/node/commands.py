@@ -15,6 +15,7 @@ class Create:
     Args:
         founders: identities that are admins from the beginning, beside us.
         threshold: how many admins have to agree on who is in and who may do what.
+        is_public: whether members let everybody in the mesh know of it.
     """
 
     label: str
@@ -23,6 +24,7 @@ class Create:
     port: Port
     founders: tuple[bytes, ...] = ()
     threshold: int = 1
+    is_public: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """What happens to a node, in the past tense."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, get_args
 
@@ -33,7 +34,12 @@ class EpochKeys(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TrunkOpened:
-    """A handshake ended well. `host` is the neighbour's IP address as the connection shows it."""
+    """A handshake ended well.
+
+    Args:
+        host: the neighbour's IP address as the connection shows it.
+        is_wanted: the operator or a VLAN's record names the neighbour.
+    """
 
     trunk: TrunkId
     peer: PeerId
@@ -43,6 +49,7 @@ class TrunkOpened:
     carries_frames: bool
     keys: EpochKeys
     aead: int
+    is_wanted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +259,19 @@ class PolicyChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadMeasured:
+    """How busy the data plane was of late.
+
+    Args:
+        load: share of one core that its busiest thread took, 0 to 1.
+        losses: share of packets that trunks lost, 0 to 1.
+    """
+
+    load: float
+    losses: Mapping[TrunkId, float]
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """A deadline came."""
 
@@ -268,7 +288,7 @@ Event = (
     TrunkOpened | TrunkClosed | TrunkRekeyed | MessageReceived | TablesApplied | IntroReceived | UnknownKidSeen
     | BridgeEvent | MulticastHeard
     | KeySpent | SpoofSeen | ForgerySeen | PathFound | PathLost | SourceSeen | ControlReceived | PingAsked | PathAsked
-    | PolicyChanged | TimePassed | StopAsked
+    | PolicyChanged | LoadMeasured | TimePassed | StopAsked
 )  # fmt: skip
 
 FROM_OTHERS: Final = (

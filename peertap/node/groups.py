@@ -162,6 +162,7 @@ class Groups:
             aead=command.aead,
             lobby=random(32),
             admins=(us.public_key, *command.founders),
+            is_public=command.is_public,
         )
         vlan_id = charter_vlan_id(charter)
         grant, expiry = random(32), unix + GRANT_S

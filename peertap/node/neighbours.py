@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final, Protocol
 
 from peertap.mesh.fabric import Fabric
 from peertap.node.actions import Action, CloseTrunk, Log, Probe, Send
@@ -14,6 +14,10 @@ from peertap.node.tables import Address
 from peertap.node.trunk import Trunk, indexes
 from peertap.types import PeerId, TrunkId
 from peertap.wire.control import Close, CloseCode, Policy, Pong
+
+if TYPE_CHECKING:
+    from peertap.node.presence import OurPresence
+    from peertap.node.relays import OurRelays
 
 ANOTHER_IS_KEPT: Final = "another trunk to the same node is kept"
 LEAVE_S: Final = 1.0  # ours: a neighbour that was told to close has done so long before
@@ -29,6 +33,12 @@ class State(Protocol):
 
     @property
     def relaying(self) -> Relaying: ...
+
+    @property
+    def presence(self) -> OurPresence: ...
+
+    @property
+    def relays(self) -> OurRelays: ...
 
 
 class Neighbours:
@@ -122,6 +132,13 @@ class Neighbours:
         trunk.ponged(message.id, now)
         self._state.fabric.set_cost(trunk.id, trunk.cost, now)
 
+    def losses_measured(self, losses: Mapping[TrunkId, float], now: float) -> None:
+        """What share of packets trunks lost of late."""
+        for trunk in self.trunks.values():
+            if trunk.id in losses:
+                trunk.loss_measured(losses[trunk.id])
+                self._state.fabric.set_cost(trunk.id, trunk.cost, now)
+
     def tick(self, now: float) -> None:
         """Asks who was silent, and gives up who stays so."""
         for trunk in list(self.trunks.values()):
@@ -157,6 +174,7 @@ class Neighbours:
         trunk = self.trunks.pop(number, None)
         if trunk is not None:
             self.log("info", "trunk down", trunk, reason=ANOTHER_IS_KEPT if trunk.is_leaving else reason)
+            self._state.relays.lost(trunk, now)
             self._lose(trunk, now)
 
     def close(self, trunk: Trunk, code: CloseCode, reason: str, now: float) -> None:
@@ -182,6 +200,7 @@ class Neighbours:
             )
             if trunk.close_at is not None:
                 fabric.retire(trunk.id, now)
+        self._state.presence.met(trunk, now)
 
     def _keep_one(self, newest: Trunk, now: float) -> None:
         """Of the trunks to one peer, the cheapest transport stays, the newest among equals (SPEC 4.5)."""
@@ -203,6 +222,7 @@ class Neighbours:
         self.changed = True
         self._waiting.pop(trunk.id, None)
         self._state.fabric.remove_neighbour(trunk.id, now)
+        self._state.presence.lost(trunk.id, now)
 
     def log(self, level: str, event: str, trunk: Trunk, **fields: object) -> None:
         """Something about a neighbour, for the log."""

@@ -40,6 +40,7 @@ from peertap.node.events import (
     ForgerySeen,
     IntroReceived,
     KeySpent,
+    LoadMeasured,
     MessageReceived,
     MulticastHeard,
     PathAsked,
@@ -66,8 +67,10 @@ from peertap.node.multicast import Multicast
 from peertap.node.neighbours import Neighbours
 from peertap.node.paths import Paths
 from peertap.node.pings import Pings
+from peertap.node.presence import OurPresence
 from peertap.node.relay_control import RelayCommand, RelayControl, RelaySettings
 from peertap.node.relaying import Relaying
+from peertap.node.relays import MAX_TRUNKS, OurRelays
 from peertap.node.role import OurRole
 from peertap.node.tables import Address, Hop, Passage, TableSet
 from peertap.node.trunk import Trunk, indexes
@@ -91,6 +94,7 @@ from peertap.wire.control import (
     Unbind,
 )
 from peertap.wire.path import PathAnswer, PathAsk
+from peertap.wire.presence import SignedLinkDown, SignedPresence
 from peertap.wire.relay import RelayResult, RelayUpdate
 
 TABLE_EXPIRY_S: Final = 60.0  # ours: how often routes are looked through for expired ones
@@ -116,11 +120,15 @@ class Node:
         records: Sequence[VlanRecord] = (),
         switching: SwitchSettings | None = None,
         relay: RelaySettings | None = None,
+        connection_limit: int = MAX_TRUNKS,
+        chooses_relays: bool = True,
     ) -> None:
         """A node with these static VLANs, and those with a group that `records` are of.
 
         Args:
             name: what this node calls itself, for whoever approves newcomers.
+            connection_limit: trunks; strangers beyond it are turned away.
+            chooses_relays: it dials relays that it hears of (SPEC 11.3).
 
         Raises:
             DecodeError: a record is damaged.
@@ -151,6 +159,12 @@ class Node:
         carries = self.relaying.carries
         self.fabric: Final = Fabric(self._locals, carries)
         self.role: Final = OurRole(self, self._locals, policy, role, self.say)
+        self.presence: Final = OurPresence(
+            self, identity, self._locals, policy, endpoints.addresses, random, self.say, now
+        )
+        self.relays: Final = OurRelays(
+            self, self._neighbours, random, self.say, limit=connection_limit, chooses=chooses_relays, now=now
+        )
         self._compiler = Compiler(self)
         self.meetings: Final = Meetings(self, self._compiler, self._barrier, self.say)
         self._accusations: Final = Accusations(self, self.say)
@@ -214,6 +228,9 @@ class Node:
                 self._paths.ask(event, now)
             case PolicyChanged():
                 self._policy_changed(event, now)
+            case LoadMeasured():
+                self.presence.load_seen(event.load)
+                self._neighbours.losses_measured(event.losses, now)
             case TimePassed():
                 self._time(now)
             case StopAsked():
@@ -237,7 +254,10 @@ class Node:
 
     def next_deadline(self) -> float:
         """When TimePassed is due."""
-        parts = (self._neighbours, self.fabric, self.groups, self._locals, self.role, self.bridges)
+        parts = (
+            *(self._neighbours, self.presence, self.relays, self.fabric),
+            *(self.groups, self._locals, self.role, self.bridges),
+        )
         dues: list[float | None] = [self._refresh_at, self._expire_at]
         dues += [part.next_deadline() for part in parts]
         dues += [part.next_deadline(self._now) for part in (self.relay_control, self.multicast)]
@@ -257,6 +277,10 @@ class Node:
     @property
     def is_leaf(self) -> bool:
         return self.role.is_leaf
+
+    @property
+    def is_full(self) -> bool:
+        return self.relays.is_full
 
     @property
     def routes(self) -> RouteTable:
@@ -368,6 +392,8 @@ class Node:
                 self.relay_control.answered(trunk, message)
             case Refresh() if not trunk.refreshes.take(now):
                 pass
+            case SignedPresence() | SignedLinkDown():
+                self.presence.received_untrusted(trunk, message, now)
             case _ if isinstance(message, MeshMessage):
                 self.fabric.received_untrusted(trunk.id, message, now, self.now_unix)
             case Bind():
@@ -394,6 +420,8 @@ class Node:
 
     def _time(self, now: float) -> None:
         self._neighbours.tick(now)
+        self.presence.tick(now)
+        self.relays.tick(now)
         self.fabric.tick(now)
         self.meetings.tick(now)
         self.bridges.tick(now)
@@ -404,6 +432,7 @@ class Node:
         if self._expire_at <= now:
             self._expire_at = now + TABLE_EXPIRY_S
             self.fabric.expire(now, self.now_unix)
+            self.presence.expire()
             self.relay_control.expire(now)
             self.meetings.forget_gone(now)
         if self._refresh_at <= now:
@@ -415,6 +444,7 @@ class Node:
     def _stop(self, now: float) -> None:
         """Withdraws everything and says goodbye."""
         self._stopping = True
+        self.presence.leave(now)
         self.fabric.leave()
         self._locals.withdraw(now)
         self._say_routes()
@@ -430,6 +460,7 @@ class Node:
             self.multicast.settle(now)
             self._dirty |= bool(self.fabric.settle(now)) | self.routes.take_ways_changed()
             self.role.ask()
+            self.presence.settle(now)
         self._say_routes()
         if self._take_dirty():
             self._follow_changes(now)

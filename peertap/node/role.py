@@ -58,7 +58,7 @@ class OurRole:
         if self._role.is_fixed:
             return
         trunks = self._state.trunks.values()
-        relays = {trunk.peer for trunk in trunks if trunk.relays and not trunk.is_silent and self._serves(trunk)}
+        relays = {trunk.peer for trunk in trunks if trunk.relays and not trunk.is_silent and self.serves(trunk)}
         if self._role.look(len(relays), now, is_public=any(map(_is_from_outside, trunks))):
             self._say(Log("info", "role", {"role": "leaf" if self.is_leaf else "transit", "relays": len(relays)}))
             for trunk in self._state.trunks.values():
@@ -92,7 +92,7 @@ class OurRole:
     def _needs(self) -> list[Key]:
         return [key for vlan in self._vlans.all.values() for names in vlan.names for key in names.needs()]
 
-    def _serves(self, trunk: Trunk) -> bool:
+    def serves(self, trunk: Trunk) -> bool:
         """Whether the neighbour relays all our VLANs; who wants proofs shows it by what it announces."""
         if not trunk.wants_grants:
             return True

@@ -42,6 +42,7 @@ class Trunk:
         self.transport: Final = opened.transport
         self.dialled: Final = opened.dialled
         self.host: Final = opened.host
+        self.is_wanted: Final = opened.is_wanted
         self.aead: Final = opened.aead
         self.max_payload: Final = max_payload
         self.labels: Final = Labels()
@@ -56,6 +57,7 @@ class Trunk:
         self.is_silent = self.choice.name == "none"  # as the routes know it
         self.cost = LINK_COST
         self.rtt_s: float | None = None
+        self.loss = 0.0  # share of lost packets, 0 to 1, smoothed
         self.epoch = opened.keys.epoch
         self._epochs: dict[int, EpochKeys] = {opened.keys.epoch: opened.keys}
         self._sending: tuple[HopSendKey, HopSendKey] | None = None
@@ -193,7 +195,13 @@ class Trunk:
         """Smooths the round trip; the cost follows in steps."""
         self._measured_at = now
         self.rtt_s = rtt_s if self.rtt_s is None else self.rtt_s + SMOOTHING * (rtt_s - self.rtt_s)
-        self.cost = link_cost(self.rtt_s, self.cost)
+        self.cost = link_cost(self.rtt_s, self.loss, self.cost)
+
+    def loss_measured(self, loss: float) -> None:
+        """Smooths the share of lost packets; the cost follows in steps."""
+        self.loss += SMOOTHING * (loss - self.loss)
+        if self.rtt_s is not None:
+            self.cost = link_cost(self.rtt_s, self.loss, self.cost)
 
     def is_dead(self, now: float) -> bool:
         return self._heard_at + DEAD_AFTER_S <= now and self._unanswered >= DEAD_AFTER_PINGS

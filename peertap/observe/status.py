@@ -59,7 +59,8 @@ def status(process: Process, node: Node, snapshot: Mapping[str, Any]) -> dict[st
         "overhead_bytes": process.overhead_bytes,
         "role": "leaf" if node.is_leaf else "transit",
         "relay": relay_status(node, snapshot),
-        "trunks": [_trunk(trunk, snapshot["trunks"].get(trunk.id, {})) for trunk in node.trunks.values()],
+        "mesh": _mesh(node),
+        "trunks": [_trunk(node, trunk, snapshot["trunks"].get(trunk.id, {})) for trunk in node.trunks.values()],
         "vlans": [
             _vlan(node, vlan, process.taps.get(vlan.index), snapshot["vlans"].get(vlan.index, {}))
             for vlan in node.vlans.values()
@@ -77,11 +78,38 @@ def status(process: Process, node: Node, snapshot: Mapping[str, Any]) -> dict[st
             "routes": node.routes.refused,
             "introductions": sum(vlan.introductions.rejected for vlan in node.vlans.values()),
             "multicast": node.multicast.refused,
+            "presence": sum(node.presence.refused.values()),
         },
     }
 
 
-def _trunk(trunk: Trunk, counters: Mapping[str, Any]) -> dict[str, Any]:
+def _mesh(node: Node) -> dict[str, Any]:
+    """Who is there beside us, the nearest first, and whom we chose."""
+    chosen = node.relays.chosen
+    return {
+        "load": round(node.presence.load, 3),
+        "full": node.is_full,
+        "nodes": [
+            {
+                "peer_id": format_peer_id(seen.peer),
+                "hops": seen.hops,
+                "rtt_s": round(seen.rtt_s, 6),
+                "role": "leaf" if seen.presence.is_leaf else "transit",
+                "relays": seen.presence.relays,
+                "wants_grants": seen.presence.wants_grants,
+                "load": round(seen.presence.load / 255, 3),
+                "busy": seen.presence.is_busy,
+                "full": seen.presence.is_full,
+                "chosen": seen.peer in chosen,
+                "vlans": [vlan.hex() for vlan in seen.presence.vlans],
+                "said_at": seen.presence.sequence / 1000,
+            }
+            for seen in node.presence.seen().values()
+        ],
+    }
+
+
+def _trunk(node: Node, trunk: Trunk, counters: Mapping[str, Any]) -> dict[str, Any]:
     remote = trunk.choice.remote
     return {
         "id": trunk.id,
@@ -97,6 +125,7 @@ def _trunk(trunk: Trunk, counters: Mapping[str, Any]) -> dict[str, Any]:
         "cipher": CIPHERS[trunk.aead],
         "sends": counters.get("sends", "single"),
         "relays": trunk.relays,
+        "refused": node.presence.refused_from(trunk.id),
         "received": {"packets": counters.get("rx_packets", 0), "bytes": counters.get("rx_bytes", 0)},
         "sent": {"packets": counters.get("tx_packets", 0), "bytes": counters.get("tx_bytes", 0)},
     }

@@ -51,6 +51,31 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
         yield "dropped  " + ", ".join(f"{reason} {count}" for reason, count in sorted(status["drops"].items()))
 
 
+def mesh_lines(mesh: dict[str, Any]) -> Iterator[str]:
+    """`peertap mesh`."""
+    if not mesh["nodes"]:
+        yield "no other node is seen"
+        return
+    rows = [
+        [
+            one["peer_id"],
+            "neighbour" if one["hops"] == 1 else f"{one['hops']} hops",
+            duration(one["rtt_s"]),
+            f"{one['load']:.0%}",
+            ", ".join(_mesh_notes(one)),
+        ]
+        for one in mesh["nodes"]
+    ]
+    yield from table([["NODE", "WHERE", "ABOUT", "LOAD", "WHAT"], *rows], indent="")
+    for one in mesh["nodes"]:
+        yield from (f"{short(one['peer_id'])} is in VLAN {vlan}" for vlan in one["vlans"])
+
+
+def _mesh_notes(one: dict[str, Any]) -> Iterator[str]:
+    yield ("relay, by its rules" if one["wants_grants"] else "relay") if one["relays"] else one["role"]
+    yield from (note for note in ("busy", "full", "chosen") if one[note])
+
+
 def path_line(step: dict[str, Any]) -> str:
     """A node of the way to a member."""
     who = "this node" if step["hop"] == 0 else step["node"] or "*"

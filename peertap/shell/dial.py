@@ -52,6 +52,13 @@ class Dialler:
         self.book.learn(source, peer, list(_of(peer, addresses)), time.monotonic())
         self.wake()
 
+    def choose(self, relays: Mapping[PeerId, Sequence[str]]) -> None:
+        """All whom trunk keeping chose."""
+        self.book.replace(
+            Source.CHOSEN, {peer: list(_of(peer, texts)) for peer, texts in relays.items()}, time.monotonic()
+        )
+        self.wake()
+
     def replace(self, source: Source, peers: Mapping[PeerId, Sequence[PeerAddress]]) -> None:
         """All that a source tells."""
         texts = {peer: [str(one) for one in addresses] for peer, addresses in peers.items()}

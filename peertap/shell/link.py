@@ -131,11 +131,13 @@ class Link:
         carrier: FrameCarrier,
         *,
         dialled: bool,
+        is_wanted: bool = False,
         report: Callable[[Exception], None],
     ) -> None:
         self.number: Final = number
         self.connection: Final = connection
         self.dialled: Final = dialled
+        self._is_wanted: Final = is_wanted
         self.closed_reason = GONE
         self.frames_ready = trio.Event()  # replaced each time the data plane has a batch
         self.epoch = 0
@@ -203,6 +205,7 @@ class Link:
                 carries_frames=self._carries_frames,
                 keys=keys,
                 aead=self._aead,
+                is_wanted=self._is_wanted,
             )
         )
         try:

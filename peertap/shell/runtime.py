@@ -28,6 +28,7 @@ from peertap.mesh.roles import Wish
 from peertap.node.actions import (
     Action,
     Apply,
+    Choose,
     ClosePort,
     CloseTrunk,
     DropRecord,
@@ -52,6 +53,7 @@ from peertap.node.commands import Command
 from peertap.node.events import (
     FROM_OTHERS,
     Event,
+    LoadMeasured,
     MessageReceived,
     PolicyChanged,
     StopAsked,
@@ -61,6 +63,7 @@ from peertap.node.events import (
 )
 from peertap.node.node import Node
 from peertap.node.relay_control import RelayCommand, RelaySettings
+from peertap.node.relays import MAX_TRUNKS
 from peertap.node.vlan import VlanSettings
 from peertap.observe import logs
 from peertap.shell import admin
@@ -70,6 +73,7 @@ from peertap.shell.dial import Dialler
 from peertap.shell.discovery import Discovery
 from peertap.shell.host import FRAMES_PROTOCOL, TRUNK_PROTOCOL, Connection, Stream, running_host
 from peertap.shell.link import FRAMES_PROOF_BYTES, FRAMES_S, Link, shake_hands
+from peertap.shell.load import LoadMeter
 from peertap.shell.lock import lock_node
 from peertap.shell.masters import watch_masters
 from peertap.shell.notify import notify, watchdog_gap_s
@@ -90,7 +94,7 @@ from peertap.wire.control import MAX_ENDPOINTS, CloseCode, Endpoints, Serving
 STOP_S: Final = 1.2  # ours: to say goodbye; the first signal ends the node within 2 s
 MAX_HANDSHAKES: Final = 64  # ours: unproven trunks at a time, half of them with strangers
 MAX_HANDSHAKES_PER_SOURCE: Final = 8  # ours: of one IP address
-MAX_TRUNKS: Final = 1024  # ours: a node that needs more neighbours is a mesh of its own
+MEASURE_S: Final = 5.0  # ours: how often the node hears how busy it is
 
 
 class NotSaved(DeviceError):
@@ -153,7 +157,7 @@ class Runtime:
         found = []
         for vlan in self.config.vlans:
             secret = store.load_vlan_secret(self.config.secret_path(vlan))
-            membership = StaticMembership(vlan.label, StaticSecret(secret.secret))
+            membership = StaticMembership(vlan.label, StaticSecret(secret.secret), is_public=vlan.public)
             mtu = 0 if vlan.tap.mtu == "auto" else vlan.tap.mtu
             port = Port(vlan.tap.name, tuple(map(str, vlan.tap.address)), mtu, vlan.bridge)
             found.append(VlanSettings(membership, bridge=vlan.bridge, port=port))
@@ -180,6 +184,7 @@ class Runtime:
                 host.handle(FRAMES_PROTOCOL, self._accepted_frames)
                 nursery.start_soon(self.data_plane.run)
                 nursery.start_soon(self._keep_time)
+                nursery.start_soon(self._measure)
                 nursery.start_soon(watch_masters, self.ports, self.post)
                 nursery.start_soon(self._watch_signals)
                 nursery.start_soon(self._dial)
@@ -217,6 +222,8 @@ class Runtime:
             records=records,
             switching=switching(config),
             relay=RelaySettings(*relay_rights(config), self._relay_state),
+            connection_limit=config.connection_limit,
+            chooses_relays=config.discovery.relays,
         )
 
     def dial_addresses(self) -> list[str]:
@@ -329,6 +336,8 @@ class Runtime:
                     self._open_port(vlan)
                 case ClosePort(vlan):
                     self.ports.close(vlan)
+                case Choose(relays):
+                    self.dialler.choose(relays)
                 case Log(level, event, fields):
                     getattr(self._log, level)(event, **{name: _shown(value) for name, value in fields.items()})
 
@@ -378,6 +387,14 @@ class Runtime:
             self.post(TimePassed())
             await trio.lowlevel.checkpoint()
 
+    async def _measure(self) -> None:
+        """Tells the node how busy it is, and what its trunks lose."""
+        meter = LoadMeter()
+        while True:
+            await trio.sleep(MEASURE_S)
+            trunks: dict[TrunkId, dict[str, Any]] = self.data_plane.engine.snapshot()["trunks"]  # type: ignore[assignment]
+            self.post(LoadMeasured(meter.read(), {number: one["loss"] for number, one in trunks.items()}))
+
     def _batch_ready(self, trunk: TrunkId) -> None:
         if trunk in self.links:
             self.links[trunk].frames_ready.set()
@@ -408,6 +425,8 @@ class Runtime:
             return False
         if self.dialler.book.is_chosen(connection.peer):
             return self._handshakes < MAX_HANDSHAKES
+        if self.node.is_full:
+            return False
         return self._handshakes < MAX_HANDSHAKES // 2 and self._shaking[source] < MAX_HANDSHAKES_PER_SOURCE
 
     async def _dialled(self, connection: Connection) -> None:
@@ -441,7 +460,7 @@ class Runtime:
         self._last_trunk += 1
         link = Link(
             TrunkId(self._last_trunk), connection, stream, agreed, self._identity, self.post, self.data_plane.engine,
-            dialled=dialled, report=self._report_bug,
+            dialled=dialled, is_wanted=self.dialler.book.is_named(connection.peer), report=self._report_bug,
         )  # fmt: skip
         self.links[link.number] = link
         self.dialler.trunk_up(connection.peer, connection.transport, connection.dialled)
@@ -506,7 +525,7 @@ class Runtime:
         return ((number, link.connection) for number, link in self.links.items())
 
     def _dial_failed(self, peer: PeerId, reason: str) -> None:
-        if not self.dialler.book.is_chosen(peer):
+        if not self.dialler.book.is_named(peer):
             self._log.debug("peer not reached", peer=format_peer_id(peer), reason=reason)
         elif self._failures.get(peer) != reason:
             self._failures[peer] = reason

@@ -122,7 +122,8 @@ class VlanAdmin:
         if suite is None:
             raise ConfigError(f"{str(wanted)[:40]!r} is no suite", key="--suite", hint=", ".join(SUITES.values()))
         founders, threshold = self._founders(request)
-        return self._runtime.command(Create(label, suite, AES_256_GCM, self._port(request), founders, threshold))
+        port, is_public = self._port(request), request.get("public") is True
+        return self._runtime.command(Create(label, suite, AES_256_GCM, port, founders, threshold, is_public))
 
     def _founders(self, request: dict[str, Any]) -> tuple[tuple[bytes, ...], int]:
         """Who are admins from the beginning beside us, and how many of all have to agree."""

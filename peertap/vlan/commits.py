@@ -85,7 +85,7 @@ def _rejoin_refusal(before: Charter, after: Charter, change: Change, who: bytes)
 
 def fixed_refusal(before: Charter, after: Charter) -> str | None:
     """What is settled when a VLAN is created."""
-    for name in ("label", "name_nonce", "creators", "threshold", "aead", "lobby"):
+    for name in ("label", "name_nonce", "creators", "threshold", "aead", "is_public", "lobby"):
         if getattr(before, name) != getattr(after, name):
             return f"it changes the VLAN's {name.replace('_', ' ')}"
     return None

@@ -52,6 +52,10 @@ class KeySource(Protocol):
     def is_sought(self) -> bool:
         """Whether there is somebody whom we want to find by the circle."""
 
+    @property
+    def is_public(self) -> bool:
+        """Whether everybody in the mesh may hear that we are a member (SPEC 11.1)."""
+
     def grant(self, now_unix: float) -> Grant | None:
         """The proof of the VLAN-ID for a relay that wants one (SPEC 6.4), where there is one."""
 
@@ -65,8 +69,9 @@ class StaticMembership:
     aead = AES_256_GCM
     is_shown = is_sought = True
 
-    def __init__(self, label: str, secret: StaticSecret) -> None:
+    def __init__(self, label: str, secret: StaticSecret, *, is_public: bool = False) -> None:
         self.label = label
+        self.is_public = is_public
         self._secret = secret
         self._name_hash = name_hash(label, secret.name_nonce)
         self.vlan_id = vlan_id((secret.creator_public,), 1, self._name_hash)
@@ -112,6 +117,7 @@ class GroupMembership:
         self.group: Final = group
         self.secrets = secrets
         self.label: Final = group.charter.label
+        self.is_public: Final = group.charter.is_public
         self.vlan_id: Final = charter_vlan_id(group.charter)
         self.aead: Final = group.charter.aead
         self._keys: tuple[object, VlanKeys] | None = None
@@ -150,6 +156,7 @@ class LobbyMembership:
 
     warning: str | None = None
     is_sought = True
+    is_public = False
 
     def __init__(self, member: GroupMembership) -> None:
         charter = member.group.charter
@@ -185,6 +192,7 @@ class DoorMembership:
 
     warning: str | None = None
     aead = AES_256_GCM
+    is_public = False
 
     def __init__(self, invite: Invite, inside: GroupMembership | None) -> None:
         self.label: Final = invite.label

@@ -1,6 +1,6 @@
 """What the members of a VLAN agree on: the group's context (SPEC 9.4).
 
-    ├ version 1 ┼ lp(label) ┼ name nonce 16 ┼ n 1 ┼ n × creator key 32 ┼ k 1 ┼ AEAD 1 ┼ lobby secret 32 ┤
+    ├ version 1 ┼ lp(label) ┼ name nonce 16 ┼ n 1 ┼ n × creator key 32 ┼ k 1 ┼ AEAD 1 ┼ public 1 ┼ lobby secret 32 ┤
     ├ n 2 ┼ n × admin 32 ┼ n 2 ┼ n × bridge 32 ┼ n 2 ┼ n × removal ┼ n 2 ┼ n × spent invite 26 ┤
     ├ n 2 ┼ n × admission ┼ n 1: 0 or 1 ┼ roles ┼ changes 8 ┤
     spent invite: id 16 ‖ uses 2 ‖ expiry 8 (Unix s)      removal, admission, roles: see peertap.wire.motion
@@ -21,7 +21,7 @@ from peertap.errors import DecodeError
 from peertap.wire.codec import Reader, lp
 from peertap.wire.motion import MAX_ADMINS, MAX_BRIDGES, Admission, Removal, Roles, emit_keys, read_keys, read_number
 
-VERSION: Final = 1
+VERSION: Final = 2
 LABEL: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}", re.ASCII)  # it names a file
 NONCE_BYTES: Final = 16
 LOBBY_BYTES: Final = 32
@@ -63,6 +63,7 @@ class Charter:
         creators: those who were admins from the beginning, before they came in.
         threshold: how many admins have to agree on who is in and who may do what.
         aead: of all frames.
+        is_public: whether members let everybody in the mesh know of it (SPEC 11.1).
         lobby: 32 random bytes that never change: where those who slept find the others (PROTOCOL 10).
         admins: identities that may commit, highest rank first.
         bridges: identities that may speak with many MACs.
@@ -85,6 +86,7 @@ class Charter:
     admissions: tuple[Admission, ...] = ()
     roles: Roles | None = None
     changes: int = 0
+    is_public: bool = False
 
     @property
     def removed(self) -> frozenset[bytes]:
@@ -150,7 +152,9 @@ class Charter:
             raise DecodeError(f"charter: a label of {len(self.label.encode())} bytes, at most {MAX_LABEL_BYTES}")
         out = bytes((VERSION,)) + lp(self.label.encode()) + self.name_nonce
         out += (
-            _keys(sorted(self.creators), 1, MAX_CREATORS, "creators") + bytes((self.threshold, self.aead)) + self.lobby
+            _keys(sorted(self.creators), 1, MAX_CREATORS, "creators")
+            + bytes((self.threshold, self.aead, self.is_public))
+            + self.lobby
         )
         out += _keys(self.admins, 2, MAX_ADMINS, "admins") + _keys(sorted(self.bridges), 2, MAX_BRIDGES, "bridges")
         removals = _few(self.removals, MAX_REMOVED, "removals")
@@ -178,6 +182,7 @@ class Charter:
             creators=read_keys(reader, 1, MAX_CREATORS, "creators"),
             threshold=reader.uint(1, "threshold"),
             aead=reader.uint(1, "AEAD"),
+            is_public=bool(reader.uint(1, "whether it is public")),
             lobby=reader.take(LOBBY_BYTES, "lobby secret"),
             admins=read_keys(reader, 2, MAX_ADMINS, "admins"),
             bridges=frozenset(read_keys(reader, 2, MAX_BRIDGES, "bridges")),

@@ -42,6 +42,11 @@ class Reader:
         self._at = 0
         self._what = what
 
+    @property
+    def left(self) -> int:
+        """How many bytes are left."""
+        return len(self._data) - self._at
+
     def take(self, size: int, field: str) -> bytes:
         end = self._at + size
         if end > len(self._data):

@@ -8,6 +8,7 @@ from peertap.errors import DecodeError
 from peertap.types import Token, VTag
 from peertap.wire.codec import Reader, lp
 from peertap.wire.path import PathAnswer, PathAsk
+from peertap.wire.presence import SignedLinkDown, SignedPresence
 from peertap.wire.relay import RelayResult, RelayUpdate
 from peertap.wire.routes import (
     JOIN_BYTES,
@@ -511,7 +512,7 @@ class Unknown:
 Message = (
     Ping | Pong | Close | Rekey | Indexes | Endpoints | Routes | RoutesAck | SequenceRequest
     | Join | Joined | Leave | Bind | Bound | Unbind | Policy | Grant | Refresh | Want | PathAsk | PathAnswer
-    | Serving | Subscribe | Unsubscribe | RelayUpdate | RelayResult
+    | Serving | Subscribe | Unsubscribe | RelayUpdate | RelayResult | SignedPresence | SignedLinkDown
 )  # fmt: skip
 
 _KINDS: Final[dict[int, type[Message]]] = {
@@ -519,7 +520,7 @@ _KINDS: Final[dict[int, type[Message]]] = {
     for kind in (
         Ping, Pong, Close, Rekey, Indexes, Endpoints, Routes, RoutesAck, SequenceRequest,
         Join, Joined, Leave, Bind, Bound, Unbind, Policy, Grant, Refresh, Want, PathAsk, PathAnswer,
-        Serving, Subscribe, Unsubscribe, RelayUpdate, RelayResult,
+        Serving, Subscribe, Unsubscribe, RelayUpdate, RelayResult, SignedPresence, SignedLinkDown,
     )
 }  # fmt: skip
 

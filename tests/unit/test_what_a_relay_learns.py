@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from peertap.wire import control, handshake, packet, path, relay, routes
+from peertap.wire import control, envelope, handshake, packet, path, presence, relay, routes
 from tests.repo.rules import ROOT
 
 PAGE = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
@@ -55,7 +55,7 @@ def rust_fields(source: str, struct: str) -> set[str]:
     return set(re.findall(r"^    (?:pub(?:\(\w+\))? )?(\w+):", body[1], re.M))
 
 
-MODULES = (control, handshake, packet, path, relay, routes)
+MODULES = (control, envelope, handshake, packet, path, presence, relay, routes)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
@@ -68,7 +68,7 @@ def test_every_field_that_a_neighbour_reads_is_in_the_list(module: ModuleType) -
 
 def test_every_message_with_a_code_is_among_the_values() -> None:
     codes = {kind.__name__ for kind in control._KINDS.values()}
-    assert codes <= values_of(control).keys() | values_of(path).keys() | values_of(relay).keys()
+    assert codes <= set().union(*(values_of(module) for module in (control, path, presence, relay)))
 
 
 def test_the_header_that_rust_opens_for_a_hop_is_in_the_list() -> None:
