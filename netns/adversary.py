@@ -182,15 +182,19 @@ async def connect(
     nursery.start_soon(link.run, host)
 
 
-def run(module: str, machine: Namespace, order: dict[str, Any]) -> int:
-    """Runs such a node as a process of its own; returns how many packets it sent.
+def run(module: str, machine: Namespace, order: dict[str, Any]) -> Any:
+    """Runs such a node as a process of its own; returns what it did: how many packets it sent, or more about it.
 
-    Raises: LabError: none could be sent.
+    Raises: LabError: nothing was sent.
     """
     status, out, errors = machine.try_run(sys.executable, "-m", module, json.dumps(order))
-    if status != 0 or not out.strip().isdigit() or int(out) == 0:
+    try:
+        done = json.loads(out) if status == 0 else None
+    except ValueError:
+        done = None
+    if not done:
         raise LabError(f"{module} sent nothing: exit status {status}, {out.strip()} {errors[-2000:]}")
-    return int(out)
+    return done
 
 
 async def _attack(order: dict[str, Any]) -> int:
@@ -233,7 +237,7 @@ def send_forged_group_frame(
         "victim_peer_id": victim_peer_id,
         "frame": frame.hex(),
     }
-    return run("netns.adversary", machine, order)
+    return int(run("netns.adversary", machine, order))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from peertap.wire.relay import Change, RelayResult, RelayUpdate, Verdict
 WITHIN_S: Final = 10.0
 
 
-class _Frames:
+class NoFrames:
     """No frame leaves, none is looked at."""
 
     def stream_take(self, trunk: int) -> bytes | None:
@@ -88,7 +88,7 @@ async def _attack(order: dict[str, Any]) -> int:
                     if len(answers) == len(updates):
                         all_answered.set()
 
-        link = Link(TrunkId(1), connection, stream, agreed, forger, heard, _Frames(), dialled=True, report=print)
+        link = Link(TrunkId(1), connection, stream, agreed, forger, heard, NoFrames(), dialled=True, report=print)
         nursery.start_soon(link.run, host)
         link.send(Policy(False, False))
         with trio.move_on_after(WITHIN_S):
@@ -115,7 +115,7 @@ def send_updates(
         "relay_address": relay_address, "relay_peer_id": relay_peer_id, "state_directory": str(state_directory),
         "controller_state": str(controller_state), "other_relay": other_relay, "vlan_id": vlan_id, "sequence": sequence,
     }  # fmt: skip
-    return run("netns.forger", machine, order)
+    return int(run("netns.forger", machine, order))
 
 
 if __name__ == "__main__":

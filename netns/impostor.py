@@ -99,7 +99,7 @@ def attack(
         "address": address, "peer_id": peer_id, "victim": victim, "witness": witness,
         "state_directory": str(state_directory), "spoofed": spoofed.hex(), "forged": forged.hex(),
     }  # fmt: skip
-    return run("netns.impostor", machine, order)
+    return int(run("netns.impostor", machine, order))
 
 
 if __name__ == "__main__":
