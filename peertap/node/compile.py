@@ -214,10 +214,8 @@ class Compiler:
         return LabelTable(trunk, number, key[1], False, None, (hop,), backup, self._state.carried.number(key[0]))
 
     def _group_label(
-        self, trunk: TrunkId, number: int, key: LabelKey, group: Group | None, own: tuple[LocalVlan, Names] | None
+        self, trunk: TrunkId, number: int, key: LabelKey, group: Group, own: tuple[LocalVlan, Names] | None
     ) -> LabelTable | None:
-        if group is None:
-            return None
         ways_on = group.ways_on(trunk)
         if ways_on is None:
             return LabelTable(trunk, number, key[1], True, None, ()) if group.is_prepared_for(trunk) else None
