@@ -24,7 +24,7 @@ from peertap.shell.link import Link, shake_hands
 from peertap.shell.store import Store
 from peertap.types import PeerId, TrunkId
 from peertap.wire.control import Ping, Policy, Pong, Routes, RoutesAck
-from peertap.wire.relay import Change, RelayResult, RelayUpdate, Verdict
+from peertap.wire.relay import Change, Outcome, RelayResult, RelayUpdate, Verdict
 
 WITHIN_S: Final = 10.0
 
@@ -96,8 +96,7 @@ async def _attack(order: dict[str, Any]) -> int:
                 link.send(update)
             await all_answered.wait()
         nursery.cancel_scope.cancel()
-    done = sum(answer.outcome == 0 for answer in answers)
-    return len(answers) if not done else 0
+    return 0 if any(answer.outcome is Outcome.DONE for answer in answers) else len(answers)
 
 
 def send_updates(
@@ -109,7 +108,7 @@ def send_updates(
     Args:
         sequence: the last one that the relay took of the controller.
 
-    Raises: LabError: one was taken, or none answered.
+    Raises: LabError: one was taken, or none was answered.
     """
     order = {
         "relay_address": relay_address, "relay_peer_id": relay_peer_id, "state_directory": str(state_directory),

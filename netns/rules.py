@@ -3,6 +3,8 @@
 Table names say what they do, so that `remove` takes one away without touching the others.
 """
 
+from collections.abc import Iterable
+
 from netns.namespace import Namespace
 
 
@@ -23,6 +25,27 @@ def lose_percent(percent: int) -> str:
     }}"""
 
 
+def cut_cable(device: str) -> str:
+    """Nothing comes in by this interface, of any protocol; the other end needs the same."""
+    return f"""table netdev cut {{
+        chain arriving {{ type filter hook ingress device "{device}" priority 0; drop; }}
+    }}"""
+
+
+def drop_sources(addresses: Iterable[str]) -> str:
+    """Nothing from these IPv4 addresses is heard here."""
+    return f"""table inet cut {{
+        chain arriving {{ type filter hook input priority 0; ip saddr {{ {", ".join(addresses)} }} drop; }}
+    }}"""
+
+
+def forward_nothing() -> str:
+    """A router that has lost its networks."""
+    return """table inet cut {
+        chain passing { type filter hook forward priority 0; policy drop; }
+    }"""
+
+
 def mtu_black_hole(mtu: int) -> str:
     """A router that forwards nothing longer than `mtu` and says nothing about it."""
     return f"""table inet black_hole {{
@@ -31,7 +54,7 @@ def mtu_black_hole(mtu: int) -> str:
 
 
 def nat(kind: str, *, wan: str, wan_address: str, inner_address: str) -> str:
-    """A home router: `kind` is port_restricted, symmetric, full_cone or address_restricted (shared/netns/RECIPES.md).
+    """A home router: `kind` is port_restricted, symmetric, full_cone or address_restricted.
 
     Args:
         wan: its outer interface. wan_address: the address there. inner_address: the one machine behind it.
@@ -63,6 +86,7 @@ def nat(kind: str, *, wan: str, wan_address: str, inner_address: str) -> str:
 
 
 def remove(namespace: Namespace, table: str, family: str = "inet") -> None:
+    """Takes a table away, by the name that it has above."""
     namespace.run("nft", "delete", "table", family, table)
 
 

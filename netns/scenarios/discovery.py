@@ -8,7 +8,7 @@ import json
 import time
 from dataclasses import dataclass
 
-from netns import clubs, links
+from netns import clubs, links, rules
 from netns.capture import Capture
 from netns.checks.side import Side
 from netns.errors import require
@@ -26,9 +26,6 @@ LAN_S = 5.0  # the issue's row: members on one LAN find each other
 HEAL_S = 3.0  # the issue's row: the first trunk after a partition
 FIND_S = 10.0  # ours: by the rendezvous, from the start of the process
 PARTITION_S = 60.0
-CUT = """table inet cut {
-    chain forward { type filter hook forward priority 0; policy drop; }
-}"""
 SHORT_PARTITION_S = 8.0
 
 
@@ -171,11 +168,11 @@ def run(lab: Lab, short: bool) -> Figures:
     figures |= {"records_kept": kept}
     with lab.report.step("the underlay is cut for a while; the first trunk after it"):
         before = time.monotonic()
-        net.router.nft(CUT)
+        net.router.nft(rules.forward_nothing())
         wait_for(lambda: not [one for one in a.status()["trunks"] if one["state"] == "up"], 30, "the trunk is given up")
         time.sleep(max(0.0, (SHORT_PARTITION_S if short else PARTITION_S) - (time.monotonic() - before)))
         healed = time.monotonic()
-        net.router.nft("delete table inet cut")
+        rules.remove(net.router, "cut")
         figures["healed_s"] = trunk_after(a, b, healed, HEAL_S, "there is a trunk again")
     with lab.report.step("a member restarts with no address in its configuration: the cache has one"):
         b.terminate()

@@ -2,7 +2,7 @@
 
 import time
 
-from netns import clubs
+from netns import clubs, rules
 from netns.errors import require
 from netns.lab import Lab
 from netns.node import Node
@@ -10,7 +10,6 @@ from netns.scenario import Figures, Scenario
 from netns.waiting import wait_for
 
 ONE_EPOCH_S = 5.0  # the row
-RULES = "table inet cut {{\n chain in {{\n type filter hook input priority 0;\n ip saddr {{ {others} }} drop\n }}\n}}\n"
 
 
 def run(lab: Lab, short: bool) -> Figures:
@@ -40,7 +39,7 @@ def run(lab: Lab, short: bool) -> Figures:
     left = [*here[:2], *there[:2]]
     with lab.report.step("it heals: one epoch, both removals count, everybody reaches everybody"):
         for node in nodes:
-            node.namespace.run("nft", "delete", "table", "inet", "cut")
+            rules.remove(node.namespace, "cut")
         healed = time.monotonic()
         linked = wait_for(lambda: _linked(first, second), 30, "a trunk between the sides", interval_s=0.02)
         epoch = clubs.agree(*left, timeout_s=30)
@@ -60,9 +59,9 @@ def run(lab: Lab, short: bool) -> Figures:
 
 def _cut(here: list[Node], there: list[Node]) -> None:
     for side, others in ((here, there), (there, here)):
-        addresses = ", ".join(f"10.86.0.{clubs.number_of(node)}" for node in others)
+        addresses = [f"10.86.0.{clubs.number_of(node)}" for node in others]
         for node in side:
-            node.namespace.nft(RULES.format(others=addresses))
+            node.namespace.nft(rules.drop_sources(addresses))
 
 
 def _epochs(nodes: list[Node]) -> None:

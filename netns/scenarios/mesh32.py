@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from netns import clubs, links
+from netns import clubs, links, rules
 from netns.errors import ScenarioFailed, require
 from netns.frames import FrameSocket, Listener, marked_frame, new_marker
 from netns.lab import Lab
@@ -30,7 +30,6 @@ TRIES_S = 12.0
 IDLE_S = 60.0
 CALM_S = 80.0  # after the cable is back: trunks are made, cheaper transports found (30 s), Hellos repeated (SPEC 5.1)
 BYTES_PER_HOUR = 1e6  # the row: control traffic of a trunk that carries nothing
-RULES = 'table netdev cut {{\n chain in {{\n type filter hook ingress device "{device}" priority 0;\n drop\n }}\n}}\n'
 
 
 def run(lab: Lab, short: bool) -> Figures:
@@ -58,13 +57,13 @@ def run(lab: Lab, short: bool) -> Figures:
         _until_all(nodes, senders, listeners, across)
     with lab.report.step("the cable is cut: each half goes on"):
         for switch in (west, east):
-            switch.nft(RULES.format(device="cross"))
+            switch.nft(rules.cut_cable("cross"))
         time.sleep(SHORT_CUT_S if short else CUT_S)
         within = [(a, b) for half in halves for a in half for b in half if a != b]
         _until_all(nodes, senders, listeners, within)
     with lab.report.step("the cable is back: all pairs pass frames again"):
         for switch in (west, east):
-            switch.run("nft", "delete", "table", "netdev", "cut")
+            rules.remove(switch, "cut", "netdev")
         took = _until_all(nodes, senders, listeners, across)
         most_s = 2 * HEAL_S if short else HEAL_S  # make test runs on whatever machine there is
         require(max(took) <= most_s, f"the last pair took {max(took):.2f} s, more than {most_s:g}")

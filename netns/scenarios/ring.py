@@ -10,7 +10,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from netns import links, linux
+from netns import links, linux, rules
 from netns.checks import throughput
 from netns.errors import ScenarioFailed, require
 from netns.frames import FrameSocket, Listener, marked_frame, new_marker
@@ -27,7 +27,6 @@ HEARD_S = 1.0  # until then all that will come has come
 ROUNDS = 4
 STALL_S = 2.0  # the row
 LOAD_S = 900.0  # longer than the scenario
-RULES = 'table netdev cut {{\n chain in {{\n type filter hook ingress device "{device}" priority 0;\n drop\n }}\n}}\n'
 
 
 class Stalls:
@@ -97,11 +96,11 @@ def run(lab: Lab, short: bool) -> Figures:
             watch.longest_s()
             devices = ((ring[one].namespace, f"next{link}"), (ring[other].namespace, f"prev{link}"))
             for machine, device in devices:
-                machine.nft(RULES.format(device=device))
+                machine.nft(rules.cut_cable(device))
             time.sleep(STALL_S + 3)
             lost += _once(ring, listeners)
             for machine, _ in devices:
-                machine.run("nft", "delete", "table", "netdev", "cut")
+                rules.remove(machine, "cut", "netdev")
             wait_for(lambda one=one, other=other: _linked(ring[one], ring[other]), 60, "the trunk is back")  # type: ignore[misc]
             lost += _once(ring, listeners)
             time.sleep(1)

@@ -133,26 +133,32 @@ class Compiler:
                 hops.append((trunk, label))
         return tuple(hops)
 
-    def wanted_labels(self) -> dict[TrunkId, set[LabelKey]]:
-        """The labels that we need on each trunk: for every route in use, and every edge."""
-        wanted: dict[TrunkId, set[LabelKey]] = {
-            one.id: set() for one in self._state.trunks.values() if not one.is_leaving
+    def wanted_labels(self) -> dict[TrunkId, dict[LabelKey, None]]:
+        """The labels that we need on each trunk: for every route in use, every edge, and last for backups."""
+        wanted: dict[TrunkId, dict[LabelKey, None]] = {
+            one.id: {} for one in self._state.trunks.values() if not one.is_leaving
         }
+        backups: list[tuple[TrunkId, LabelKey]] = []
         ours = {names.vtag for vlan in self._state.vlans.values() for names in vlan.names}
         for key, selected in self._state.routes.in_use():
             if selected.advert.route.kind != KIND_UNICAST or selected.trunk is None:
                 continue
-            for trunk in (selected.trunk, self._hops.get(key), self._choose_backup(key, selected.trunk, ours)):
+            for trunk in (selected.trunk, self._hops.get(key)):
                 if trunk in wanted and trunk is not None:
-                    wanted[trunk].add((*key, None))
+                    wanted[trunk][*key, None] = None
+            backup = self._choose_backup(key, selected.trunk, ours)
+            if backup in wanted and backup is not None:
+                backups.append((backup, (*key, None)))
         for vtag, root, token, group in self._state.trees.groups():
             for trunk in group.prepared():
                 if trunk in wanted:
-                    wanted[trunk].add((vtag, token, root))
+                    wanted[trunk][vtag, token, root] = None
         for (vtag, root), token, trunks in self._state.subscriptions.wanted():
             for trunk in trunks:
                 if trunk in wanted:
-                    wanted[trunk].add((vtag, token, root))
+                    wanted[trunk][vtag, token, root] = None
+        for trunk, label in backups:
+            wanted[trunk][label] = None
         return wanted
 
     def tables(self) -> tuple[TableSet, list[tuple[TrunkId, int]]]:
@@ -208,10 +214,8 @@ class Compiler:
         return LabelTable(trunk, number, key[1], False, None, (hop,), backup, self._state.carried.number(key[0]))
 
     def _group_label(
-        self, trunk: TrunkId, number: int, key: LabelKey, group: Group | None, own: tuple[LocalVlan, Names] | None
+        self, trunk: TrunkId, number: int, key: LabelKey, group: Group, own: tuple[LocalVlan, Names] | None
     ) -> LabelTable | None:
-        if group is None:
-            return None
         ways_on = group.ways_on(trunk)
         if ways_on is None:
             return LabelTable(trunk, number, key[1], True, None, ()) if group.is_prepared_for(trunk) else None

@@ -4,7 +4,9 @@ ours, for packets that we send:     Bind ──▶ (waiting) ──▶ Bound: us
 theirs, for packets that come:      Bind ──▶ (waiting until the data plane can act on it) ──▶ Bound
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from peertap.errors import PeerError
@@ -44,8 +46,13 @@ class Labels:
     _last: int = 0
     _last_in: int = 0
 
-    def want(self, wanted: set[LabelKey], now: float) -> list[Bind | Unbind]:
-        """Makes our labels exactly these; returns what to say. `cut` says that not all were bound now."""
+    def want(self, wanted: Collection[LabelKey], now: float) -> list[Bind | Unbind]:
+        """Makes our labels exactly these, the first ones first; returns what to say.
+
+        `cut` says that not all were bound now. Beyond MAX_LABELS the last ones get none.
+        """
+        if len(wanted) > MAX_LABELS:
+            wanted = dict.fromkeys(islice(wanted, MAX_LABELS))
         out: list[Bind | Unbind] = []
         for key in [key for key in self._out if key not in wanted]:
             gone = self._out.pop(key)
@@ -57,7 +64,7 @@ class Labels:
             if unconfirmed >= MAX_UNCONFIRMED:
                 self.cut = True
                 break  # the next Bound makes room
-            if key not in self._out and len(self._out) < MAX_LABELS and self._last < LAST_LABEL:
+            if key not in self._out and self._last < LAST_LABEL:
                 unconfirmed += 1
                 self._last += 1
                 self._out[key] = _Out(self._last, said_at=now)

@@ -51,7 +51,7 @@ class OurRole:
 
     def introduce(self, trunk: Trunk) -> None:
         """The first thing that a neighbour hears of us."""
-        self._say(Send(trunk.id, self._policy_message()))
+        self._say(Send(trunk.id, Policy(self._policy.relays, self._policy.wants_grants, self.is_leaf)))
 
     def look(self, now: float) -> None:
         """Follows what is in reach now."""
@@ -60,20 +60,14 @@ class OurRole:
         trunks = self._state.trunks.values()
         relays = {trunk.peer for trunk in trunks if trunk.relays and not trunk.is_silent and self.serves(trunk)}
         if self._role.look(len(relays), now, is_public=any(map(_is_from_outside, trunks))):
-            self._say(Log("info", "role", {"role": "leaf" if self.is_leaf else "transit", "relays": len(relays)}))
-            for trunk in self._state.trunks.values():
-                self._say(Send(trunk.id, self._policy_message()))
-            self.begin(now)
-            self._asked_for = None
+            self._changed(now, relays=len(relays))
+            self._introduce_to_all()
 
     def follow(self, now: float) -> None:
         """We relay by other rules: our role may be another one, and the neighbours hear of both."""
         if self._role.follow(relays=self._policy.relays):
-            self._say(Log("info", "role", {"role": "leaf" if self.is_leaf else "transit"}))
-            self.begin(now)
-            self._asked_for = None
-        for trunk in self._state.trunks.values():
-            self.introduce(trunk)
+            self._changed(now)
+        self._introduce_to_all()
 
     def ask(self) -> None:
         """As a leaf: wants what our VLANs need, where that changed."""
@@ -89,6 +83,15 @@ class OurRole:
 
     # Inside
 
+    def _changed(self, now: float, **fields: object) -> None:
+        self._say(Log("info", "role", {"role": "leaf" if self.is_leaf else "transit", **fields}))
+        self.begin(now)
+        self._asked_for = None
+
+    def _introduce_to_all(self) -> None:
+        for trunk in self._state.trunks.values():
+            self.introduce(trunk)
+
     def _needs(self) -> list[Key]:
         return [key for vlan in self._vlans.all.values() for names in vlan.names for key in names.needs()]
 
@@ -98,9 +101,6 @@ class OurRole:
             return True
         routes = self._state.fabric.routes
         return all(routes.hears_of(vlan.newest.vtag, trunk.id) for vlan in self._vlans.all.values() if vlan.is_inside)
-
-    def _policy_message(self) -> Policy:
-        return Policy(self._policy.relays, self._policy.wants_grants, self.is_leaf)
 
 
 def _is_from_outside(trunk: Trunk) -> bool:

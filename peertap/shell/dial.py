@@ -10,11 +10,12 @@ from typing import Final
 
 import trio
 
-from peertap.config.address import PeerAddress, parse_address
-from peertap.errors import ConfigError, TrunkError
+from peertap.config.address import PeerAddress
+from peertap.errors import TrunkError
 from peertap.mesh.book import Dial, PeerBook, Source
 from peertap.node.neighbours import TRANSPORT_RANK
 from peertap.shell.host import Connection, Host
+from peertap.shell.ladder import ladder, parsed, rank
 from peertap.types import PeerId
 
 STAGGER_S: Final = 0.3  # ours: TCP first, then the next transport while the first is still silent
@@ -22,8 +23,6 @@ DIAL_S: Final = 4.0  # ours: for one address
 QUICK_DIAL_S: Final = 2.0  # ours: for a neighbour that was there until just now; SYNs leave at 0 and 1 s
 QUIC_DIAL_S: Final = 1.0  # ours: QUIC is last, and would wait in silence for a peer that is only starting
 UPGRADE_S: Final = 30.0  # ours: how often a trunk on a dearer transport looks for a cheaper one
-
-_NAMES: Final = {"tcp": "tcp", "ws": "ws", "quic-v1": "quic"}
 
 
 class Dialler:
@@ -49,7 +48,7 @@ class Dialler:
 
     def learn(self, source: Source, peer: PeerId, addresses: Sequence[str]) -> None:
         """Somebody told where a peer listens."""
-        self.book.learn(source, peer, list(_of(peer, addresses)), time.monotonic())
+        self.book.learn(source, peer, [str(one) for one in parsed(addresses) if one.peer_id == peer], time.monotonic())
         self.wake()
 
     def choose(self, relays: Mapping[PeerId, Sequence[str]]) -> None:
@@ -101,12 +100,12 @@ class Dialler:
 
     async def _attempt(self, dial: Dial) -> None:
         with self._over(dial.peer):
-            ladder = _ladder(dial.addresses)
+            rungs = ladder(dial.addresses)
             try:
                 if dial.is_quick:
-                    connection = await self._race(dial.peer, _ladder(dial.addresses[:1])[:1], QUICK_DIAL_S)
+                    connection = await self._race(dial.peer, ladder(dial.addresses[:1])[:1], QUICK_DIAL_S)
                 else:
-                    connection = await self._race(dial.peer, ladder, DIAL_S)
+                    connection = await self._race(dial.peer, rungs, DIAL_S)
                 await self._take(connection)
             except TrunkError as error:
                 if dial.peer not in self._up:
@@ -114,10 +113,10 @@ class Dialler:
                     self._failed(dial.peer, str(error))
 
     async def _upgrade(self, peer: PeerId) -> None:
-        ladder = [one for one in _ladder(self.book.addresses(peer)) if _rank(one) < self._rank(peer)]
+        cheaper = [one for one in ladder(self.book.addresses(peer)) if rank(one) < self._rank(peer)]
         try:
-            if ladder:
-                await self._take(await self._race(peer, ladder, DIAL_S))
+            if cheaper:
+                await self._take(await self._race(peer, cheaper, DIAL_S))
         except TrunkError:
             pass
         self._plan_upgrade(peer)
@@ -148,7 +147,7 @@ class Dialler:
         """Of the cheapest transport in use; above all where there is none."""
         return min((TRANSPORT_RANK[one] for one in self._up.get(peer, ())), default=len(TRANSPORT_RANK))
 
-    async def _race(self, peer: PeerId, ladder: Sequence[PeerAddress], limit_s: float) -> Connection:
+    async def _race(self, peer: PeerId, rungs: Sequence[PeerAddress], limit_s: float) -> Connection:
         """The first of these addresses that answers.
 
         Raises: TrunkError: none does.
@@ -174,7 +173,7 @@ class Dialler:
                         nursery.cancel_scope.cancel()
                 over.set()
 
-            for address in ladder:
+            for address in rungs:
                 over = trio.Event()
                 nursery.start_soon(attempt, address, over)
                 with trio.move_on_after(STAGGER_S):
@@ -182,24 +181,3 @@ class Dialler:
         if not winner:
             raise TrunkError("; ".join(failures) or "no address to dial")
         return winner[0]
-
-
-def _of(peer: PeerId, addresses: Sequence[str]) -> Iterator[str]:
-    """Those that can be dialled, and are that peer's."""
-    for text in addresses:
-        try:
-            address = parse_address(text)
-        except ConfigError:
-            continue
-        if address.peer_id == peer:
-            yield str(address)
-
-
-def _ladder(addresses: Sequence[str]) -> list[PeerAddress]:
-    """Every address once, cheapest transport first, and of one transport the most promising first."""
-    concrete = [one for text in addresses for one in parse_address(text).concrete()]
-    return sorted(dict.fromkeys(concrete), key=_rank)
-
-
-def _rank(address: PeerAddress) -> int:
-    return TRANSPORT_RANK[_NAMES[address.transport or "tcp"]]

@@ -8,14 +8,13 @@ from typing import Any, Final, Protocol
 
 import trio
 
-from peertap.config.model import Config, parse_pattern
+from peertap.config.model import parse_pattern
 from peertap.errors import ConfigError, DecodeError, DeviceError
 from peertap.identity.carriage import TEXT_PREFIX, emit_line, parse_line
 from peertap.identity.node import format_peer_id, parse_peer_id
 from peertap.node.commands import Command
 from peertap.node.node import Node
 from peertap.node.relay_control import ChangeRules, RelayCommand, Steer, TakeCarriage
-from peertap.node.tables import NO_LIMITS, RelayLimits
 from peertap.observe.relay import relay_status
 from peertap.shell.dataplane import DataPlane
 from peertap.types import PeerId
@@ -25,7 +24,7 @@ from peertap.wire.relay import MAX_CHANGES, Change, Outcome, RelayResult, Verdic
 ANSWER_S: Final = 5.0  # ours: a relay that has not answered by then is not asked again
 LOOK_S: Final = 0.5  # ours: a waiting command looks so often where nothing happens
 MAX_LIFETIME_S: Final = 10 * 365 * 86_400  # ours
-BYTES_PER_MBIT: Final = 125_000
+CARRIAGE_S: Final = 30 * 86_400  # ours: how long a carriage grant holds where nobody says
 
 _REFUSALS: Final = {
     Outcome.REFUSED: ("the relay refuses: this node is no controller of it", "relay.controllers there names who is"),
@@ -77,10 +76,10 @@ class RelayAdmin:
             raise ConfigError(f"1 to {MAX_CHANGES} patterns are needed", key="PATTERN")
         lines = [text for text in texts if isinstance(text, str) and text.strip().startswith(f"{TEXT_PREFIX}-")]
         if lines:
-            if verdict is not Verdict.ALLOW or relay is not None or len(texts) != 1:
-                raise ConfigError(
-                    "a carriage grant stands alone, and is allowed on the relay that it is for", key="PATTERN"
-                )
+            alone = len(texts) == 1 and relay is None and request.get("lifetime_s") is None
+            if verdict is not Verdict.ALLOW or not alone:
+                what = "a carriage grant stands alone, for its own time, and is allowed on the relay that it is for"
+                raise ConfigError(what, key="PATTERN")
             return self._take(lines[0])
         until = _until(request.get("lifetime_s"), self._runtime.node.now_unix)
         changes = tuple(Change(verdict, parse_pattern(text), until) for text in texts)
@@ -97,7 +96,7 @@ class RelayAdmin:
         return self._runtime.command(TakeCarriage(carriage))
 
     async def _steer(self, relay: PeerId, changes: tuple[Change, ...]) -> RelayResult:
-        """Raises: ConfigError: the relay did not do it."""
+        """Raises: DeviceError: the relay did not do it."""
         result = await self._sent(Steer(relay, changes))
         if result.outcome is Outcome.OLD:  # our clock was ahead once
             result = await self._sent(Steer(relay, changes, above=result.last))
@@ -135,7 +134,7 @@ def carriage_line(node: Node, request: Mapping[str, Any]) -> dict[str, Any]:
         hint = f"there are: {', '.join(sorted(vlans))}" if vlans else "this node is in none"
         what = "which VLAN?" if label is None else f"this node is in no VLAN {str(label)[:40]!r}"
         raise ConfigError(what, key="--vlan", hint=hint)
-    source, lifetime_s = vlans[str(label)], request.get("lifetime_s") or 30 * 86_400
+    source, lifetime_s = vlans[str(label)], request.get("lifetime_s") or CARRIAGE_S
     until = _until(lifetime_s, node.now_unix)
     carriage = source.carriage(relay, until, node.now_unix)
     if carriage is None:
@@ -147,16 +146,6 @@ def carriage_line(node: Node, request: Mapping[str, Any]) -> dict[str, Any]:
         "vlan": label, "vlan_id": source.vlan_id.hex(), "relay": format_peer_id(relay), "until": until,
         "line": emit_line(source.label, carriage),
     }  # fmt: skip
-
-
-def relay_rights(config: Config) -> tuple[frozenset[PeerId], RelayLimits]:
-    """Who may change the policy, and what is carried at most."""
-    relay = config.relay
-    if relay is None:
-        return frozenset(), NO_LIMITS
-    rates = (relay.rate, relay.trunk_rate, relay.vlan_rate)
-    limits = RelayLimits(*(max(1, int(rate * BYTES_PER_MBIT)) if rate else 0 for rate in rates))
-    return frozenset(relay.controllers), limits
 
 
 def _until(lifetime_s: object, now_unix: float) -> int:

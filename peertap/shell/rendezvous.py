@@ -16,11 +16,12 @@ from typing import Final
 import trio
 from libp2p.custom_types import TProtocol
 
-from peertap.config.address import PeerAddress, parse_address
-from peertap.errors import ConfigError, DecodeError, TrunkError
+from peertap.config.address import PeerAddress
+from peertap.errors import DecodeError, TrunkError
 from peertap.identity.node import NodeIdentity
 from peertap.mesh.dht import Lookup, Records, Servers
 from peertap.shell.host import Connection, Host, Stream, running_host
+from peertap.shell.ladder import ladder, parsed
 from peertap.types import PeerId
 from peertap.wire.codec import lp
 from peertap.wire.rendezvous import MAX_MESSAGE_BYTES, MAX_NODES, Kind, Question, Record, Reply
@@ -29,12 +30,11 @@ PROTOCOL: Final = TProtocol("/peertap/rendezvous/1")  # SPEC 12.3
 QUESTION_S: Final = 5.0  # ours: one question, from its first byte to the end of the answer
 DIAL_S: Final = 3.0  # ours: for one address of a serving node
 MAX_SERVED_AT_ONCE: Final = 16  # ours: the rest is turned away; who asks tries the next node
+MAX_TRIED: Final = 4  # ours: addresses of a serving node; the next node may answer sooner
 RATE_S: Final = 10.0  # ours
 MAX_QUESTIONS_PER_SOURCE: Final = 60  # ours: in RATE_S; a node of 16 VLANs that starts asks less
 MAX_CHECKS: Final = 4  # ours: dials back to nodes that say that they serve
 MAX_SOURCES: Final = 4096  # ours: counted in RATE_S; above it all count as one
-
-_ORDER: Final = ("tcp", "ws", "quic-v1")
 
 Node = tuple[PeerId, tuple[str, ...]]
 
@@ -98,7 +98,7 @@ class Rendezvous:
 
     async def _check(self, peer: PeerId, source: str, serves: Sequence[str]) -> None:
         """Whoever says that it serves is believed once it answers there, at the address that it came from."""
-        there = [one for one in map(_parsed, serves) if one is not None and one.peer_id == peer and one.host == source]
+        there = [one for one in parsed(serves) if one.peer_id == peer and one.host == source]
         if not there or self._checks.borrowed_tokens >= MAX_CHECKS:
             return
         async with self._checks:
@@ -109,9 +109,8 @@ class Rendezvous:
     def learn(self, addresses: Sequence[str]) -> None:
         """Somebody told of nodes that serve: multiaddrs."""
         by_peer: dict[PeerId, list[str]] = {}
-        for one in map(_parsed, addresses[:MAX_NODES]):
-            if one is not None:
-                by_peer.setdefault(one.peer_id, []).append(str(one))
+        for one in parsed(addresses[:MAX_NODES]):
+            by_peer.setdefault(one.peer_id, []).append(str(one))
         for peer, texts in by_peer.items():
             self.servers.heard(peer, texts)
 
@@ -172,7 +171,7 @@ class Rendezvous:
         peer, addresses = node
         if peer == self._identity.peer_id:
             return None
-        for address in _ladder(addresses):
+        for address in ladder(addresses)[:MAX_TRIED]:
             connection = None
             try:
                 with trio.fail_after(DIAL_S):
@@ -205,32 +204,18 @@ async def _read(stream: Stream) -> bytes:
     return await stream.read_exactly(size)
 
 
-def _parsed(text: str) -> PeerAddress | None:
-    try:
-        return parse_address(text)
-    except ConfigError:
-        return None
-
-
 def _by_peer(texts: Sequence[str], *, is_local: bool) -> list[Node]:
     """Args: is_local: who tells is on this machine; nobody else sends us to its own services."""
     found: dict[PeerId, tuple[str, ...]] = {}
-    for one in map(_parsed, texts):
-        if one is not None and (is_local or not _is_loopback(one)):
+    for one in parsed(texts):
+        if is_local or not _is_loopback(one):
             found[one.peer_id] = (*found.get(one.peer_id, ()), str(one))
     return list(found.items())
 
 
 def _is_local(node: Node) -> bool:
-    return any(one is not None and _is_loopback(one) for one in map(_parsed, node[1]))
+    return any(map(_is_loopback, parsed(node[1])))
 
 
 def _is_loopback(address: PeerAddress) -> bool:
     return not address.family.startswith("dns") and ip_address(address.host).is_loopback
-
-
-def _ladder(addresses: Sequence[str]) -> list[PeerAddress]:
-    """TCP, then WebSocket, then QUIC; few, for the next node may answer sooner."""
-    parsed = [one for one in map(_parsed, addresses) if one is not None]
-    concrete = dict.fromkeys(one for address in parsed for one in address.concrete())
-    return sorted(concrete, key=lambda one: _ORDER.index(one.transport or "tcp"))[:4]

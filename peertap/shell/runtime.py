@@ -78,8 +78,7 @@ from peertap.shell.lock import lock_node
 from peertap.shell.masters import watch_masters
 from peertap.shell.notify import notify, watchdog_gap_s
 from peertap.shell.ports import Ports
-from peertap.shell.relay_admin import relay_rights
-from peertap.shell.settings import relay_policy, switching
+from peertap.shell.settings import relay_policy, relay_rights, switching
 from peertap.shell.store import Store
 from peertap.shell.tap import UDP_IPV6_BYTES
 from peertap.shell.vlan_admin import node_name

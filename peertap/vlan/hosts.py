@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from peertap.types import Mac, PeerId
-from peertap.wire.macs import MAX_HOSTS, Host, Placed
+from peertap.wire.macs import MAX_HOSTS, MAX_MOVES, Host, Placed
 
 MAX_ALL: Final = 4096  # ours: half of the data plane's slots, so that hardly one is displaced
 MOVES: Final = 5  # PROTOCOL 7, RFC 7432 15.1
@@ -104,7 +104,7 @@ class HostTable:
             out.refuse.append(host)
             return out
         others = [moves for member, moves in claims.items() if member != self._me]
-        moves = max(others) + 1 if others else claims.get(self._me, 0)
+        moves = min(max(others) + 1, MAX_MOVES) if others else claims.get(self._me, 0)
         if self._claim(host, self._me, moves, now, out) and (out.frozen or self._places.get(host) == self._me):
             out.add.append(Placed(host, moves))  # where it froze the host elsewhere, so that all see why
         return out
@@ -167,7 +167,10 @@ class HostTable:
         out = Outcome()
         for host in [host for host in self._claims if host.mac == mac]:
             for member in list(self._claims[host]):
-                (self._drop_own(host, now, out) if member == self._me else self._drop(host, member, now, out))
+                if member == self._me:
+                    self._drop_own(host, now, out)
+                else:
+                    self._drop(host, member, now, out)
         return out
 
     def thaw(self, now: float) -> Outcome:

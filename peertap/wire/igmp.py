@@ -14,7 +14,9 @@ from peertap.errors import DecodeError
 from peertap.types import Mac
 from peertap.wire.codec import Reader
 from peertap.wire.multicast import (
-    CHANGES,
+    MRD_LIVES_S,
+    PIM,
+    PIM_HOLD_S,
     RESPONSE_S,
     Change,
     Query,
@@ -26,20 +28,20 @@ from peertap.wire.multicast import (
     decoded_float,
     encoded_float,
     group_mac,
+    query_end,
+    read_query,
+    read_records,
+    records_of,
 )
 
 ETHERTYPE: Final = 0x0800
 PROTOCOL: Final = 2
-PIM: Final = 103
 HEADER_BYTES: Final = 20
 ROUTER_ALERT: Final = bytes.fromhex("94040000")  # RFC 2113
 ALL_HOSTS: Final = IPv4Address("224.0.0.1")
 ALL_ROUTERS: Final = IPv4Address("224.0.0.2")
 ALL_REPORTS: Final = IPv4Address("224.0.0.22")  # RFC 3376 4.2.14
 NOBODY: Final = IPv4Address(0)
-MAX_RECORDS: Final = 4096  # ours: above what fits in the longest message that the data plane passes on
-PIM_HOLD_S: Final = 105.0  # RFC 7761 4.11: the default of a hello's hold time
-MRD_LIVES_S: Final = 60.0  # RFC 4286 8: three default intervals
 
 _QUERY, _REPORT_1, _REPORT_2, _LEAVE, _REPORT_3 = 0x11, 0x12, 0x16, 0x17, 0x22
 _ADVERTISED, _TERMINATED = 0x30, 0x32  # RFC 4286
@@ -69,7 +71,7 @@ def _parse(message: bytes, source: IPv4Address) -> Said:
     if kind in (_ADVERTISED, _TERMINATED):
         return RouterSeen(MRD_LIVES_S if kind == _ADVERTISED else 0.0)
     if kind == _REPORT_3:
-        return _report(reader)
+        return Report(3, read_records(reader, IPv4Address))
     group = IPv4Address(reader.take(4, "group"))
     if kind == _QUERY:
         return _query(reader, code, source, group, is_short=len(message) < 12)
@@ -88,36 +90,13 @@ def _query(reader: Reader, code: int, source: IPv4Address, group: IPv4Address, *
         raise DecodeError(f"IGMP: {group} is no group")
     if is_short:
         return Query(2 if code else 1, source, wanted, code / 10 or RESPONSE_S)
-    flags, interval, count = reader.uint(1, "QRV"), reader.uint(1, "QQIC"), reader.uint(2, "sources")
-    sources = tuple(IPv4Address(reader.take(4, "source")) for _ in range(count))
-    response_s = decoded_float(code, 4) / 10
-    return Query(3, source, wanted, response_s, flags & 7, float(decoded_float(interval, 4)), bool(flags & 8), sources)
-
-
-def _report(reader: Reader) -> Report:
-    reader.take(2, "reserved")
-    records = []
-    for _ in range(min(reader.uint(2, "records"), MAX_RECORDS)):
-        change, extra, count = (
-            reader.uint(1, "record type"),
-            reader.uint(1, "auxiliary length"),
-            reader.uint(2, "sources"),
-        )
-        group = IPv4Address(reader.take(4, "group"))
-        sources = tuple(IPv4Address(reader.take(4, "source")) for _ in range(count))
-        reader.take(4 * extra, "auxiliary data")
-        if change in CHANGES and group.is_multicast:  # of another type: skipped (RFC 3376 4.2.12)
-            records.append(Record(Change(change), group, sources))
-    return Report(3, tuple(records))
+    return read_query(reader, IPv4Address, Query(3, source, wanted, decoded_float(code, 4) / 10))
 
 
 def emit_query(query: Query, src: Mac) -> bytes:
     """The frame of a query of version 3."""
     group = IPv4Address(query.group.packed) if query.group is not None else NOBODY
-    flags = min(query.robustness, 7) | query.suppress << 3
-    body = bytes((_QUERY, encoded_float(round(query.response_s * 10), 4), 0, 0)) + group.packed
-    body += bytes((flags, encoded_float(round(query.interval_s), 4))) + len(query.sources).to_bytes(2, "big")
-    body += b"".join(source.packed for source in query.sources)
+    body = bytes((_QUERY, encoded_float(round(query.response_s * 10), 4), 0, 0)) + group.packed + query_end(query)
     return _frame(src, IPv4Address(query.source.packed), ALL_HOSTS if group == NOBODY else group, body)
 
 
@@ -125,10 +104,7 @@ def emit_report(report: Report, src: Mac) -> list[bytes]:
     """The frames of a report, from nobody's address (RFC 4541 2.1.1): one, or one for each group before version 3."""
     if report.version < 3:
         return [_old_report(report.version, record, src) for record in report.records]
-    body = bytes((_REPORT_3, 0, 0, 0, 0, 0)) + len(report.records).to_bytes(2, "big")
-    for record in report.records:
-        body += bytes((record.change, 0)) + len(record.sources).to_bytes(2, "big") + record.group.packed
-        body += b"".join(source.packed for source in record.sources)
+    body = bytes((_REPORT_3, 0, 0, 0)) + records_of(report)
     return [_frame(src, NOBODY, ALL_REPORTS, body)]
 
 

@@ -19,6 +19,7 @@ from peertap.wire.codec import Reader
 HOST_BYTES: Final = 12
 MAX_VID: Final = 4094  # IEEE 802.1Q-2022, 9.6
 UNTAGGED: Final = 0xFFFF
+MAX_MOVES: Final = 0xFFFFFFFF  # SPEC 14.3: who gets there counts no further
 MAX_HOSTS: Final = 1024  # ours: behind one member, as its port learns
 MAX_TOLD: Final = 80  # SPEC 2.3: 965 of the 1,006 bytes that a group packet holds beside its trailer
 

@@ -13,9 +13,10 @@ from typing import Final
 from peertap.errors import DecodeError
 from peertap.types import Mac
 from peertap.wire.codec import Reader
-from peertap.wire.igmp import MAX_RECORDS, MRD_LIVES_S, PIM, PIM_HOLD_S
 from peertap.wire.multicast import (
-    CHANGES,
+    MRD_LIVES_S,
+    PIM,
+    PIM_HOLD_S,
     Change,
     Query,
     Record,
@@ -26,6 +27,10 @@ from peertap.wire.multicast import (
     decoded_float,
     encoded_float,
     group_mac,
+    query_end,
+    read_query,
+    read_records,
+    records_of,
 )
 
 ETHERTYPE: Final = 0x86DD
@@ -94,7 +99,7 @@ def _parse(message: bytes, source: IPv6Address) -> Said:
     if kind in (_ADVERTISED, _TERMINATED):
         return RouterSeen(MRD_LIVES_S if kind == _ADVERTISED else 0.0)
     if kind == _REPORT_2:
-        return _report(reader)
+        return Report(2, read_records(reader, IPv6Address))
     code, _ = reader.uint(2, "response code"), reader.take(2, "reserved")
     group = IPv6Address(reader.take(16, "group"))
     if kind == _QUERY:
@@ -112,36 +117,14 @@ def _query(reader: Reader, code: int, source: IPv6Address, group: IPv6Address, *
         raise DecodeError("MLD: a query from nobody, or for no group")
     if is_short:
         return Query(1, source, wanted, code / 1000)
-    flags, interval, count = reader.uint(1, "QRV"), reader.uint(1, "QQIC"), reader.uint(2, "sources")
-    sources = tuple(IPv6Address(reader.take(16, "source")) for _ in range(count))
-    response_s = decoded_float(code, 12) / 1000
-    return Query(2, source, wanted, response_s, flags & 7, float(decoded_float(interval, 4)), bool(flags & 8), sources)
-
-
-def _report(reader: Reader) -> Report:
-    reader.take(2, "reserved")
-    records = []
-    for _ in range(min(reader.uint(2, "records"), MAX_RECORDS)):
-        change, extra, count = (
-            reader.uint(1, "record type"),
-            reader.uint(1, "auxiliary length"),
-            reader.uint(2, "sources"),
-        )
-        group = IPv6Address(reader.take(16, "group"))
-        sources = tuple(IPv6Address(reader.take(16, "source")) for _ in range(count))
-        reader.take(4 * extra, "auxiliary data")
-        if change in CHANGES and group.is_multicast:
-            records.append(Record(Change(change), group, sources))
-    return Report(2, tuple(records))
+    return read_query(reader, IPv6Address, Query(2, source, wanted, decoded_float(code, 12) / 1000))
 
 
 def emit_query(query: Query, src: Mac) -> bytes:
     """The frame of a query of version 2."""
     group = IPv6Address(query.group.packed) if query.group is not None else NOBODY
-    flags = min(query.robustness, 7) | query.suppress << 3
     body = bytes((_QUERY, 0, 0, 0)) + encoded_float(round(query.response_s * 1000), 12).to_bytes(2, "big") + b"\0\0"
-    body += group.packed + bytes((flags, encoded_float(round(query.interval_s), 4)))
-    body += len(query.sources).to_bytes(2, "big") + b"".join(source.packed for source in query.sources)
+    body += group.packed + query_end(query)
     return _frame(src, IPv6Address(query.source.packed), ALL_NODES if query.group is None else group, body)
 
 
@@ -149,10 +132,7 @@ def emit_report(report: Report, src: Mac) -> list[bytes]:
     """The frames of a report: one, or one for each group before version 2."""
     if report.version < 2:
         return [_old_report(record, src) for record in report.records]
-    body = bytes((_REPORT_2, 0, 0, 0, 0, 0)) + len(report.records).to_bytes(2, "big")
-    for record in report.records:
-        body += bytes((record.change, 0)) + len(record.sources).to_bytes(2, "big") + record.group.packed
-        body += b"".join(source.packed for source in record.sources)
+    body = bytes((_REPORT_2, 0, 0, 0)) + records_of(report)
     return [_frame(src, link_local(src), ALL_REPORTS, body)]
 
 

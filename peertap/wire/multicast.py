@@ -3,19 +3,25 @@
 Older versions are read as RFC 3376 7.3.2 reads them: a report as a record "is exclude {}", a leave as "to include {}".
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from peertap.types import Mac
+from peertap.wire.codec import Reader
 
 Address = IPv4Address | IPv6Address
+Family = type[IPv4Address] | type[IPv6Address]
 
 ROBUSTNESS: Final = 2  # RFC 3376 8.1, RFC 3810 9.1
 QUERY_INTERVAL_S: Final = 125.0  # RFC 3376 8.2, RFC 3810 9.2
 RESPONSE_S: Final = 10.0  # RFC 3376 8.3, RFC 3810 9.3
 LAST_LISTENER_S: Final = 1.0  # RFC 3376 8.8, RFC 3810 9.8
+MAX_RECORDS: Final = 4096  # ours: above what fits in the longest message that the data plane passes on
+PIM: Final = 103
+PIM_HOLD_S: Final = 105.0  # RFC 7761 4.11: the default of a hello's hold time
+MRD_LIVES_S: Final = 60.0  # RFC 4286 8: three default intervals
 
 
 class Change(IntEnum):
@@ -76,6 +82,53 @@ class RouterSeen:
 
 
 Said = Query | Report | RouterSeen
+
+
+def read_address(reader: Reader, family: Family, field: str) -> Address:
+    """An address, as long as its family has it."""
+    return family(reader.take(4 if family is IPv4Address else 16, field))
+
+
+def read_query(reader: Reader, family: Family, query: Query) -> Query:
+    """What the newest version's queries have beyond the older ones': S, QRV 1 | QQIC 1 | n 2 | n sources."""
+    flags, interval, count = reader.uint(1, "QRV"), reader.uint(1, "QQIC"), reader.uint(2, "sources")
+    return replace(
+        query,
+        robustness=flags & 7,
+        interval_s=float(decoded_float(interval, 4)),
+        suppress=bool(flags & 8),
+        sources=tuple(read_address(reader, family, "source") for _ in range(count)),
+    )
+
+
+def query_end(query: Query) -> bytes:
+    """What `read_query` reads."""
+    flags = min(query.robustness, 7) | query.suppress << 3
+    head = bytes((flags, encoded_float(round(query.interval_s), 4))) + len(query.sources).to_bytes(2, "big")
+    return head + b"".join(source.packed for source in query.sources)
+
+
+def read_records(reader: Reader, family: Family) -> tuple[Record, ...]:
+    """Reserved 2 | n 2 | n records; those of an unknown type are skipped (RFC 3376 4.2.12, RFC 3810 5.2.12)."""
+    reader.take(2, "reserved")
+    records = []
+    for _ in range(min(reader.uint(2, "records"), MAX_RECORDS)):
+        change, extra = reader.uint(1, "record type"), reader.uint(1, "auxiliary length")
+        count, group = reader.uint(2, "sources"), read_address(reader, family, "group")
+        sources = tuple(read_address(reader, family, "source") for _ in range(count))
+        reader.take(4 * extra, "auxiliary data")
+        if change in CHANGES and group.is_multicast:
+            records.append(Record(Change(change), group, sources))
+    return tuple(records)
+
+
+def records_of(report: Report) -> bytes:
+    """What `read_records` reads."""
+    out = b"\0\0" + len(report.records).to_bytes(2, "big")
+    for record in report.records:
+        out += bytes((record.change, 0)) + len(record.sources).to_bytes(2, "big") + record.group.packed
+        out += b"".join(source.packed for source in record.sources)
+    return out
 
 
 def group_mac(group: Address) -> Mac:

@@ -73,6 +73,25 @@ def test_frames_go_by_the_backup_as_soon_as_the_relay_in_use_is_gone() -> None:
     assert member(a).hop == backup
 
 
+def test_labels_of_routes_in_use_are_wanted_before_those_of_backups() -> None:
+    mesh = SimMesh()
+    for name in ("r1", "r2"):
+        mesh.add(name, mode=Mode.OPEN)
+    for name, near, far in (("a", "r1", "r2"), ("b", "r2", "r1"), ("c", "r1", "r2"), ("d", "r2", "r1")):
+        mesh.add(name, "lab")
+        mesh.link(name, near, 0.001)
+        mesh.link(name, far, 0.03)
+    mesh.run(60)  # round trips are measured: a reaches some by each of its two relays
+    a = mesh.nodes["a"]
+    hops = {one.token: one.hop[0] for one in a.tables.vlans[0].members if one.hop is not None}
+    mixed = 0
+    for trunk, wanted in a.node._compiler.wanted_labels().items():
+        in_use = [hops[token] == trunk for _, token, root in wanted if root is None and token in hops]
+        assert in_use == sorted(in_use, reverse=True)
+        mixed += len(set(in_use)) == 2
+    assert mixed
+
+
 def test_a_trunk_whose_path_went_is_in_doubt_until_the_neighbour_speaks() -> None:
     mesh = square()
     mesh.run(2)

@@ -8,6 +8,8 @@ import pytest
 
 from peertap.mesh.policy import Mode
 from peertap.mesh.roles import LEAF_AFTER_S, Wish
+from peertap.wire.control import Bind, Bound, Join, Joined
+from tests.support.hostile import Neighbour
 from tests.support.mesh import SimMesh, SimNode
 
 RELAYS = ("r0", "r1", "r2")
@@ -132,16 +134,18 @@ def test_a_leaf_that_is_root_where_nobody_else_is_stands_where_others_are() -> N
     broadcasts_come_once(mesh)
 
 
-def test_a_relay_that_joins_at_a_leaf_gets_nothing_passed_on() -> None:
+@pytest.mark.parametrize("victim", ["m0", "m1"], ids=["root", "no root"])
+def test_a_relay_that_joins_at_a_leaf_gets_nothing_passed_on(victim: str) -> None:
     mesh = mesh_of_leaves()
-    leaf = mesh.nodes["m0"]
+    leaf = mesh.nodes[victim]
     names = leaf.vlan("lab").newest  # type: ignore[attr-defined]
     root, _ = leaf.node.trees.root_of(names.vtag)
-    from peertap.node.events import MessageReceived
-    from peertap.wire.control import Join
-
-    join = names.join(root, mesh.now + 1_800_000_000)
-    for number in list(leaf.trunks):
-        leaf.post(MessageReceived(number, Join(join)))
-    mesh.run(1)
+    relay = Neighbour(mesh, "x", victim)
+    relay.greet()
+    relay.say(Join(names.join(root, mesh.now + 1_800_000_000)))
+    mesh.run(0.1)
+    relay.say(*(Bound(bind.label) for bind in relay.got(Bind)), Bind(1, names.vtag, names.group_token, root))
+    mesh.run(0.1)
+    broadcasts_come_once(mesh)
     assert nothing_passes_through(mesh)
+    assert (relay.got(Joined), relay.packets) == ([], 0)

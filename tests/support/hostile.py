@@ -47,6 +47,7 @@ class Neighbour:
         self.name, self.identity = name, identity(name)
         self.trunks: dict[TrunkId, SimLink] = {}
         self.heard: list[Message] = []
+        self.packets = 0  # of frames that came
         self.acknowledges = True
         self._batch = 0
         self.link = SimLink(mesh, self, mesh.nodes[victim], 0.005)  # type: ignore[arg-type]
@@ -62,6 +63,9 @@ class Neighbour:
             case Routes(batch, _):
                 if self.acknowledges:
                     self.say(RoutesAck(batch))
+
+    def arrived(self, *_packet: object) -> None:
+        self.packets += 1
 
     def say(self, *messages: Message) -> None:
         for message in messages:

@@ -1,12 +1,13 @@
 //! PeerTap's data plane: packets, keys, switching, and the loops that move frames.
 //!
 //! The layers, from pure to dirty: formats ([`packet`], [`frame`], [`kdf`], [`trailer`]), keys
-//! ([`aead`], [`keys`], [`replay`], [`seal`]), bounded state ([`fragment`], [`switch`], [`hold`],
+//! ([`aead`], [`keys`], [`replay`], [`seal`]), bounded state ([`bucket`], [`fragment`], [`switch`], [`hold`],
 //! [`stream`], [`liveness`], [`verify`]), what the control plane publishes ([`tables`]), and the
 //! [`engine`] with its threads. Only [`sys`] makes system calls. Nothing here knows Python.
 //! Sections cited as "SPEC 2.1" are those of SPEC.md.
 
 pub mod aead;
+pub mod bucket;
 pub mod claims;
 pub mod class;
 pub mod drops;

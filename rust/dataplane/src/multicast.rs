@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use crate::bucket::Bucket;
 use crate::claims::icmpv6;
 use crate::frame::{HEADER_BYTES, Mac};
 use crate::{Nanos, VlanId};
@@ -18,10 +19,11 @@ const PIM_HELLO: u8 = 0; // RFC 7761, 4.9: the low half of the first byte
 
 /// Messages of one VLAN that control is told at once, and a second after that (ours: a host with 64 groups and IGMPv2 says
 /// as many at once; a hostile one costs control a hundredth of its time). Long ones count for more.
-const MESSAGES_AT_ONCE: f64 = 128.0;
-const MESSAGES_A_SECOND: f64 = 64.0;
+const MESSAGES_AT_ONCE: u64 = 128;
+const MESSAGES_A_SECOND: u64 = 64;
 /// So many bytes count for one message more.
-const BYTES_A_MESSAGE: f64 = 256.0;
+const BYTES_A_MESSAGE: usize = 256;
+const BURST_NS: Nanos = MESSAGES_AT_ONCE * 1_000_000_000 / MESSAGES_A_SECOND;
 /// The longest message that control is told (ours: a report with a thousand groups).
 pub const MAX_MESSAGE_BYTES: usize = 9216;
 
@@ -113,20 +115,13 @@ fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 
 /// How many messages control is still told, by VLAN.
 #[derive(Default)]
-pub struct Budgets(HashMap<VlanId, (Nanos, f64)>);
+pub struct Budgets(HashMap<VlanId, Bucket>);
 
 impl Budgets {
     /// Whether one more of so many bytes may be told now.
     pub fn take(&mut self, vlan: VlanId, bytes: usize, now: Nanos) -> bool {
-        let cost = 1.0 + (bytes as f64 / BYTES_A_MESSAGE).floor();
-        let (at, left) = self.0.entry(vlan).or_insert((now, MESSAGES_AT_ONCE));
-        let passed_s = now.saturating_sub(*at) as f64 / 1e9;
-        (*at, *left) = (now, (*left + passed_s * MESSAGES_A_SECOND).min(MESSAGES_AT_ONCE));
-        if *left < cost {
-            return false;
-        }
-        *left -= cost;
-        true
+        let messages = 1 + (bytes / BYTES_A_MESSAGE) as u64;
+        self.0.entry(vlan).or_default().take(messages, MESSAGES_A_SECOND, BURST_NS, now)
     }
 
     /// Forgets the VLANs that are gone.

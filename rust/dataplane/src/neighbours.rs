@@ -37,7 +37,14 @@ struct Neighbour {
 
 /// Who has which IP address, as members' own frames say. Both loops use it, for ARP and neighbour discovery alone.
 #[derive(Default)]
-pub struct Neighbours(Mutex<HashMap<Name, Neighbour>>);
+pub struct Neighbours(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    by_name: HashMap<Name, Neighbour>,
+    /// A full table is looked through for old ones once a second, not for each frame that brings another address.
+    swept_at_s: Option<u32>,
+}
 
 /// What a frame says of its sender, or asks.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,11 +60,13 @@ impl Neighbours {
     pub fn hear_untrusted(&self, frame: &[u8], vid: Option<u16>, now_s: u32) {
         let Some((mac, address, is_router)) = owner(frame) else { return };
         let mut known = self.known();
-        if known.len() >= MAX_NEIGHBOURS && !known.contains_key(&(vid, address)) {
-            known.retain(|_, one| now_s.saturating_sub(one.heard_at_s) < ANSWER_S);
+        let is_known = known.by_name.contains_key(&(vid, address));
+        if !is_known && known.by_name.len() >= MAX_NEIGHBOURS && known.swept_at_s != Some(now_s) {
+            known.swept_at_s = Some(now_s);
+            known.by_name.retain(|_, one| now_s.saturating_sub(one.heard_at_s) < ANSWER_S);
         }
-        if known.len() < MAX_NEIGHBOURS || known.contains_key(&(vid, address)) {
-            known.insert((vid, address), Neighbour { mac, is_router, heard_at_s: now_s });
+        if is_known || known.by_name.len() < MAX_NEIGHBOURS {
+            known.by_name.insert((vid, address), Neighbour { mac, is_router, heard_at_s: now_s });
         }
     }
 
@@ -65,8 +74,8 @@ impl Neighbours {
     pub fn hear_local_untrusted(&self, frame: &[u8], vid: Option<u16>) {
         if let Some((mac, address, _)) = owner(frame) {
             let mut known = self.known();
-            if known.get(&(vid, address)).is_some_and(|one| one.mac != mac) {
-                known.remove(&(vid, address));
+            if known.by_name.get(&(vid, address)).is_some_and(|one| one.mac != mac) {
+                known.by_name.remove(&(vid, address));
             }
         }
     }
@@ -87,7 +96,7 @@ impl Neighbours {
             (_, Said::Asks(address)) => address,
             _ => return None,
         };
-        let one = *self.known().get(&(vid, address))?;
+        let one = *self.known().by_name.get(&(vid, address))?;
         if now_s.saturating_sub(one.heard_at_s) >= ANSWER_S || !is_placed(&one.mac) {
             return None;
         }
@@ -97,7 +106,7 @@ impl Neighbours {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<Name, Neighbour>> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -276,7 +285,7 @@ mod tests {
         let mut far = discovery(136, 0, OWNER, target, target, 2);
         far[21] = 254;
         known.hear_untrusted(&far, None, 0);
-        assert!(known.known().is_empty());
+        assert!(known.known().by_name.is_empty());
     }
 
     #[test]
@@ -294,8 +303,8 @@ mod tests {
         for n in 0..10_000u32 {
             known.hear_untrusted(&arp(2, OWNER, n.to_be_bytes(), [1; 4], &[]), None, 0);
         }
-        assert_eq!(known.known().len(), MAX_NEIGHBOURS);
+        assert_eq!(known.known().by_name.len(), MAX_NEIGHBOURS);
         known.hear_untrusted(&arp(2, OWNER, [1, 1, 1, 1], [1; 4], &[]), None, ANSWER_S);
-        assert_eq!(known.known().len(), 1);
+        assert_eq!(known.known().by_name.len(), 1);
     }
 }

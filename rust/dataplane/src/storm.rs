@@ -1,15 +1,15 @@
 //! Storm control: how many frames for all a port may bring in, and a member send, in a second (SPEC 14.4).
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use crate::Nanos;
+use crate::bucket::Bucket;
 use crate::drops::DropReason;
 use crate::frame::{Mac, is_group};
 
 const BROADCAST: Mac = [0xff; 6];
 /// So many bytes count as one frame: a super-frame is many.
 const FRAME_BYTES: usize = 1500;
-const NANOS_PER_S: u64 = 1_000_000_000;
+/// A bucket holds what comes in a second (SPEC 14.4).
+const BURST_NS: Nanos = 1_000_000_000;
 
 /// A kind of frame that goes to all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,29 +58,15 @@ impl Default for Limits {
 #[derive(Debug, Default)]
 pub struct Buckets([Bucket; 3]);
 
-/// Instead of tokens the instant at which it is full again (GCRA, ITU-T I.371), so that one number is its state.
-#[derive(Debug, Default)]
-struct Bucket(AtomicU64);
-
 impl Buckets {
     /// Takes a frame of so many bytes.
     pub fn take(&self, limits: &Limits, class: Class, bytes: usize, now: Nanos) -> Result<(), DropReason> {
         let rate = u64::from(limits.0[class as usize]);
-        if rate == 0 || self.0[class as usize].take(rate, bytes.div_ceil(FRAME_BYTES) as u64, now) {
+        let frames = bytes.div_ceil(FRAME_BYTES) as u64;
+        if rate == 0 || self.0[class as usize].take(frames, rate, BURST_NS, now) {
             return Ok(());
         }
         Err(class.reason())
-    }
-}
-
-impl Bucket {
-    fn take(&self, rate: u64, frames: u64, now: Nanos) -> bool {
-        let full_at = self.0.load(Ordering::Relaxed).max(now) + frames * NANOS_PER_S / rate;
-        let has_room = full_at <= now + NANOS_PER_S;
-        if has_room {
-            self.0.store(full_at, Ordering::Relaxed);
-        }
-        has_room
     }
 }
 
@@ -95,11 +81,11 @@ mod tests {
     #[test]
     fn a_class_of_frames_has_its_rate_and_a_seconds_burst_and_leaves_the_others_alone() {
         let buckets = Buckets::default();
-        let now = 5 * NANOS_PER_S;
+        let now = 5 * BURST_NS;
         assert_eq!(passed(&buckets, Class::Broadcast, 5000, now), 250);
         assert_eq!(passed(&buckets, Class::Multicast, 5000, now), 5000);
-        assert_eq!(passed(&buckets, Class::Broadcast, 5000, now + NANOS_PER_S / 10), 25);
-        assert_eq!(passed(&buckets, Class::Broadcast, 5000, now + 60 * NANOS_PER_S), 250, "not more is saved up");
+        assert_eq!(passed(&buckets, Class::Broadcast, 5000, now + BURST_NS / 10), 25);
+        assert_eq!(passed(&buckets, Class::Broadcast, 5000, now + 60 * BURST_NS), 250, "not more is saved up");
         assert_eq!(buckets.take(&Limits::default(), Class::Broadcast, 60, now), Err(DropReason::StormBroadcast));
     }
 

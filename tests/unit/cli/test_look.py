@@ -1,8 +1,6 @@
 """Commands that ask the node: what is typed arrives, and a node that is not there is told with the reason."""
 
 import json
-import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typer.testing import CliRunner
 
 from peertap.cli.main import app
 from peertap.observe.text import path_line
+from tests.support.answering import answering
 
 runner = CliRunner()
 
@@ -32,25 +31,8 @@ def config(tmp_path: Path) -> Path:
 @pytest.fixture
 def asked(tmp_path: Path) -> Iterator[list[dict[str, Any]]]:
     """What the node, which answers one client with one ping, was asked."""
-    requests: list[dict[str, Any]] = []
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(tmp_path / "s"))
-    listener.listen()
-
-    def serve() -> None:
-        client, _ = listener.accept()
-        with client, client.makefile("rwb") as stream:
-            if line := stream.readline():
-                requests.append(json.loads(line))
-                stream.write(b'{"seq": 1, "rtt_s": 0.0015}\n')
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    yield requests
-    with socket.socket(socket.AF_UNIX) as last:  # wakes it where nobody asked
-        last.connect(str(tmp_path / "s"))
-    listener.close()
-    thread.join()
+    with answering(tmp_path / "s", lambda _: {"seq": 1, "rtt_s": 0.0015}) as requests:
+        yield requests
 
 
 @pytest.mark.parametrize(

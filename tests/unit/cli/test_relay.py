@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from typer.testing import CliRunner
 
 from peertap.cli.main import app
 from peertap.observe.relay_text import relay_lines
+from tests.support.answering import answering
 
 runner = CliRunner()
 ANSWERS: dict[str, dict[str, Any]] = {
@@ -32,25 +30,8 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict
     config = tmp_path / "n.yaml"
     config.write_text(f"admin_socket: {tmp_path}/s\nrelay: {{mode: open}}\n")
     monkeypatch.setenv("PEERTAP_CONFIG", str(config))
-    requests: list[dict[str, Any]] = []
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(tmp_path / "s"))
-    listener.listen()
-
-    def serve() -> None:
-        client, _ = listener.accept()
-        with client, client.makefile("rwb") as stream:
-            if line := stream.readline():
-                requests.append(json.loads(line))
-                stream.write(json.dumps(ANSWERS[requests[0]["command"]]).encode() + b"\n")
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    yield requests
-    with socket.socket(socket.AF_UNIX) as last:
-        last.connect(str(tmp_path / "s"))
-    listener.close()
-    thread.join()
+    with answering(tmp_path / "s", lambda request: ANSWERS[request["command"]]) as requests:
+        yield requests
 
 
 def test_rules_of_our_own_for_a_time(asked: list[dict[str, Any]]) -> None:

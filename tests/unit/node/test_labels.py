@@ -35,6 +35,24 @@ def test_5000_tokens_that_fail_over_to_a_trunk_are_bound_1024_at_a_time_and_all_
     assert all(one.usable(key) is not None for key in wanted)
 
 
+def test_what_is_wanted_first_is_bound_first_and_takes_the_label_of_what_is_wanted_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(labels, "MAX_LABELS", 4)
+    monkeypatch.setattr(labels, "MAX_UNCONFIRMED", 3)
+    one, hops, backups = Labels(), sorted(keys(2)), sorted(keys(6) - keys(2))
+    said = one.want([*hops, *backups], 0.0)
+    assert [key for key in (*hops, *backups) if key in one._out] == [*hops, backups[0]]
+    for message in said:
+        one.bound(Bound(message.label))
+    one.want([*hops, *backups], 0.0)
+    assert set(one._out) == {*hops, *backups[:2]}, "as many as there may be"
+    new = sorted(keys(7) - keys(6))
+    said = one.want([*hops, *new, *backups], 0.0)
+    assert [type(message) for message in said] == [Unbind, Bind]
+    assert set(one._out) == {*hops, *new, backups[0]}
+
+
 def test_an_unbound_label_that_was_never_confirmed_makes_room() -> None:
     one = Labels()
     one.want(keys(MAX_UNCONFIRMED), 0.0)

@@ -16,8 +16,8 @@ from peertap.identity.node import format_peer_id
 from peertap.mesh.policy import Mode
 from peertap.node.relay_control import ChangeRules, Steer, TakeCarriage
 from peertap.node.tables import RelayLimits
-from peertap.shell.relay_admin import RelayAdmin, carriage_line, relay_rights
-from peertap.shell.settings import relay_policy
+from peertap.shell.relay_admin import RelayAdmin, carriage_line
+from peertap.shell.settings import relay_policy, relay_rights
 from peertap.wire.relay import Change, Outcome, RelayResult, Verdict
 from tests.sim.test_relay_policy import relayed
 from tests.support.identities import identity
@@ -100,6 +100,7 @@ def test_what_a_relay_refuses_is_told(outcomes: tuple[Outcome, ...], what: str) 
         ("allow", {"patterns": ["3f*"], "relay": "bob"}),
         ("allow", {"patterns": ["ptcarry1-lab-aaaa"]}),
         ("deny", {"patterns": ["ptcarry1-lab-aaaa"]}),
+        ("allow", {"patterns": ["ptcarry1-lab-aaaa"], "lifetime_s": 60}),
         ("permit", {"patterns": ["3f*"]}),
     ],
 )

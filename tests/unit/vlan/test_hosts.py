@@ -1,8 +1,11 @@
 """Where hosts are: moves, freezing, and what a member cannot do to others' hosts."""
 
+import pytest
+
 from peertap.types import Mac, PeerId
+from peertap.vlan import hosts as module
 from peertap.vlan.hosts import FROZEN_S, MAX_ALL, MAX_FIRST, MAX_STEP, WINDOW_S, HostTable, Outcome
-from peertap.wire.macs import MAX_HOSTS, Host, Placed
+from peertap.wire.macs import MAX_HOSTS, MAX_MOVES, Add, Host, Placed
 
 ME, A, B, E = (PeerId(name * 38) for name in (b"m", b"a", b"b", b"e"))
 VIRTUAL = Mac(bytes.fromhex("020000000001"))
@@ -38,6 +41,15 @@ def test_a_host_that_moves_to_us_counts_one_up_and_one_that_moves_away_is_withdr
     out = hosts.told(B, [Placed(X, 5)], 2)
     assert (out.placed, out.withdraw, out.release) == ({X: B}, [Placed(X, 4)], [X])
     assert hosts.own() == ()
+
+
+def test_a_counter_that_a_member_drove_to_its_end_ends_no_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_FIRST", MAX_MOVES)  # a quarter of an hour of Adds, each 80 steps up
+    hosts, z = table(), PeerId(b"z" * 38)
+    hosts.told(z, [Placed(X, MAX_MOVES)], 0)
+    out = hosts.seen(X, 1)
+    assert (out.add, out.placed) == ([Placed(X, MAX_MOVES)], {X: ME})
+    assert Add(1, tuple(out.add)).emit()
 
 
 def test_of_equal_counters_the_lowest_member_has_the_host_and_who_lost_it_claims_it_by_speaking() -> None:

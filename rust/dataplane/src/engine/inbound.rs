@@ -413,22 +413,17 @@ impl Inbound {
         lane: Lane,
     ) -> Result<(), DropReason> {
         let packet_bytes = live.tables.trunks.iter().map(|trunk| trunk.max_payload).max().unwrap_or(packet.len());
-        let lost = |class: ClassId| {
+        let room = Room { packet_bytes, rate: live.tables.limits.all };
+        let no_room = |class: ClassId| {
             if let Some(class) = live.tables.class(class) {
                 add(&live.classes[class].no_room, 1);
             }
         };
-        match self.share.push(key, packet, fields, lane, Room { packet_bytes, rate: live.tables.limits.all }) {
-            Ok(None) => Ok(()),
-            Ok(Some(pushed_out)) => {
-                lost(pushed_out);
-                Err(DropReason::RelayFull) // the one that went, not this one
-            }
-            Err(reason) => {
-                lost(key.1);
-                Err(reason)
-            }
-        }
+        let pushed_out = |class: ClassId| {
+            no_room(class);
+            self.shared.drops.count(DropReason::RelayFull);
+        };
+        self.share.push(key, packet, fields, lane, room, pushed_out).inspect_err(|_| no_room(key.1))
     }
 
     /// Sends on what waits, in turn, as far as the rate of all and the turn allow.

@@ -133,7 +133,7 @@ impl Share {
         (!self.round.is_empty()).then_some(at)
     }
 
-    /// Lets a packet wait; where there is no room, one of whoever has most goes, and its class is returned.
+    /// Lets a packet wait; where there is no room, some of whoever has most go, and `lost` is told the class of each.
     pub(super) fn push(
         &mut self,
         key: Key,
@@ -141,7 +141,8 @@ impl Share {
         fields: &HopFields,
         lane: Lane,
         room: Room,
-    ) -> Result<Option<ClassId>, DropReason> {
+        mut lost: impl FnMut(ClassId),
+    ) -> Result<(), DropReason> {
         if self.slot_bytes < room.packet_bytes {
             if !self.round.is_empty() {
                 return Err(DropReason::RelayFull); // larger ones from when these have gone
@@ -151,7 +152,15 @@ impl Share {
         if packet.len() > self.slot_bytes {
             return Err(DropReason::ExceedsMtu);
         }
-        let mut pushed_out = None;
+        if !self.queues.contains_key(&key) && self.queues.len() >= MAX_QUEUES {
+            self.queues.retain(|_, queue| queue.first().is_some());
+            if self.queues.len() >= MAX_QUEUES {
+                return Err(DropReason::RelayFull);
+            }
+        }
+        if lane == Lane::Control && self.queues.get(&key).is_some_and(|queue| queue.control.len() >= MAX_CONTROL) {
+            return Err(DropReason::RelayFull);
+        }
         let most = most_waiting(room.rate);
         while self.free.is_empty() || self.bytes + packet.len() > most {
             let longest = self.round.iter().copied().max_by_key(|one| self.queues[one].bytes);
@@ -160,19 +169,10 @@ impl Share {
                 return Err(DropReason::RelayFull);
             };
             self.push_out(longest);
-            pushed_out = Some(longest.1);
-        }
-        if !self.queues.contains_key(&key) && self.queues.len() >= MAX_QUEUES {
-            self.queues.retain(|_, queue| queue.first().is_some());
-        }
-        if self.free.is_empty() || !self.queues.contains_key(&key) && self.queues.len() >= MAX_QUEUES {
-            return Err(DropReason::RelayFull);
-        }
-        let queue = self.queues.entry(key).or_default();
-        if lane == Lane::Control && queue.control.len() >= MAX_CONTROL {
-            return Err(DropReason::RelayFull);
+            lost(longest.1);
         }
         let Some(slot) = self.free.pop() else { return Err(DropReason::RelayFull) };
+        let queue = self.queues.entry(key).or_default();
         if queue.first().is_none() {
             self.round.push_back(key);
         }
@@ -183,7 +183,7 @@ impl Share {
         let at = slot as usize * self.slot_bytes;
         self.arena[at..at + packet.len()].copy_from_slice(packet);
         self.waiting[slot as usize] = Some(Waiting { fields: *fields, lane, bytes: packet.len() });
-        Ok(pushed_out)
+        Ok(())
     }
 
     /// The packet whose turn it is.
@@ -218,7 +218,7 @@ impl Share {
         }
     }
 
-    /// The slot's packet has left.
+    /// The packets of these slots have left.
     pub(super) fn free(&mut self, slots: &mut Vec<u32>) {
         self.free.append(slots);
     }
@@ -362,8 +362,20 @@ mod tests {
         by_key
     }
 
-    fn push(share: &mut Share, key: Key, bytes: usize) -> Result<Option<ClassId>, DropReason> {
-        share.push(key, &vec![key.1 as u8; bytes], &FIELDS, Lane::Data, ROOM)
+    /// Returns the classes of what was pushed out.
+    fn push_within(
+        share: &mut Share,
+        key: Key,
+        bytes: usize,
+        lane: Lane,
+        room: Room,
+    ) -> Result<Vec<ClassId>, DropReason> {
+        let mut lost = Vec::new();
+        share.push(key, &vec![key.1 as u8; bytes], &FIELDS, lane, room, |class| lost.push(class)).map(|()| lost)
+    }
+
+    fn push(share: &mut Share, key: Key, bytes: usize) -> Result<Vec<ClassId>, DropReason> {
+        push_within(share, key, bytes, Lane::Data, ROOM)
     }
 
     #[test]
@@ -386,9 +398,18 @@ mod tests {
         let full = (0..10_000).take_while(|_| push(&mut share, (1, 1), 1500).is_ok()).count();
         assert_eq!(full, MAX_WAITING_BYTES / 1500);
         assert_eq!(push(&mut share, (1, 1), 1500), Err(DropReason::RelayFull));
-        assert_eq!(push(&mut share, (2, 7), 1500), Ok(Some(1)));
+        assert_eq!(push(&mut share, (2, 7), 1500), Ok(vec![1]));
         assert!(share.bytes() <= MAX_WAITING_BYTES);
         assert!(served(&mut share, 60_000).contains_key(&(2, 7)));
+    }
+
+    #[test]
+    fn every_packet_that_gives_way_to_a_longer_one_is_told() {
+        let (mut share, room) = (Share::default(), Room { rate: 1, ..ROOM });
+        let full = (0..1000).take_while(|_| push_within(&mut share, (1, 1), 200, Lane::Data, room).is_ok()).count();
+        assert_eq!(full, MIN_WAITING_BYTES / 200);
+        assert_eq!(push_within(&mut share, (2, 7), 1500, Lane::Data, room), Ok(vec![1; 7]));
+        assert_eq!(share.bytes(), (full - 7) * 200 + 1500);
     }
 
     #[test]
@@ -396,9 +417,9 @@ mod tests {
         let mut share = Share::default();
         push(&mut share, (1, 1), 1000).unwrap();
         for _ in 0..MAX_CONTROL {
-            share.push((1, 1), &[1; 99], &FIELDS, Lane::Control, ROOM).unwrap();
+            push_within(&mut share, (1, 1), 99, Lane::Control, ROOM).unwrap();
         }
-        assert_eq!(share.push((1, 1), &[1; 99], &FIELDS, Lane::Control, ROOM), Err(DropReason::RelayFull));
+        assert_eq!(push_within(&mut share, (1, 1), 99, Lane::Control, ROOM), Err(DropReason::RelayFull));
         for _ in 0..MAX_CONTROL {
             assert_eq!(share.next().unwrap().place.len(), 99);
         }
@@ -438,8 +459,12 @@ mod tests {
     #[test]
     fn a_queue_for_each_of_many_keys_is_bounded() {
         let mut share = Share::default();
-        let taken = (0..5000).filter(|&n| share.push((n, 1), &[1; 100], &FIELDS, Lane::Data, ROOM).is_ok()).count();
-        assert!(taken <= MAX_QUEUES && share.queues.len() <= MAX_QUEUES);
+        let taken = (0..5000).filter(|&n| push(&mut share, (n, 1), 100).is_ok()).count();
+        assert_eq!((taken, share.queues.len()), (MAX_QUEUES, MAX_QUEUES));
+        while let Some(next) = share.next() {
+            share.free(&mut vec![next.slot]);
+        }
+        assert_eq!(push(&mut share, (9999, 1), 100), Ok(vec![]), "queues that are empty give way");
     }
 
     proptest! {
@@ -452,7 +477,7 @@ mod tests {
             let mut order: HashMap<Key, u64> = HashMap::new();
             for (number, (trunk, class, bytes, take)) in (1u64..).zip(steps) {
                 let fields = HopFields { nonce: std::array::from_fn(|i| if i < 8 { number.to_be_bytes()[i] } else { 0 }), ..FIELDS };
-                let _ = share.push((trunk, class), &vec![class as u8; bytes], &fields, Lane::Data, room);
+                let _ = share.push((trunk, class), &vec![class as u8; bytes], &fields, Lane::Data, room, |_| ());
                 prop_assert!(share.bytes() <= most_waiting(rate));
                 if take && let Some(next) = share.next() {
                     let class = ClassId::from(share.arena[next.place.start]);
