@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -48,15 +48,12 @@ class Dialler:
 
     def learn(self, source: Source, peer: PeerId, addresses: Sequence[str]) -> None:
         """Somebody told where a peer listens."""
-        self.book.learn(source, peer, [str(one) for one in parsed(addresses) if one.peer_id == peer], time.monotonic())
+        self.book.learn(source, peer, [str(one) for one in _of(peer, addresses)], time.monotonic())
         self.wake()
 
     def choose(self, relays: Mapping[PeerId, Sequence[str]]) -> None:
         """All whom trunk keeping chose."""
-        self.book.replace(
-            Source.CHOSEN, {peer: list(_of(peer, texts)) for peer, texts in relays.items()}, time.monotonic()
-        )
-        self.wake()
+        self.replace(Source.CHOSEN, {peer: _of(peer, texts) for peer, texts in relays.items()})
 
     def replace(self, source: Source, peers: Mapping[PeerId, Sequence[PeerAddress]]) -> None:
         """All that a source tells."""
@@ -181,3 +178,8 @@ class Dialler:
         if not winner:
             raise TrunkError("; ".join(failures) or "no address to dial")
         return winner[0]
+
+
+def _of(peer: PeerId, texts: Iterable[str]) -> list[PeerAddress]:
+    """Those that can be dialled, and are that peer's."""
+    return [one for one in parsed(texts) if one.peer_id == peer]
