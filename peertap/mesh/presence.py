@@ -101,6 +101,7 @@ class Presences:
         self._rtt_of: Final = rtt_of
         self._random: Final = random
         self._is_signed: Final = is_signed or (lambda message: message.is_signed())
+        self.load = 0  # of 255; told along with something else
         self._own = Presence(0, 0)
         self._said: SignedPresence | None = None
         self._sequence = 0
@@ -152,10 +153,8 @@ class Presences:
     # Our own
 
     def describe(self, own: Presence, now: float, now_unix: float) -> None:
-        """What we say of ourselves; sequence, lifetime and links are filled in."""
+        """What we say of ourselves is this now; sequence, lifetime, load and links are filled in."""
         before, self._own = self._own, own
-        if replace(own, load=0) == replace(before, load=0):
-            return
         if own.relays != before.relays:
             for neighbour in self._neighbours.values():
                 neighbour.pending.clear()
@@ -350,7 +349,7 @@ class Presences:
 
     def _say(self, own: Presence, lifetime_s: int, now_unix: float) -> None:
         self._sequence = max(self._sequence + 1, int(now_unix * 1000))
-        said = replace(own, sequence=self._sequence, lifetime_s=lifetime_s)
+        said = replace(own, sequence=self._sequence, lifetime_s=lifetime_s, load=self.load)
         self._said = SignedPresence.sign(self._me, self._sign, said)
         for neighbour in self._neighbours.values():
             neighbour.pending[self._me, self._me] = self._said

@@ -11,15 +11,16 @@ from peertap.mesh.presence import Message, Presences, Seen
 from peertap.node.actions import Action, Log, Send
 from peertap.node.locals import LocalVlans
 from peertap.node.trunk import Trunk
+from peertap.trunk.handshake import VERSIONS
 from peertap.types import PeerId, TrunkId
 from peertap.vlan.introductions import Identity
-from peertap.wire.handshake import VERSION
 from peertap.wire.presence import MAX_ADDRESSES, MAX_VLANS, Presence
 
 BUSY_ABOVE: Final = 0.85  # ours: of one core; the busiest thread of the data plane has hardly any time left
 BUSY_UNTIL: Final = 0.6  # ours: and well below it is not busy any more
 LOAD_SMOOTHING: Final = 0.25  # ours: weight of a new sample; one each few seconds
 FULL_LOAD: Final = 255  # SPEC 11.1
+NEVER: Final = float("inf")
 
 
 class State(Protocol):
@@ -61,6 +62,8 @@ class OurPresence:
         self._say = say
         self._load = 0.0
         self._is_busy = False
+        self._has_left = False
+        self._facts: tuple[object, ...] = ()
         self._named: Counter[TrunkId] = Counter()  # refusals of a neighbour; said at 1, 2, 4, 8 …
         self._mesh: Final = Presences(
             identity.peer_id, identity.sign, self._rtt_of, lambda: int.from_bytes(random(4), "big") / (1 << 32), now
@@ -102,6 +105,7 @@ class OurPresence:
     def load_seen(self, load: float) -> None:
         """The share of one core that the busiest thread of the data plane took of late."""
         self._load += LOAD_SMOOTHING * (load - self._load)
+        self._mesh.load = min(round(self._load * FULL_LOAD), FULL_LOAD)
         is_busy = self._load > (BUSY_UNTIL if self._is_busy else BUSY_ABOVE)
         if is_busy != self._is_busy:
             self._is_busy = is_busy
@@ -114,38 +118,43 @@ class OurPresence:
 
     def settle(self, now: float) -> None:
         """Says what we are, where that changed, and passes on what is due."""
-        public = sorted(vlan.source.vlan_id for vlan in self._vlans.all.values() if vlan.source.is_public)
-        policy = self._policy
-        own = Presence(
-            0,
-            0,
-            relays=policy.relays,
-            wants_grants=policy.wants_grants,
-            is_leaf=self._state.is_leaf,
-            is_full=self._state.is_full,
-            is_busy=self._is_busy,
-            load=min(round(self._load * FULL_LOAD), FULL_LOAD),
-            versions=(VERSION,),
-            vlans=tuple(public[:MAX_VLANS]),
-            addresses=self._addresses if policy.relays else (),
-        )
-        self._mesh.describe(own, now, self._state.now_unix)
+        policy, state, vlans = self._policy, self._state, self._vlans.all.values()
+        public = tuple(vlan.source.vlan_id for vlan in vlans if vlan.source.is_public)
+        facts = (policy.relays, policy.wants_grants, state.is_leaf, state.is_full, self._is_busy, public)
+        if facts != self._facts:
+            self._facts = facts
+            relays, wants_grants, is_leaf, is_full, is_busy, _ = facts
+            own = Presence(
+                sequence=0,
+                lifetime_s=0,
+                relays=relays,
+                wants_grants=wants_grants,
+                is_leaf=is_leaf,
+                is_full=is_full,
+                is_busy=is_busy,
+                versions=VERSIONS,
+                vlans=tuple(sorted(public))[:MAX_VLANS],
+                addresses=self._addresses if relays else (),
+            )
+            self._mesh.describe(own, now, state.now_unix)
         self._send(now)
 
     def leave(self, now: float) -> None:
-        """The node goes down."""
+        """The node goes down, and says no more than that."""
         self._mesh.leave(self._state.now_unix)
         self._send(now)
+        self._has_left = True
 
     # Time
 
     def next_deadline(self) -> float:
         """When `tick` has something to do."""
-        return self._mesh.next_deadline()
+        return NEVER if self._has_left else self._mesh.next_deadline()
 
     def tick(self, now: float) -> None:
         """Says what is due."""
-        self._mesh.tick(now, self._state.now_unix)
+        if not self._has_left:
+            self._mesh.tick(now, self._state.now_unix)
 
     def expire(self) -> None:
         """Forgets what is long over."""
