@@ -495,12 +495,12 @@ class RouteTable:
         """Hardly anything changed: those hear of it who asked, the former next hop, and the new one."""
         entry.said = Advert(new.advert.route, told.metric, told.path_mtu)
         self._keep_distance(entry, new.advert.route, told.metric)
-        whom = entry.askers
+        whom = {trunk for trunk in entry.askers if trunk in self._neighbours}
         if old.trunk != new.trunk and not self._is_leaf:
-            whom += tuple(one for one in (old.trunk, new.trunk) if one is not None)
-        for trunk in whom:
-            if trunk in self._neighbours and not self._audience.is_leaf(trunk):
-                self._audience.owe(trunk, key)
+            hops = (old.trunk, new.trunk)
+            whom |= {one for one in hops if one in self._neighbours and not self._audience.is_leaf(one)}
+        for trunk in sorted(whom):
+            self._audience.owe(trunk, key)
         entry.askers = ()
 
     def _ask_for_better(self, key: Key, entry: Entry, new: Selected | None, now: float) -> list[Outgoing]:

@@ -97,6 +97,19 @@ def test_a_request_that_is_answered_marks_the_route_for_the_asker_alone() -> Non
     assert [trunk for trunk, _ in made.batches()] == [TWO]
 
 
+def test_a_leaf_that_asked_for_a_later_sequence_number_and_was_never_answered_hears_of_it() -> None:
+    made = table()
+    made.neighbour_is_leaf(TWO, is_leaf=True)
+    made.want(TWO, [KEY], ())
+    hear(made, ONE, 5, 100)
+    for trunk, batch in list(made.batches()):
+        made.acknowledged(trunk, batch.batch)
+    assert made.requested(TWO, request(6), 10.0) == ("forward", ONE)
+    hear(made, ONE, 6, 100, 10.1)
+    said = {trunk: [advert.route.sequence for advert in batch.adverts] for trunk, batch in made.batches()}
+    assert said == {TWO: [6]}
+
+
 def starved() -> RouteTable:
     """The near way is gone, and the far way that is left is not feasible."""
     made = table()
