@@ -1,11 +1,14 @@
 """What a node knows of one token, and of one neighbour (SPEC 6.1)."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from peertap.mesh.precedence import newer_or_same
 from peertap.types import TrunkId
 from peertap.wire.control import Advert
 from peertap.wire.routes import Origin, SignedRoute
+
+LEAST_PATH_MTU: Final = 1232  # SPEC 2.3: a neighbour that announces less is not believed
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +76,15 @@ class Entry:
 
 @dataclass(slots=True)
 class Neighbour:
+    """`mtu`: the greatest payload of the trunk there, in bytes."""
+
     cost: int
     mtu: int
     tokens: int = 0
     refused: int = 0
     is_retiring: bool = False
     is_silent: bool = False
+
+    def path_mtu(self, advert: Advert) -> int:
+        """Of the way by this neighbour, in bytes."""
+        return max(LEAST_PATH_MTU, min(advert.path_mtu, self.mtu))

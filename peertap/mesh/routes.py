@@ -12,6 +12,7 @@ from peertap.mesh.audience import Audience, Key
 from peertap.mesh.entry import Entry, Neighbour, Selected
 from peertap.mesh.precedence import SEQUENCE_MODULUS, better, newer_or_same, winner
 from peertap.mesh.signatures import Signatures
+from peertap.mesh.waiting import REQUEST_GAP_S, Waiting
 from peertap.types import TrunkId, VTag
 from peertap.wire.control import INFINITE_METRIC, Advert, Routes, SequenceRequest
 from peertap.wire.routes import KIND_TREE, KIND_UNICAST, Origin, SignedRoute
@@ -27,13 +28,9 @@ TREE_GAIN: Final = 0.5  # ours: a tree is the better the less it moves
 TOLD_STEP: Final = 8  # ours: a metric that changed by less than an eighth is not told
 TOLD_EXPIRY_S: Final = 3600  # ours: nor one that is good for less than an hour more
 REQUEST_HOPS: Final = 32  # SPEC 2.1: as the hop limit of packets
-REQUEST_GAP_S: Final = 0.5  # ours: one request for a token in this time, the next one after twice as long
-REQUEST_GAP_MOST_S: Final = 60.0  # ours
 CLOCK_AHEAD_S: Final = 3600.0  # ours: an owner's clock may be so far ahead of ours
-LEAST_PATH_MTU: Final = 1232  # SPEC 2.3: a neighbour that announces less is not believed
 OWN_PATH_MTU: Final = 0xFFFF  # ours: the path to ourselves has no limit
 DISTANCE_KEPT_S: Final = 180.0  # RFC 8966, 3.7.3 and appendix B: source table entries live 3 minutes
-NEVER: Final = float("inf")
 
 
 class RouteTable:
@@ -51,9 +48,7 @@ class RouteTable:
         self._is_signed: Final = is_signed or Signatures().are_right
         self._ways_changed = False
         self._changed: dict[Key, None] = {}
-        self._starved: dict[Key, tuple[float, float]] = {}  # asked for: again at, gap
-        self._postponed: dict[Key, float] = {}  # a better way came too soon after the last change
-        self._due_at = NEVER  # no later than the first of these two
+        self._waiting: Final = Waiting()
         self._is_leaf = False
         self._stands_at: TrunkId | None = None
         self.refused = 0
@@ -266,30 +261,22 @@ class RouteTable:
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do, or has to look whether it has."""
-        return self._due_at if self._starved or self._postponed else None
+        return self._waiting.next_deadline()
 
     def tick(self, now: float) -> list[Outgoing]:
         """Asks again for routes that are still missing, and takes better ones now; returns requests to send."""
         out: list[Outgoing] = []
-        if now < self._due_at:
+        if not self._waiting.is_due(now):
             return out
-        for key in [key for key, at in self._postponed.items() if at <= now]:
-            del self._postponed[key]
+        for key in self._waiting.take_postponed(now):
             if key in self._entries:
                 out += self._reselect(key, self._entries[key], now)
-        for key, (at, gap_s) in list(self._starved.items()):
-            if at > now:
-                continue
-            del self._starved[key]
+        for key, gap_s in self._waiting.take_starved(now):
             entry = self._entries.get(key)
-            if entry is None or not entry.heard:
-                continue
-            out += self._reselect(key, entry, now)
-            if key in self._starved:
-                longer_s = min(2 * gap_s, REQUEST_GAP_MOST_S)
-                self._starved[key] = (now + longer_s, longer_s)
-        dues = (*(at for at, _ in self._starved.values()), *self._postponed.values())
-        self._due_at = min(dues, default=NEVER)
+            if entry is not None and entry.heard:
+                out += self._reselect(key, entry, now)
+                self._waiting.starve_longer(key, now, gap_s)
+        self._waiting.looked()
         return out
 
     def expire(self, now: float, now_unix: float) -> list[Outgoing]:
@@ -357,8 +344,7 @@ class RouteTable:
             if trunk == used or neighbour.is_silent or neighbour.is_retiring or metric >= INFINITE_METRIC:
                 continue
             if advert.route.origin == origin and entry.leads_away(trunk, advert):
-                path_mtu = max(LEAST_PATH_MTU, min(advert.path_mtu, neighbour.mtu))
-                found.append(Selected(trunk, advert, metric, path_mtu))
+                found.append(Selected(trunk, advert, metric, neighbour.path_mtu(advert)))
         return sorted(found, key=lambda one: (one.metric, one.trunk or 0))
 
     def hears_of(self, vtag: VTag, trunk: TrunkId) -> bool:
@@ -430,7 +416,7 @@ class RouteTable:
             metric = advert.metric + neighbour.cost
             outdated = entry.newest is not None and not better(advert.route.origin, entry.newest, advert.route.kind)
             if metric < INFINITE_METRIC and not outdated and entry.is_feasible(advert):
-                out.append(Selected(trunk, advert, metric, max(LEAST_PATH_MTU, min(advert.path_mtu, neighbour.mtu))))
+                out.append(Selected(trunk, advert, metric, neighbour.path_mtu(advert)))
         if len(out) > 1:
             best = winner(one.advert.route for one in out)
             out = [one for one in out if one.advert.route.origin == best]
@@ -465,13 +451,13 @@ class RouteTable:
         route, used, metric = advert.route, selected.advert.route, advert.metric + cost
         if route.sequence != used.sequence or route.origin != used.origin or self._retiring:
             return False
-        if self._starved and key in self._starved:
+        if self._waiting.is_starved(key):
             return False
         if trunk != selected.trunk:
             return metric > (TREE_GAIN if route.kind == KIND_TREE else VOLUNTARY_GAIN) * selected.metric
-        if metric > selected.metric or key in self._postponed or self._neighbours[trunk].is_silent:
+        if metric > selected.metric or self._waiting.is_waiting(key) or self._neighbours[trunk].is_silent:
             return False
-        mtu = max(LEAST_PATH_MTU, min(advert.path_mtu, self._neighbours[trunk].mtu))
+        mtu = self._neighbours[trunk].path_mtu(advert)
         if metric < selected.metric or mtu != selected.path_mtu:
             self._use(key, entry, Selected(trunk, advert, metric, mtu))
         return True
@@ -510,12 +496,10 @@ class RouteTable:
         if wanted is None or (
             used is not None and (wanted == used.origin or not better(wanted, used.origin, used.kind))
         ):
-            self._starved.pop(key, None)
+            self._waiting.feed(key)
             return []
         requests = self._ask(key, entry, wanted)
-        if key not in self._starved:
-            self._starved[key] = (now + REQUEST_GAP_S, REQUEST_GAP_S)
-            self._due_at = min(self._due_at, now + REQUEST_GAP_S)
+        self._waiting.starve(key, now)
         return requests
 
     def _settle(self, key: Key, entry: Entry, new: Selected, stay: Selected, now: float) -> Selected:
@@ -525,8 +509,7 @@ class RouteTable:
             return stay
         again_at = entry.changed_at + VOLUNTARY_GAP_S
         if now < again_at:
-            self._postponed[key] = again_at
-            self._due_at = min(self._due_at, again_at)
+            self._waiting.postpone(key, again_at)
             return stay
         return new
 
@@ -543,7 +526,7 @@ class RouteTable:
 
     def _ask(self, key: Key, entry: Entry, origin: Origin) -> list[Outgoing]:
         """The best origin has only infeasible routes: ask it for a later sequence number, again until it comes."""
-        if key in self._starved or origin not in entry.distance:
+        if self._waiting.is_starved(key) or origin not in entry.distance:
             return []
         wanted = (entry.distance[origin][0] + 1) % SEQUENCE_MODULUS
         request = SequenceRequest(key[0], key[1], origin, wanted, REQUEST_HOPS)
