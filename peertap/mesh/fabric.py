@@ -77,9 +77,6 @@ class Fabric:
         self._members: Final = members
         self._carries: Final = carries
         self._tree_tokens: dict[VTag, Token] = {}
-        self._transits: dict[TrunkId, int] = {}  # neighbours that are no leaves, and what the way there costs
-        self._silent: set[TrunkId] = set()
-        self._stands_at: TrunkId | None = None
         self._alone_since: float | None = None  # nobody joins us where we stand, and elsewhere somebody is
         self._wants: dict[Key, None] = {}
         self._out: list[tuple[TrunkId, Message]] = []
@@ -91,26 +88,17 @@ class Fabric:
     ) -> None:
         """A trunk came up: it is owed everything, or what it wants."""
         self.routes.add_neighbour(trunk, cost=cost, mtu=mtu, is_silent=is_silent, is_leaf=is_leaf)
-        if is_silent:
-            self._silent.add(trunk)
-        if not is_leaf:
-            self._transits[trunk] = cost
-            if self.routes.is_leaf:
-                self._say_wants(trunk, self._wants, ())
+        if not is_leaf and self.routes.is_leaf:
+            self._say_wants(trunk, self._wants, ())
         self._choose_stand()
 
     def has_neighbour(self, trunk: TrunkId) -> bool:
         return self.routes.has_neighbour(trunk)
 
-    def neighbour_is_leaf(self, trunk: TrunkId, cost: int, *, is_leaf: bool) -> None:
+    def neighbour_is_leaf(self, trunk: TrunkId, *, is_leaf: bool) -> None:
         """A neighbour says its role again."""
-        self.routes.neighbour_is_leaf(trunk, is_leaf=is_leaf)
-        if is_leaf:
-            self._transits.pop(trunk, None)
-        elif trunk not in self._transits:
-            self._transits[trunk] = cost
-            if self.routes.is_leaf:
-                self._say_wants(trunk, self._wants, ())
+        if self.routes.neighbour_is_leaf(trunk, is_leaf=is_leaf) and not is_leaf and self.routes.is_leaf:
+            self._say_wants(trunk, self._wants, ())
         self._choose_stand()
 
     def retire(self, trunk: TrunkId, now: float) -> None:
@@ -121,7 +109,6 @@ class Fabric:
     def silence(self, trunk: TrunkId, now: float, *, is_silent: bool) -> None:
         """A neighbour should have answered, and nothing goes by it; or it spoke again."""
         if self.routes.has_neighbour(trunk):
-            (self._silent.add if is_silent else self._silent.discard)(trunk)
             if is_silent:
                 self.trees.trunk_silent(trunk)
             self._out += self.routes.silence(trunk, now, is_silent=is_silent)
@@ -130,14 +117,10 @@ class Fabric:
     def set_cost(self, trunk: TrunkId, cost: int, now: float) -> None:
         """The trunk's cost changed, for example with its round-trip time."""
         if self.routes.has_neighbour(trunk):
-            if trunk in self._transits:
-                self._transits[trunk] = cost
             self._out += self.routes.set_cost(trunk, cost, now)
 
     def remove_neighbour(self, trunk: TrunkId, now: float) -> None:
         """Nothing goes by this trunk any more."""
-        self._transits.pop(trunk, None)
-        self._silent.discard(trunk)
         if self.routes.has_neighbour(trunk):
             self._out += self.routes.remove_neighbour(trunk, now)
         self._out += self.trees.trunk_down(trunk, now)
@@ -164,7 +147,7 @@ class Fabric:
         less = [key for key in self._wants if key not in wanted]
         self._wants = wanted
         if self.routes.is_leaf and (more or less):
-            for trunk in self._transits:
+            for trunk in self.routes.transits():
                 self._say_wants(trunk, more, less)
 
     # Our own
@@ -220,7 +203,7 @@ class Fabric:
         Raises: PeerError: routes came before we know whether the neighbour relays.
         """
         match message:
-            case Join() if self.routes.is_leaf and trunk != self._stands_at:
+            case Join() if self.routes.is_leaf and trunk != self.routes.stands_at:
                 pass  # nothing passes through a leaf
             case Join(join):
                 good = join.expiry >= now_unix and self._carries(join.vtag)
@@ -297,15 +280,14 @@ class Fabric:
 
     def _leads_to(self, key: Key, trunk: TrunkId | None) -> bool:
         """Whether frames to a token could go by a neighbour that is not the one in use."""
-        return trunk is not None and trunk not in self._silent and self.routes.is_feasible(key, trunk)
+        return trunk is not None and not self.routes.is_silent(trunk) and self.routes.is_feasible(key, trunk)
 
     def _choose_stand(self) -> None:
         """As a leaf: by the nearest relay we can be root, as long as it is there."""
-        alive = [trunk for trunk in self._transits if trunk not in self._silent]
-        if not self.routes.is_leaf or self._stands_at in alive:
-            return
-        self._stands_at = min(alive, key=lambda trunk: (self._transits[trunk], trunk), default=None)
-        self.routes.stand_at(self._stands_at)
+        if self.routes.is_leaf:
+            relays = [trunk for trunk in self.routes.transits() if self.routes.may_stand_at(trunk)]
+            if self.routes.stands_at not in relays:
+                self.routes.stand_at(relays[0] if relays else None)
 
     def _look_for_company(self, now: float) -> None:
         """A leaf that is root where nobody is stands elsewhere, if a relay there knows of none better than others."""
@@ -314,15 +296,15 @@ class Fabric:
             for vtag, token in self._tree_tokens.items()
             if self.trees.is_alone(vtag)
             for trunk in self.routes.rivals((vtag, token))
-            if trunk != self._stands_at and trunk in self._transits and trunk not in self._silent
+            if trunk != self.routes.stands_at and self.routes.may_stand_at(trunk)
         ]
         if not elsewhere:
             self._alone_since = None
         elif self._alone_since is None:
             self._alone_since = now
         elif now >= self._alone_since + STAND_S:
-            self._alone_since, self._stands_at = None, elsewhere[0]
-            self.routes.stand_at(self._stands_at)
+            self._alone_since = None
+            self.routes.stand_at(elsewhere[0])
 
     def _say_wants(self, trunk: TrunkId, more: Iterable[Key], less: Iterable[Key]) -> None:
         added, gone = list(more), list(less)

@@ -50,7 +50,7 @@ class RouteTable:
         self._changed: dict[Key, None] = {}
         self._waiting: Final = Waiting()
         self._is_leaf = False
-        self._stands_at: TrunkId | None = None
+        self.stands_at: TrunkId | None = None  # as a leaf we can be root by this neighbour alone
         self.refused = 0
 
     # Neighbours
@@ -62,13 +62,29 @@ class RouteTable:
         self._neighbours[trunk] = Neighbour(cost, mtu, is_silent=is_silent)
         self._audience.add(trunk, self._announced(), is_leaf=is_leaf)
 
-    def neighbour_is_leaf(self, trunk: TrunkId, *, is_leaf: bool) -> None:
-        """The neighbour's role is this now."""
-        if is_leaf != self._audience.is_leaf(trunk):
+    def neighbour_is_leaf(self, trunk: TrunkId, *, is_leaf: bool) -> bool:
+        """The neighbour's role is this now; returns whether that is news."""
+        is_news = is_leaf != self._audience.is_leaf(trunk)
+        if is_news:
             self._audience.becomes(trunk, self._announced(), is_leaf=is_leaf)
+        return is_news
 
     def has_neighbour(self, trunk: TrunkId) -> bool:
         return trunk in self._neighbours
+
+    def transits(self) -> list[TrunkId]:
+        """Neighbours that are no leaves, the nearest first."""
+        found = [trunk for trunk in self._neighbours if not self._audience.is_leaf(trunk)]
+        return sorted(found, key=lambda trunk: (self._neighbours[trunk].cost, trunk))
+
+    def is_silent(self, trunk: TrunkId) -> bool:
+        """Whether a neighbour should have answered, and has not."""
+        neighbour = self._neighbours.get(trunk)
+        return neighbour is not None and neighbour.is_silent
+
+    def may_stand_at(self, trunk: TrunkId) -> bool:
+        """Whether a leaf can be root by this neighbour: it relays, and answers."""
+        return not self._audience.is_leaf(trunk) and not self.is_silent(trunk)
 
     def retire(self, trunk: TrunkId, now: float) -> list[Outgoing]:
         """A trunk is to close soon: nothing goes by it that can go by another; returns requests to send."""
@@ -149,7 +165,7 @@ class RouteTable:
 
     def stand_at(self, trunk: TrunkId | None) -> None:
         """As a leaf we can be root by this neighbour alone: so nothing passes through us (SPEC 6.5)."""
-        before, self._stands_at = self._stands_at, trunk
+        before, self.stands_at = self.stands_at, trunk
         for key, entry in self._entries.items():
             if entry.own is not None and entry.own.route.kind == KIND_TREE:
                 for one in (before, trunk):
@@ -547,7 +563,7 @@ class RouteTable:
             return False
         if not self._is_leaf:
             return True
-        return selected.trunk is None and (selected.advert.route.kind != KIND_TREE or self._stands_at == trunk)
+        return selected.trunk is None and (selected.advert.route.kind != KIND_TREE or self.stands_at == trunk)
 
     def _announced(self) -> Iterator[Key]:
         """What a neighbour that is told of everything hears of."""
