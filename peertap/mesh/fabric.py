@@ -38,11 +38,11 @@ MeshMessage = Routes | RoutesAck | SequenceRequest | Join | Joined | Leave | Ref
 class Members(Protocol):
     """What this node announces of its own VLANs."""
 
-    def takes(self, route: SignedRoute) -> bool:
-        """Whether a route can be right, as far as we know what the token is for."""
+    def tree_token(self, vtag: VTag) -> Token | None:
+        """Which token of a VLAN is its tree's; None: the VLAN is none of ours."""
 
     def heard(self, route: SignedRoute, now: float) -> None:
-        """A route that was taken: somebody else may announce our own token."""
+        """A route of our VLANs that was taken: somebody else may announce our own token."""
 
     def step(self, request: SequenceRequest, now: float) -> None:
         """A neighbour needs a later sequence number of ours."""
@@ -193,6 +193,7 @@ class Fabric:
 
     def leave(self) -> None:
         """This node goes: every edge ends."""
+        self.routes.hurry()
         self._out += self.trees.leave_all()
 
     # From the wire
@@ -239,9 +240,9 @@ class Fabric:
     # Time
 
     def next_deadline(self) -> float | None:
-        """When `tick` has something to do."""
+        """When `tick` has something to do, or `take`."""
         moves_at = None if self._alone_since is None else self._alone_since + STAND_S
-        dues = (self.routes.next_deadline(), self.trees.next_deadline(), moves_at)
+        dues = (self.routes.next_deadline(), self.routes.next_batch_at(), self.trees.next_deadline(), moves_at)
         return min((due for due in dues if due is not None), default=None)
 
     def tick(self, now: float) -> None:
@@ -259,7 +260,8 @@ class Fabric:
 
     def settle(self, now: float) -> list[Key]:
         """Brings trees in step with routes; returns the tokens whose routes changed."""
-        self._members.stand_for_root(now)
+        if self.routes.has_changed:
+            self._members.stand_for_root(now)
         changed = self.routes.take_changed()
         for key in changed:
             self._follow_root(key, now)
@@ -270,10 +272,10 @@ class Fabric:
             self._out += self.subscriptions.follow(self.trees.edges())
         return changed
 
-    def take(self) -> Iterable[tuple[TrunkId, Message]]:
+    def take(self, now: float) -> Iterable[tuple[TrunkId, Message]]:
         """What to say now, in this order."""
         out, self._out = self._out, []
-        out += self.routes.batches()
+        out += self.routes.batches(now)
         return out
 
     # Inside
@@ -313,19 +315,24 @@ class Fabric:
             self._out.append((trunk, Want(tuple(added[at:end]), tuple(gone[at:end]))))
 
     def _received_routes(self, trunk: TrunkId, message: Routes, now: float, now_unix: float) -> None:
-        members, carries = self._members, dict[VTag, bool]()
-        carried = []
+        members, judged = self._members, dict[VTag, tuple[bool, Token | None]]()
+        carried, ours = [], False
         for advert in message.adverts:
-            vtag = advert.route.key[0]
-            is_carried = carries.get(vtag)
-            if is_carried is None:
-                is_carried = carries[vtag] = self._carries(vtag)
-            if is_carried and members.takes(advert.route):
+            vtag, token = advert.route.key
+            known = judged.get(vtag)
+            if known is None:
+                known = judged[vtag] = self._carries(vtag), members.tree_token(vtag)
+            is_carried, tree = known
+            if tree is not None:
+                ours = True
+                is_carried &= (advert.route.kind == KIND_TREE) == (token == tree)
+            if is_carried:
                 carried.append(advert)
         requests, taken = self.routes.received_untrusted(trunk, carried, now, now_unix)
         self._out += requests
-        for route in taken:
-            members.heard(route, now)
+        if ours:
+            for route in taken:
+                members.heard(route, now)
 
     def _sequence_asked(self, asker: TrunkId, request: SequenceRequest, now: float) -> None:
         answer, trunk = self.routes.requested(asker, request, now)

@@ -122,7 +122,7 @@ class SimNode:
         changed = self.fabric.settle(now)
         if changed:
             self._world.watch(self.number, changed)
-        for trunk, message in self.fabric.take():
+        for trunk, message in self.fabric.take(now):
             self._world.send(self.number, trunk, message)
         due = self.fabric.next_deadline()
         if due is not None and due < self._wakes_at:
