@@ -1,11 +1,13 @@
 """Whom a node tells of its routes, and what each is still owed (SPEC 6.1, 6.5).
 
 A transit is told of every token, a leaf of those that it wants. Each has one batch under way; what changes meanwhile
-waits, and of a token only the latest state.
+waits, and of a token only the latest state. What changes soon after something was said waits for PACE_S, and then goes
+with what else changed: in a busy mesh most of it is no news by then, or a neighbour knows better.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from peertap.types import Token, TrunkId, VTag
@@ -13,6 +15,7 @@ from peertap.wire.control import MAX_ROUTES_PER_BATCH, Advert, Routes
 
 Key = tuple[VTag, Token]
 
+PACE_S: Final = 0.05  # ours: whatever nobody asked for is said so often at most
 MAX_WANTS: Final = 16_384  # ours: tokens that one leaf asks about
 
 
@@ -34,6 +37,8 @@ class Audience:
         self._transits: dict[TrunkId, _Listener] = {}
         self._wanting: dict[Key, dict[TrunkId, None]] = {}  # the leaves that want a token
         self._ready: dict[TrunkId, None] = {}  # owed something, and no batch is under way
+        self._urgent: dict[TrunkId, None] = {}  # of those: who asked for it, and who is owed more than a batch
+        self._again_at = float("-inf")  # before that only what is urgent is said
 
     def add(self, trunk: TrunkId, everything: Iterable[Key], *, is_leaf: bool) -> None:
         """A neighbour that is owed everything, or nothing until it says what it wants."""
@@ -47,14 +52,16 @@ class Audience:
             self._wants_no_more(trunk, key)
         self._transits.pop(trunk, None)
         self._ready.pop(trunk, None)
+        self._urgent.pop(trunk, None)
 
     def is_leaf(self, trunk: TrunkId) -> bool:
         return trunk not in self._transits
 
-    def becomes(self, trunk: TrunkId, everything: Iterable[Key], *, is_leaf: bool) -> None:
-        """The neighbour has another role."""
+    def becomes(self, trunk: TrunkId, everything: Iterable[Key], *, is_leaf: bool) -> Iterable[Key]:
+        """The neighbour has another role; returns what it wanted as a leaf."""
         listener = self._all[trunk]
-        for key in listener.wants or ():
+        wanted = listener.wants or {}
+        for key in wanted:
             self._wants_no_more(trunk, key)
         if is_leaf:
             listener.wants = {}
@@ -64,6 +71,7 @@ class Audience:
             listener.wants = None
             self._transits[trunk] = listener
             self._owe(trunk, listener, everything)
+        return wanted
 
     def want(self, trunk: TrunkId, more: Iterable[Key], less: Iterable[Key]) -> None:
         """A leaf wants to be told of these tokens, and of those no longer."""
@@ -92,37 +100,72 @@ class Audience:
         listener = self._all[trunk]
         self._owe(trunk, listener, list(everything if listener.wants is None else listener.wants))
 
-    def changed(self, key: Key, unless: TrunkId | None = None) -> None:
-        """All who are told of a token are owed its state; `unless`: who announced it, and never heard of it."""
-        for trunk, listener in self._transits.items():
-            if trunk != unless:
-                listener.owed[key] = None
-                if not listener.is_waiting:
-                    self._ready[trunk] = None
-        for trunk in self._wanting.get(key, ()):
-            self._owe(trunk, self._all[trunk], (key,))
+    def wanting(self, key: Key) -> Iterable[TrunkId]:
+        """The leaves that want to be told of a token."""
+        return self._wanting.get(key, ())
 
     def owe(self, trunk: TrunkId, key: Key) -> None:
-        """This neighbour alone is owed a token's state."""
-        self._owe(trunk, self._all[trunk], (key,))
+        """This neighbour is owed a token's state."""
+        listener = self._all[trunk]
+        listener.owed[key] = None
+        if not listener.is_waiting:
+            self._ready[trunk] = None
 
-    def forgotten(self, key: Key, withdrawal: Advert) -> None:
+    def owe_at_once(self, trunk: TrunkId, key: Key) -> None:
+        """This neighbour waits for a token's state."""
+        self.owe(trunk, key)
+        if not self._all[trunk].is_waiting:
+            self._urgent[trunk] = None
+
+    def forgotten(self, key: Key, withdrawal: Callable[[TrunkId], Advert | None]) -> None:
         """A token is forgotten: who has yet to be told that it is gone is told so."""
-        for listener in self._all.values():
+        for trunk, listener in self._all.items():
             if key in listener.owed:
-                listener.owed[key] = withdrawal
+                last = withdrawal(trunk)
+                if last is None:
+                    del listener.owed[key]
+                else:
+                    listener.owed[key] = last
 
-    def batches(self, advert_for: Callable[[TrunkId, Key], Advert | None]) -> Iterator[tuple[TrunkId, Routes]]:
-        """What to send now; `advert_for`: what a neighbour is told of a token."""
-        ready, self._ready = self._ready, {}
-        for trunk in ready:
+    def next_deadline(self) -> float | None:
+        """When there is something to send that waits only for its time."""
+        return self._again_at if self._ready else None
+
+    def hurry(self) -> None:
+        """What is owed is said now."""
+        self._again_at = float("-inf")
+
+    def batches(
+        self, advert_for: Callable[[TrunkId, Key], Advert | None], now: float
+    ) -> Iterator[tuple[TrunkId, Routes]]:
+        """What to send now; `advert_for`: what a neighbour is told of a token, if anything."""
+        if now >= self._again_at:
+            due, self._ready = self._ready, {}
+            if due:
+                self._again_at = now + PACE_S
+        elif self._urgent:
+            due = self._urgent
+            for trunk in due:
+                self._ready.pop(trunk, None)
+        else:
+            return
+        self._urgent = {}
+        for trunk in due:
             listener = self._all[trunk]
+            owed, looked = listener.owed, 0
             adverts: list[Advert] = []
-            while listener.owed and len(adverts) < MAX_ROUTES_PER_BATCH:
-                key = next(iter(listener.owed))
-                advert = listener.owed.pop(key) or advert_for(trunk, key)
+            for key, last in owed.items():
+                looked += 1
+                advert = last or advert_for(trunk, key)
                 if advert is not None:
                     adverts.append(advert)
+                    if len(adverts) == MAX_ROUTES_PER_BATCH:
+                        break
+            if looked == len(owed):
+                owed.clear()
+            else:
+                for key in list(islice(owed, looked)):
+                    del owed[key]
             if adverts:
                 listener.batch += 1
                 listener.is_waiting = True
@@ -135,6 +178,8 @@ class Audience:
             listener.is_waiting = False
             if listener.owed:
                 self._ready[trunk] = None
+            if len(listener.owed) >= MAX_ROUTES_PER_BATCH:
+                self._urgent[trunk] = None
 
     # Inside
 

@@ -38,11 +38,11 @@ MeshMessage = Routes | RoutesAck | SequenceRequest | Join | Joined | Leave | Ref
 class Members(Protocol):
     """What this node announces of its own VLANs."""
 
-    def takes(self, route: SignedRoute) -> bool:
-        """Whether a route can be right, as far as we know what the token is for."""
+    def tree_token(self, vtag: VTag) -> Token | None:
+        """Which token of a VLAN is its tree's; None: the VLAN is none of ours."""
 
     def heard(self, route: SignedRoute, now: float) -> None:
-        """A route that was taken: somebody else may announce our own token."""
+        """A route of our VLANs that was taken: somebody else may announce our own token."""
 
     def step(self, request: SequenceRequest, now: float) -> None:
         """A neighbour needs a later sequence number of ours."""
@@ -77,9 +77,6 @@ class Fabric:
         self._members: Final = members
         self._carries: Final = carries
         self._tree_tokens: dict[VTag, Token] = {}
-        self._transits: dict[TrunkId, int] = {}  # neighbours that are no leaves, and what the way there costs
-        self._silent: set[TrunkId] = set()
-        self._stands_at: TrunkId | None = None
         self._alone_since: float | None = None  # nobody joins us where we stand, and elsewhere somebody is
         self._wants: dict[Key, None] = {}
         self._out: list[tuple[TrunkId, Message]] = []
@@ -91,26 +88,17 @@ class Fabric:
     ) -> None:
         """A trunk came up: it is owed everything, or what it wants."""
         self.routes.add_neighbour(trunk, cost=cost, mtu=mtu, is_silent=is_silent, is_leaf=is_leaf)
-        if is_silent:
-            self._silent.add(trunk)
-        if not is_leaf:
-            self._transits[trunk] = cost
-            if self.routes.is_leaf:
-                self._say_wants(trunk, self._wants, ())
+        if not is_leaf and self.routes.is_leaf:
+            self._say_wants(trunk, self._wants, ())
         self._choose_stand()
 
     def has_neighbour(self, trunk: TrunkId) -> bool:
         return self.routes.has_neighbour(trunk)
 
-    def neighbour_is_leaf(self, trunk: TrunkId, cost: int, *, is_leaf: bool) -> None:
+    def neighbour_is_leaf(self, trunk: TrunkId, *, is_leaf: bool) -> None:
         """A neighbour says its role again."""
-        self.routes.neighbour_is_leaf(trunk, is_leaf=is_leaf)
-        if is_leaf:
-            self._transits.pop(trunk, None)
-        elif trunk not in self._transits:
-            self._transits[trunk] = cost
-            if self.routes.is_leaf:
-                self._say_wants(trunk, self._wants, ())
+        if self.routes.neighbour_is_leaf(trunk, is_leaf=is_leaf) and not is_leaf and self.routes.is_leaf:
+            self._say_wants(trunk, self._wants, ())
         self._choose_stand()
 
     def retire(self, trunk: TrunkId, now: float) -> None:
@@ -121,7 +109,6 @@ class Fabric:
     def silence(self, trunk: TrunkId, now: float, *, is_silent: bool) -> None:
         """A neighbour should have answered, and nothing goes by it; or it spoke again."""
         if self.routes.has_neighbour(trunk):
-            (self._silent.add if is_silent else self._silent.discard)(trunk)
             if is_silent:
                 self.trees.trunk_silent(trunk)
             self._out += self.routes.silence(trunk, now, is_silent=is_silent)
@@ -130,14 +117,10 @@ class Fabric:
     def set_cost(self, trunk: TrunkId, cost: int, now: float) -> None:
         """The trunk's cost changed, for example with its round-trip time."""
         if self.routes.has_neighbour(trunk):
-            if trunk in self._transits:
-                self._transits[trunk] = cost
             self._out += self.routes.set_cost(trunk, cost, now)
 
     def remove_neighbour(self, trunk: TrunkId, now: float) -> None:
         """Nothing goes by this trunk any more."""
-        self._transits.pop(trunk, None)
-        self._silent.discard(trunk)
         if self.routes.has_neighbour(trunk):
             self._out += self.routes.remove_neighbour(trunk, now)
         self._out += self.trees.trunk_down(trunk, now)
@@ -164,7 +147,7 @@ class Fabric:
         less = [key for key in self._wants if key not in wanted]
         self._wants = wanted
         if self.routes.is_leaf and (more or less):
-            for trunk in self._transits:
+            for trunk in self.routes.transits():
                 self._say_wants(trunk, more, less)
 
     # Our own
@@ -210,6 +193,7 @@ class Fabric:
 
     def leave(self) -> None:
         """This node goes: every edge ends."""
+        self.routes.hurry()
         self._out += self.trees.leave_all()
 
     # From the wire
@@ -220,7 +204,7 @@ class Fabric:
         Raises: PeerError: routes came before we know whether the neighbour relays.
         """
         match message:
-            case Join() if self.routes.is_leaf and trunk != self._stands_at:
+            case Join() if self.routes.is_leaf and trunk != self.routes.stands_at:
                 pass  # nothing passes through a leaf
             case Join(join):
                 good = join.expiry >= now_unix and self._carries(join.vtag)
@@ -256,9 +240,9 @@ class Fabric:
     # Time
 
     def next_deadline(self) -> float | None:
-        """When `tick` has something to do."""
+        """When `tick` has something to do, or `take`."""
         moves_at = None if self._alone_since is None else self._alone_since + STAND_S
-        dues = (self.routes.next_deadline(), self.trees.next_deadline(), moves_at)
+        dues = (self.routes.next_deadline(), self.routes.next_batch_at(), self.trees.next_deadline(), moves_at)
         return min((due for due in dues if due is not None), default=None)
 
     def tick(self, now: float) -> None:
@@ -276,7 +260,8 @@ class Fabric:
 
     def settle(self, now: float) -> list[Key]:
         """Brings trees in step with routes; returns the tokens whose routes changed."""
-        self._members.stand_for_root(now)
+        if self.routes.has_changed:
+            self._members.stand_for_root(now)
         changed = self.routes.take_changed()
         for key in changed:
             self._follow_root(key, now)
@@ -287,25 +272,24 @@ class Fabric:
             self._out += self.subscriptions.follow(self.trees.edges())
         return changed
 
-    def take(self) -> Iterable[tuple[TrunkId, Message]]:
+    def take(self, now: float) -> Iterable[tuple[TrunkId, Message]]:
         """What to say now, in this order."""
         out, self._out = self._out, []
-        out += self.routes.batches()
+        out += self.routes.batches(now)
         return out
 
     # Inside
 
     def _leads_to(self, key: Key, trunk: TrunkId | None) -> bool:
         """Whether frames to a token could go by a neighbour that is not the one in use."""
-        return trunk is not None and trunk not in self._silent and self.routes.is_feasible(key, trunk)
+        return trunk is not None and not self.routes.is_silent(trunk) and self.routes.is_feasible(key, trunk)
 
     def _choose_stand(self) -> None:
         """As a leaf: by the nearest relay we can be root, as long as it is there."""
-        alive = [trunk for trunk in self._transits if trunk not in self._silent]
-        if not self.routes.is_leaf or self._stands_at in alive:
-            return
-        self._stands_at = min(alive, key=lambda trunk: (self._transits[trunk], trunk), default=None)
-        self.routes.stand_at(self._stands_at)
+        if self.routes.is_leaf:
+            relays = [trunk for trunk in self.routes.transits() if self.routes.may_stand_at(trunk)]
+            if self.routes.stands_at not in relays:
+                self.routes.stand_at(relays[0] if relays else None)
 
     def _look_for_company(self, now: float) -> None:
         """A leaf that is root where nobody is stands elsewhere, if a relay there knows of none better than others."""
@@ -314,15 +298,15 @@ class Fabric:
             for vtag, token in self._tree_tokens.items()
             if self.trees.is_alone(vtag)
             for trunk in self.routes.rivals((vtag, token))
-            if trunk != self._stands_at and trunk in self._transits and trunk not in self._silent
+            if trunk != self.routes.stands_at and self.routes.may_stand_at(trunk)
         ]
         if not elsewhere:
             self._alone_since = None
         elif self._alone_since is None:
             self._alone_since = now
         elif now >= self._alone_since + STAND_S:
-            self._alone_since, self._stands_at = None, elsewhere[0]
-            self.routes.stand_at(self._stands_at)
+            self._alone_since = None
+            self.routes.stand_at(elsewhere[0])
 
     def _say_wants(self, trunk: TrunkId, more: Iterable[Key], less: Iterable[Key]) -> None:
         added, gone = list(more), list(less)
@@ -331,19 +315,24 @@ class Fabric:
             self._out.append((trunk, Want(tuple(added[at:end]), tuple(gone[at:end]))))
 
     def _received_routes(self, trunk: TrunkId, message: Routes, now: float, now_unix: float) -> None:
-        members, carries = self._members, dict[VTag, bool]()
-        carried = []
+        members, judged = self._members, dict[VTag, tuple[bool, Token | None]]()
+        carried, ours = [], False
         for advert in message.adverts:
-            vtag = advert.route.key[0]
-            is_carried = carries.get(vtag)
-            if is_carried is None:
-                is_carried = carries[vtag] = self._carries(vtag)
-            if is_carried and members.takes(advert.route):
+            vtag, token = advert.route.key
+            known = judged.get(vtag)
+            if known is None:
+                known = judged[vtag] = self._carries(vtag), members.tree_token(vtag)
+            is_carried, tree = known
+            if tree is not None:
+                ours = True
+                is_carried &= (advert.route.kind == KIND_TREE) == (token == tree)
+            if is_carried:
                 carried.append(advert)
         requests, taken = self.routes.received_untrusted(trunk, carried, now, now_unix)
         self._out += requests
-        for route in taken:
-            members.heard(route, now)
+        if ours:
+            for route in taken:
+                members.heard(route, now)
 
     def _sequence_asked(self, asker: TrunkId, request: SequenceRequest, now: float) -> None:
         answer, trunk = self.routes.requested(asker, request, now)

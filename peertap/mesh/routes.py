@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from peertap.mesh.audience import Audience, Key
+from peertap.mesh.choice import OWN_PATH_MTU, candidates, is_much_nearer, is_near, nearest
 from peertap.mesh.entry import Entry, Neighbour, Selected
+from peertap.mesh.known import KnownRoutes
 from peertap.mesh.precedence import SEQUENCE_MODULUS, better, newer_or_same, winner
 from peertap.mesh.signatures import Signatures
+from peertap.mesh.waiting import REQUEST_GAP_S, Waiting
 from peertap.types import TrunkId, VTag
 from peertap.wire.control import INFINITE_METRIC, Advert, Routes, SequenceRequest
 from peertap.wire.routes import KIND_TREE, KIND_UNICAST, Origin, SignedRoute
@@ -20,23 +23,13 @@ Outgoing = tuple[TrunkId, SequenceRequest]
 
 MAX_TOKENS: Final = 65_536  # ours: bounds the table; a new token is refused beyond it
 MAX_TOKENS_PER_TRUNK: Final = 16_384  # ours: one neighbour cannot fill the table alone
-MAX_ORIGINS: Final = 8  # ours: feasibility kept for so many origins of a token; the oldest goes
 VOLUNTARY_GAP_S: Final = 10.0  # PROTOCOL 5: at most one voluntary change in 10 s
-VOLUNTARY_GAIN: Final = 0.8  # ours: and only to a route a fifth shorter
-TREE_GAIN: Final = 0.5  # ours: a tree is the better the less it moves
-TOLD_STEP: Final = 8  # ours: a metric that changed by less than an eighth is not told
-TOLD_EXPIRY_S: Final = 3600  # ours: nor one that is good for less than an hour more
 REQUEST_HOPS: Final = 32  # SPEC 2.1: as the hop limit of packets
-REQUEST_GAP_S: Final = 0.5  # ours: one request for a token in this time, the next one after twice as long
-REQUEST_GAP_MOST_S: Final = 60.0  # ours
 CLOCK_AHEAD_S: Final = 3600.0  # ours: an owner's clock may be so far ahead of ours
-LEAST_PATH_MTU: Final = 1232  # SPEC 2.3: a neighbour that announces less is not believed
-OWN_PATH_MTU: Final = 0xFFFF  # ours: the path to ourselves has no limit
 DISTANCE_KEPT_S: Final = 180.0  # RFC 8966, 3.7.3 and appendix B: source table entries live 3 minutes
-NEVER: Final = float("inf")
 
 
-class RouteTable:
+class RouteTable(KnownRoutes):
     """The routes of one node.
 
     `take_changed` gives the keys whose selected route changed since it was last called.
@@ -44,18 +37,15 @@ class RouteTable:
 
     def __init__(self, is_signed: Callable[[SignedRoute], bool] | None = None) -> None:
         """Args: is_signed: whether a route's signature is right; by default checked once and remembered."""
-        self._entries: dict[Key, Entry] = {}
-        self._neighbours: dict[TrunkId, Neighbour] = {}
+        super().__init__()
         self._audience: Final = Audience()
         self._retiring = 0
         self._is_signed: Final = is_signed or Signatures().are_right
         self._ways_changed = False
         self._changed: dict[Key, None] = {}
-        self._starved: dict[Key, tuple[float, float]] = {}  # asked for: again at, gap
-        self._postponed: dict[Key, float] = {}  # a better way came too soon after the last change
-        self._due_at = NEVER  # no later than the first of these two
+        self._waiting: Final = Waiting()
         self._is_leaf = False
-        self._stands_at: TrunkId | None = None
+        self.stands_at: TrunkId | None = None  # as a leaf we can be root by this neighbour alone
         self.refused = 0
 
     # Neighbours
@@ -64,16 +54,27 @@ class RouteTable:
         self, trunk: TrunkId, *, cost: int, mtu: int, is_silent: bool = False, is_leaf: bool = False
     ) -> None:
         """A trunk came up: it is owed everything, or what it wants."""
-        self._neighbours[trunk] = Neighbour(cost, mtu, is_silent=is_silent)
+        neighbour = self._neighbours[trunk] = Neighbour(cost, mtu, is_silent=is_silent)
+        if not is_leaf:
+            self._is_transit(trunk, neighbour)
         self._audience.add(trunk, self._announced(), is_leaf=is_leaf)
 
-    def neighbour_is_leaf(self, trunk: TrunkId, *, is_leaf: bool) -> None:
-        """The neighbour's role is this now."""
-        if is_leaf != self._audience.is_leaf(trunk):
-            self._audience.becomes(trunk, self._announced(), is_leaf=is_leaf)
-
-    def has_neighbour(self, trunk: TrunkId) -> bool:
-        return trunk in self._neighbours
+    def neighbour_is_leaf(self, trunk: TrunkId, *, is_leaf: bool) -> bool:
+        """The neighbour's role is this now; returns whether that is news."""
+        neighbour = self._neighbours[trunk]
+        if is_leaf == (neighbour.bit == 0):
+            return False
+        wanted = self._audience.becomes(trunk, self._announced(), is_leaf=is_leaf)
+        if is_leaf:
+            for entry in self._entries.values():
+                entry.told &= ~neighbour.bit
+            self._transits.pop(trunk).bit = 0
+            return True
+        self._is_transit(trunk, neighbour)
+        for key in wanted:
+            if key in self._entries:
+                self._entries[key].told |= neighbour.bit
+        return True
 
     def retire(self, trunk: TrunkId, now: float) -> list[Outgoing]:
         """A trunk is to close soon: nothing goes by it that can go by another; returns requests to send."""
@@ -89,11 +90,13 @@ class RouteTable:
     def remove_neighbour(self, trunk: TrunkId, now: float) -> list[Outgoing]:
         """A trunk went down; returns requests to send."""
         gone = self._neighbours.pop(trunk)
+        self._transits.pop(trunk, None)
         self._retiring -= gone.is_retiring
         self._audience.remove(trunk)
         out = []
-        if gone.tokens:
+        if gone.tokens or gone.bit:
             for key, entry in list(self._entries.items()):
+                entry.told &= ~gone.bit
                 if entry.unhear(trunk) is not None:
                     out += self._reselect(key, entry, now)
         return out
@@ -110,18 +113,13 @@ class RouteTable:
         """The neighbour carries by another policy: it is owed everything again."""
         self._audience.refresh_all(trunk, self._announced())
 
-    def vtags(self) -> set[VTag]:
-        """Under which neighbours announced something."""
-        return {key[0] for key, entry in self._entries.items() if entry.heard}
-
     def forget(self, vtag: VTag, now: float) -> None:
         """We carry this VTag no longer: what neighbours announced under it goes."""
         for key, entry in self._entries.items():
             if key[0] == vtag and entry.heard:
                 for trunk in entry.heard:
                     self._neighbours[trunk].tokens -= 1
-                entry.heard.clear()
-                entry.least.clear()
+                entry.unhear_all()
                 self._reselect(key, entry, now)
 
     def set_cost(self, trunk: TrunkId, cost: int, now: float) -> list[Outgoing]:
@@ -144,17 +142,16 @@ class RouteTable:
         self._is_leaf = is_leaf
         for key, entry in self._entries.items():
             if entry.selected is not None and entry.selected.trunk is not None:
-                self._audience.changed(key)
+                self._tell(key, entry)
             if is_leaf and entry.heard:
                 for trunk in entry.heard:
                     self._neighbours[trunk].tokens -= 1
-                entry.heard.clear()
-                entry.least.clear()
+                entry.unhear_all()
                 self._reselect(key, entry, now)
 
     def stand_at(self, trunk: TrunkId | None) -> None:
         """As a leaf we can be root by this neighbour alone: so nothing passes through us (SPEC 6.5)."""
-        before, self._stands_at = self._stands_at, trunk
+        before, self.stands_at = self.stands_at, trunk
         for key, entry in self._entries.items():
             if entry.own is not None and entry.own.route.kind == KIND_TREE:
                 for one in (before, trunk):
@@ -189,7 +186,7 @@ class RouteTable:
         Returns: requests to send, and the routes that were well signed and taken, news or not.
         """
         neighbour = self._neighbours[trunk]
-        entries, cost = self._entries, neighbour.cost
+        entries, cost, bit = self._entries, neighbour.cost, neighbour.bit
         out: list[Outgoing] = []
         taken: list[SignedRoute] = []
         for advert in adverts:
@@ -200,6 +197,7 @@ class RouteTable:
                 if entry is not None and entry.unhear(trunk) is not None:
                     neighbour.tokens -= 1
                     out += self._reselect(key, entry, now)
+                    self._is_far(trunk, neighbour, key, entry)
                 continue
             selected = None if entry is None else entry.selected
             used = None if selected is None else selected.advert.route
@@ -212,17 +210,21 @@ class RouteTable:
                 if entry is None:
                     self.refused += 1
                     continue
-            if trunk not in entry.heard:
-                if neighbour.tokens >= MAX_TOKENS_PER_TRUNK:
-                    self.refused += 1
-                    continue
+            if trunk in entry.heard:
+                entry.hear(trunk, advert)
+            elif neighbour.tokens >= MAX_TOKENS_PER_TRUNK:
+                self.refused += 1
+                continue
+            else:
+                entry.heard[trunk] = advert
                 neighbour.tokens += 1
                 self._ways_changed = True
-            entry.hear(trunk, advert)
             entry.looks += 1
             taken.append(route)
             if selected is None or not self._is_as_usual(key, entry, selected, trunk, advert, cost):
                 out += self._reselect(key, entry, now)
+            if bit and not entry.told & bit:
+                self._is_far(trunk, neighbour, key, entry)
         return out, taken
 
     def requested(self, trunk: TrunkId, request: SequenceRequest, now: float) -> tuple[str, TrunkId | None]:
@@ -241,7 +243,7 @@ class RouteTable:
         if route.origin != request.origin:
             return "drop", None
         if newer_or_same(route.sequence, request.sequence):
-            self._audience.owe(trunk, key)
+            self._audience.owe_at_once(trunk, key)
             return "answered", None
         if trunk not in entry.askers:
             entry.askers = (*entry.askers, trunk)
@@ -257,39 +259,39 @@ class RouteTable:
 
     # To the wire
 
-    def batches(self) -> Iterator[tuple[TrunkId, Routes]]:
+    def batches(self, now: float) -> Iterator[tuple[TrunkId, Routes]]:
         """What to send now: one unacknowledged batch a trunk; later changes of a token replace earlier ones."""
-        return self._audience.batches(self._advert_for)
+        return self._audience.batches(self._advert_for, now)
+
+    def hurry(self) -> None:
+        """What there is to say is said now: this node goes."""
+        self._audience.hurry()
 
     def acknowledged(self, trunk: TrunkId, batch: int) -> None:
         self._audience.acknowledged(trunk, batch)
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do, or has to look whether it has."""
-        return self._due_at if self._starved or self._postponed else None
+        return self._waiting.next_deadline()
+
+    def next_batch_at(self) -> float | None:
+        """When `batches` has something to send that waits only for its time."""
+        return self._audience.next_deadline()
 
     def tick(self, now: float) -> list[Outgoing]:
         """Asks again for routes that are still missing, and takes better ones now; returns requests to send."""
         out: list[Outgoing] = []
-        if now < self._due_at:
+        if not self._waiting.is_due(now):
             return out
-        for key in [key for key, at in self._postponed.items() if at <= now]:
-            del self._postponed[key]
+        for key in self._waiting.take_postponed(now):
             if key in self._entries:
                 out += self._reselect(key, self._entries[key], now)
-        for key, (at, gap_s) in list(self._starved.items()):
-            if at > now:
-                continue
-            del self._starved[key]
+        for key, gap_s in self._waiting.take_starved(now):
             entry = self._entries.get(key)
-            if entry is None or not entry.heard:
-                continue
-            out += self._reselect(key, entry, now)
-            if key in self._starved:
-                longer_s = min(2 * gap_s, REQUEST_GAP_MOST_S)
-                self._starved[key] = (now + longer_s, longer_s)
-        dues = (*(at for at, _ in self._starved.values()), *self._postponed.values())
-        self._due_at = min(dues, default=NEVER)
+            if entry is not None and entry.heard:
+                out += self._reselect(key, entry, now)
+                self._waiting.starve_longer(key, now, gap_s)
+        self._waiting.looked()
         return out
 
     def expire(self, now: float, now_unix: float) -> list[Outgoing]:
@@ -301,75 +303,12 @@ class RouteTable:
                     entry.unhear(trunk)
                     self._neighbours[trunk].tokens -= 1
                     out += self._reselect(key, entry, now)
+                    self._is_far(trunk, self._neighbours[trunk], key, entry)
             if entry.empty_since is not None and entry.empty_since + DISTANCE_KEPT_S < now:
                 self._drop(key)
         return out
 
     # Looking
-
-    def selected(self, key: Key) -> Selected | None:
-        entry = self._entries.get(key)
-        return None if entry is None else entry.selected
-
-    def origins(self, key: Key) -> list[Origin]:
-        """The origins that a token was routed to so far."""
-        entry = self._entries.get(key)
-        return [] if entry is None else list(entry.distance)
-
-    def owns(self, key: Key) -> bool:
-        """Whether this node announces the token as its own."""
-        entry = self._entries.get(key)
-        return entry is not None and entry.own is not None
-
-    def rivals(self, key: Key) -> list[TrunkId]:
-        """Neighbours that announce a token of ours as somebody else's."""
-        entry = self._entries.get(key)
-        if entry is None or entry.own is None:
-            return []
-        origin = entry.own.route.origin
-        return [trunk for trunk, advert in entry.heard.items() if advert.route.origin != origin]
-
-    def is_feasible(self, key: Key, trunk: TrunkId) -> bool:
-        """Whether frames to the token may go by this neighbour, whichever is selected."""
-        entry = self._entries.get(key)
-        advert = entry.heard.get(trunk) if entry is not None else None
-        if entry is None or advert is None or entry.selected is None:
-            return False
-        selected = entry.selected
-        return selected.trunk == trunk or (
-            advert.route.origin == selected.advert.route.origin and entry.leads_away(trunk, advert)
-        )
-
-    def looks(self, key: Key) -> int:
-        """A number that is another one once the alternatives to a token's route may have changed."""
-        entry = self._entries.get(key)
-        return -1 if entry is None else entry.looks
-
-    def alternatives(self, key: Key) -> list[Selected]:
-        """Other neighbours by which frames to the token may go now, nearest first; those that are silent are none."""
-        entry = self._entries.get(key)
-        if entry is None or entry.selected is None or entry.selected.trunk is None or len(entry.heard) < 2:
-            return []
-        origin, used, found = entry.selected.advert.route.origin, entry.selected.trunk, []
-        for trunk, advert in entry.heard.items():
-            neighbour = self._neighbours[trunk]
-            metric = advert.metric + neighbour.cost
-            if trunk == used or neighbour.is_silent or neighbour.is_retiring or metric >= INFINITE_METRIC:
-                continue
-            if advert.route.origin == origin and entry.leads_away(trunk, advert):
-                path_mtu = max(LEAST_PATH_MTU, min(advert.path_mtu, neighbour.mtu))
-                found.append(Selected(trunk, advert, metric, path_mtu))
-        return sorted(found, key=lambda one: (one.metric, one.trunk or 0))
-
-    def hears_of(self, vtag: VTag, trunk: TrunkId) -> bool:
-        """Whether a neighbour announces anything under a VTag."""
-        return any(key[0] == vtag and trunk in entry.heard for key, entry in self._entries.items())
-
-    def in_use(self) -> Iterator[tuple[Key, Selected]]:
-        """All tokens with a route in use."""
-        for key, entry in self._entries.items():
-            if entry.selected is not None:
-                yield key, entry.selected
 
     def refused_from(self, trunk: TrunkId) -> int:
         """How many routes of this neighbour were not signed, or not for now."""
@@ -379,6 +318,11 @@ class RouteTable:
         """Whether there may be other alternatives than when this was last asked."""
         changed, self._ways_changed = self._ways_changed, False
         return changed
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether `take_changed` gives anything."""
+        return bool(self._changed)
 
     def take_changed(self) -> list[Key]:
         changed = list(self._changed)
@@ -405,9 +349,14 @@ class RouteTable:
 
     def _drop(self, key: Key) -> None:
         """Forgets a token that nobody announces; who has yet to be told that it is gone is told."""
-        said = self._entries.pop(key).said
-        if said is not None:
-            self._audience.forgotten(key, Advert(said.route, INFINITE_METRIC, said.path_mtu))
+        entry = self._entries.pop(key)
+        self._audience.forgotten(key, lambda trunk: self._withdrawn(self._neighbours[trunk].bit, entry))
+
+    def _is_transit(self, trunk: TrunkId, neighbour: Neighbour) -> None:
+        """A neighbour gets the lowest bit that no other has."""
+        taken = sum(one.bit for one in self._transits.values())
+        neighbour.bit = ~taken & (taken + 1)
+        self._transits[trunk] = neighbour
 
     def _reselect_by(self, trunk: TrunkId, now: float) -> list[Outgoing]:
         """Everything that this neighbour has announced is looked at anew."""
@@ -418,35 +367,14 @@ class RouteTable:
                     out += self._reselect(key, entry, now)
         return out
 
-    def _candidates(self, entry: Entry) -> list[Selected]:
-        """Feasible routes of the winning origin; by trunks that will last, if there are any."""
-        out = []
-        if entry.own is not None:
-            out.append(Selected(None, entry.own, entry.own.metric, OWN_PATH_MTU))
-        for trunk, advert in entry.heard.items():
-            neighbour = self._neighbours[trunk]
-            if neighbour.is_silent:
-                continue
-            metric = advert.metric + neighbour.cost
-            outdated = entry.newest is not None and not better(advert.route.origin, entry.newest, advert.route.kind)
-            if metric < INFINITE_METRIC and not outdated and entry.is_feasible(advert):
-                out.append(Selected(trunk, advert, metric, max(LEAST_PATH_MTU, min(advert.path_mtu, neighbour.mtu))))
-        if len(out) > 1:
-            best = winner(one.advert.route for one in out)
-            out = [one for one in out if one.advert.route.origin == best]
-            if self._retiring:
-                lasting = [one for one in out if one.trunk is None or not self._neighbours[one.trunk].is_retiring]
-                return lasting or out
-        return out
-
     def _reselect(self, key: Key, entry: Entry, now: float, *, forced: bool = False) -> list[Outgoing]:
         entry.looks += 1
         self._ways_changed = True
-        candidates = self._candidates(entry)
+        ways = candidates(entry, self._neighbours)
         old, stay = entry.selected, None
-        new = min(candidates, key=lambda one: (one.metric, one.trunk or 0), default=None)
+        new = nearest(ways)
         if new is not None and old is not None and not forced and new.trunk != old.trunk:
-            stay = next((one for one in candidates if one.trunk == old.trunk), None)
+            stay = next((one for one in ways if one.trunk == old.trunk), None)
             if stay is not None and new.advert.route.origin == old.advert.route.origin:
                 new = self._settle(key, entry, new, stay, now)
         requests = self._ask_for_better(key, entry, new, now)
@@ -465,13 +393,13 @@ class RouteTable:
         route, used, metric = advert.route, selected.advert.route, advert.metric + cost
         if route.sequence != used.sequence or route.origin != used.origin or self._retiring:
             return False
-        if self._starved and key in self._starved:
+        if self._waiting.is_starved(key):
             return False
         if trunk != selected.trunk:
-            return metric > (TREE_GAIN if route.kind == KIND_TREE else VOLUNTARY_GAIN) * selected.metric
-        if metric > selected.metric or key in self._postponed or self._neighbours[trunk].is_silent:
+            return not is_much_nearer(metric, selected.metric, route.kind)
+        if metric > selected.metric or self._waiting.is_waiting(key) or self._neighbours[trunk].is_silent:
             return False
-        mtu = max(LEAST_PATH_MTU, min(advert.path_mtu, self._neighbours[trunk].mtu))
+        mtu = self._neighbours[trunk].path_mtu(advert)
         if metric < selected.metric or mtu != selected.path_mtu:
             self._use(key, entry, Selected(trunk, advert, metric, mtu))
         return True
@@ -481,27 +409,49 @@ class RouteTable:
         old, entry.selected = entry.selected, new
         self._changed[key] = None
         if new is not None:
-            self._keep_distance(entry, new.advert.route, new.metric)
+            entry.keep_distance(new.advert.route, new.metric)
             if new.advert.route.kind != KIND_TREE:
                 entry.newest = new.advert.route.origin
-            if old is not None and entry.said is not None and _is_near(new, entry.said):
+            if old is not None and entry.said is not None and is_near(new, entry.said):
                 self._tell_few(key, entry, entry.said, old, new)
                 return
-            entry.said, entry.askers = Advert(new.advert.route, new.metric, new.path_mtu), ()
+            entry.said = Advert(new.advert.route, new.metric, new.path_mtu)
+            self._answer(key, entry)
         if not self._is_leaf or any(one is not None and one.trunk is None for one in (old, new)):
-            self._audience.changed(key, unless=new.trunk if new is not None and old is None else None)
+            self._tell(key, entry)
 
     def _tell_few(self, key: Key, entry: Entry, told: Advert, old: Selected, new: Selected) -> None:
         """Hardly anything changed: those hear of it who asked, the former next hop, and the new one."""
         entry.said = Advert(new.advert.route, told.metric, told.path_mtu)
-        self._keep_distance(entry, new.advert.route, told.metric)
-        whom = entry.askers
+        entry.keep_distance(new.advert.route, told.metric)
+        self._answer(key, entry)
+        whom: set[TrunkId] = set()
         if old.trunk != new.trunk and not self._is_leaf:
-            whom += tuple(one for one in (old.trunk, new.trunk) if one is not None)
-        for trunk in whom:
-            if trunk in self._neighbours and not self._audience.is_leaf(trunk):
-                self._audience.owe(trunk, key)
+            whom = {one for one in (old.trunk, new.trunk) if one in self._transits}
+        for trunk in sorted(whom):
+            self._audience.owe(trunk, key)
+
+    def _answer(self, key: Key, entry: Entry) -> None:
+        """Who asked for a later sequence number hears of it without waiting."""
+        for trunk in entry.askers:
+            if trunk in self._neighbours:
+                self._audience.owe_at_once(trunk, key)
         entry.askers = ()
+
+    def _tell(self, key: Key, entry: Entry) -> None:
+        """All who were told of a token, or could use it now, are owed its state."""
+        told, heard, is_there = entry.told, entry.heard, entry.selected is not None
+        for trunk, neighbour in self._transits.items():
+            if told & neighbour.bit or (is_there and (trunk not in heard or not entry.is_nearer(trunk))):
+                self._audience.owe(trunk, key)
+        for trunk in self._audience.wanting(key):
+            self._audience.owe(trunk, key)
+
+    def _is_far(self, trunk: TrunkId, neighbour: Neighbour, key: Key, entry: Entry) -> None:
+        """A neighbour announces something: where it was not told of our way, and could use it now, it is owed that."""
+        bit = neighbour.bit
+        if bit and not entry.told & bit and entry.selected is not None and not entry.is_nearer(trunk):
+            self._audience.owe(trunk, key)
 
     def _ask_for_better(self, key: Key, entry: Entry, new: Selected | None, now: float) -> list[Outgoing]:
         """Where the best origin has only infeasible routes, it is asked for a later sequence number."""
@@ -510,53 +460,52 @@ class RouteTable:
         if wanted is None or (
             used is not None and (wanted == used.origin or not better(wanted, used.origin, used.kind))
         ):
-            self._starved.pop(key, None)
+            self._waiting.feed(key)
             return []
         requests = self._ask(key, entry, wanted)
-        if key not in self._starved:
-            self._starved[key] = (now + REQUEST_GAP_S, REQUEST_GAP_S)
-            self._due_at = min(self._due_at, now + REQUEST_GAP_S)
+        self._waiting.starve(key, now)
         return requests
 
     def _settle(self, key: Key, entry: Entry, new: Selected, stay: Selected, now: float) -> Selected:
         """A better way, if it is much better, and the last change is a while ago; else it is looked at again then."""
-        gain = TREE_GAIN if new.advert.route.kind == KIND_TREE else VOLUNTARY_GAIN
-        if new.metric > gain * stay.metric:
+        if not is_much_nearer(new.metric, stay.metric, new.advert.route.kind):
             return stay
         again_at = entry.changed_at + VOLUNTARY_GAP_S
         if now < again_at:
-            self._postponed[key] = again_at
-            self._due_at = min(self._due_at, again_at)
+            self._waiting.postpone(key, again_at)
             return stay
         return new
 
-    @staticmethod
-    def _keep_distance(entry: Entry, route: SignedRoute, metric: int) -> None:
-        known = entry.distance.get(route.origin)
-        if known is not None and known[0] == route.sequence:
-            if metric < known[1]:
-                entry.distance[route.origin] = (route.sequence, metric)
-        elif known is None or newer_or_same(route.sequence, known[0]):
-            entry.distance[route.origin] = (route.sequence, metric)
-        while len(entry.distance) > MAX_ORIGINS:
-            del entry.distance[next(iter(entry.distance))]
-
     def _ask(self, key: Key, entry: Entry, origin: Origin) -> list[Outgoing]:
         """The best origin has only infeasible routes: ask it for a later sequence number, again until it comes."""
-        if key in self._starved or origin not in entry.distance:
+        known = entry.distance_to(origin)
+        if self._waiting.is_starved(key) or known is None:
             return []
-        wanted = (entry.distance[origin][0] + 1) % SEQUENCE_MODULUS
+        wanted = (known[0] + 1) % SEQUENCE_MODULUS
         request = SequenceRequest(key[0], key[1], origin, wanted, REQUEST_HOPS)
         return [(trunk, request) for trunk, advert in entry.heard.items() if advert.route.origin == origin]
 
     def _advert_for(self, trunk: TrunkId, key: Key) -> Advert | None:
-        """What a neighbour is told of a token now: what it may use, or that it may use nothing."""
+        """What a neighbour is told of a token now: what it may use, that it may use nothing any more, or nothing."""
         entry = self._entries.get(key)
         if entry is None or entry.said is None:
             return None
+        bit = self._neighbours[trunk].bit
         if not self._tells(trunk, entry.selected):
-            return Advert(entry.said.route, INFINITE_METRIC, entry.said.path_mtu)
+            return self._withdrawn(bit, entry)
+        if bit and not entry.told & bit:
+            if entry.is_nearer(trunk):
+                return None
+            entry.told |= bit
         return entry.said
+
+    @staticmethod
+    def _withdrawn(bit: int, entry: Entry) -> Advert | None:
+        """For who was told of a token, and is told no more: of a transit that is known, a leaf may have been."""
+        if entry.said is None or (bit and not entry.told & bit):
+            return None
+        entry.told &= ~bit
+        return Advert(entry.said.route, INFINITE_METRIC, entry.said.path_mtu)
 
     def _tells(self, trunk: TrunkId, selected: Selected | None) -> bool:
         """Whether a neighbour hears that we have this route."""
@@ -564,7 +513,7 @@ class RouteTable:
             return False
         if not self._is_leaf:
             return True
-        return selected.trunk is None and (selected.advert.route.kind != KIND_TREE or self._stands_at == trunk)
+        return selected.trunk is None and (selected.advert.route.kind != KIND_TREE or self.stands_at == trunk)
 
     def _announced(self) -> Iterator[Key]:
         """What a neighbour that is told of everything hears of."""
@@ -579,15 +528,3 @@ class RouteTable:
         if route.origin.start_ms > (now_unix + CLOCK_AHEAD_S) * 1000:
             return False
         return route == used or self._is_signed(route)
-
-
-def _is_near(new: Selected, said: Advert) -> bool:
-    """Whether neighbours would hear nothing that matters: the same origin about as far, for as long.
-
-    No loop comes of silence: what a neighbour goes by is never less than the least that this node had (RFC 8966 2.4).
-    A later sequence number is for those who ask for it.
-    """
-    route, told = new.advert.route, said.route
-    if said.path_mtu != new.path_mtu or route.origin != told.origin or route.expiry > told.expiry + TOLD_EXPIRY_S:
-        return False
-    return abs(new.metric - said.metric) <= said.metric // TOLD_STEP

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from peertap.mesh.audience import Key
-from peertap.mesh.routes import LEAST_PATH_MTU, RouteTable
+from peertap.mesh.entry import LEAST_PATH_MTU
+from peertap.mesh.routes import RouteTable
 from peertap.mesh.subscriptions import Subscriptions
 from peertap.mesh.tree import Group, TreeKey, Trees
 from peertap.node.carried import Carried

@@ -10,7 +10,7 @@ from peertap.node.actions import Action, ClosePort, Log, OpenPort
 from peertap.node.compile import Compiler
 from peertap.node.relaying import Relaying
 from peertap.node.vlan import DEFAULT_PRIORITY, LEAF_PRIORITY, LocalVlan, Names, VlanSettings
-from peertap.types import PeerId, VlanIndex, VTag
+from peertap.types import PeerId, Token, VlanIndex, VTag
 from peertap.vlan.introductions import Identity
 from peertap.wire.control import SequenceRequest
 from peertap.wire.routes import KIND_TREE, KIND_UNICAST, Origin, SignedRoute
@@ -100,13 +100,13 @@ class LocalVlans:
 
     # Routes and trees
 
-    def takes(self, route: SignedRoute) -> bool:
-        """Whether a route can be right, as far as we know what the token is for."""
-        found = self._by_vtag.get(route.vtag)
-        return found is None or (route.kind == KIND_TREE) == (route.token == found[1].tree_token)
+    def tree_token(self, vtag: VTag) -> Token | None:
+        """Which token of a VLAN is its tree's; None: the VLAN is none of ours."""
+        found = self._by_vtag.get(vtag)
+        return None if found is None else found[1].tree_token
 
     def heard(self, route: SignedRoute, now: float) -> None:
-        """A route that was taken: somebody else may announce our own token."""
+        """A route of our VLANs that was taken: somebody else may announce our own token."""
         found = self._by_vtag.get(route.vtag)
         if found is None or route.token != found[1].token or route.origin == found[1].origin:
             return

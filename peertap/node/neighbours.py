@@ -191,7 +191,7 @@ class Neighbours:
         trunk.relays, trunk.wants_grants, trunk.is_leaf = message.relays, message.wants_grants, message.is_leaf
         self._state.relaying.prove_all(trunk)
         if fabric.has_neighbour(trunk.id):
-            fabric.neighbour_is_leaf(trunk.id, trunk.cost, is_leaf=trunk.is_leaf)
+            fabric.neighbour_is_leaf(trunk.id, is_leaf=trunk.is_leaf)
             if is_news and trunk.refreshes.take(now):
                 fabric.refresh_all(trunk.id)
         else:

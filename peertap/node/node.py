@@ -507,7 +507,7 @@ class Node:
             self._out.append(Apply(self._barrier.publish(), tables))
 
     def _say_routes(self) -> None:
-        self._out += [Send(trunk, message) for trunk, message in self.fabric.take() if trunk in self.trunks]
+        self._out += [Send(trunk, message) for trunk, message in self.fabric.take(self._now) if trunk in self.trunks]
 
     def _taken(self) -> list[Action]:
         out, self._out = self._out, []

@@ -107,7 +107,7 @@ def everybody_is_reached_once(world: World) -> None:
                 token = next(iter(to.locals.all.values())).newest.token
                 way = world.way(source.number, (vtag, token))
                 assert (way is not None) == (to.number in there), f"{source.number} to {to.number}: {way}"
-        heard, circles = check._broadcast(world, source, "v")
+        heard, circles = check.broadcast(world, source, "v")
         expected = {one.number for one in members if one is not source and one.number in there}
         if is_whole(world, {source.number, *expected}):
             assert (heard, circles) == (dict.fromkeys(expected, 1), 0)

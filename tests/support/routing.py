@@ -68,7 +68,12 @@ class RouteMesh:
 
     def step(self) -> bool:
         """Delivers the next message, or lets a table ask again; returns whether there was anything."""
-        asks = [(at, node) for node, table in enumerate(self.tables) if (at := table.next_deadline()) is not None]
+        dues = [
+            (one(), node)
+            for node, table in enumerate(self.tables)
+            for one in (table.next_deadline, table.next_batch_at)
+        ]
+        asks = [(at, node) for at, node in dues if at is not None]
         if asks and (not self._wire or min(asks)[0] <= self._wire[0][0]):
             at, node = min(asks)
             if not self._wire and at > self.quiet_until:
@@ -171,7 +176,7 @@ class RouteMesh:
             self._send(node, trunk % 1000, request)
 
     def _flush(self, node: int) -> None:
-        for trunk, batch in self.tables[node].batches():
+        for trunk, batch in self.tables[node].batches(self.now):
             self._send(node, trunk % 1000, batch)
 
     def _send(self, source: int, to: int, message: Message) -> None:

@@ -44,7 +44,7 @@ def look(world: World, *, thorough: bool = False) -> Look:
             reached += world.way(source.number, (names.vtag, names.token)) is not None
         senders = members if thorough else members[:SENDERS_PER_VLAN]
         for source in senders:
-            heard, circles = _broadcast(world, source, label)
+            heard, circles = broadcast(world, source, label)
             deliveries += len(members) - 1
             delivered += len(heard)
             doubled += sum(count - 1 for count in heard.values())
@@ -72,8 +72,8 @@ def _names(node: SimNode, label: str) -> Names:
     return next(vlan.newest for vlan in node.locals.all.values() if vlan.source.label == label)
 
 
-def _broadcast(world: World, source: SimNode, label: str) -> tuple[dict[int, int], int]:
-    """How often each member hears one broadcast, and how often a copy came to a node where it had been."""
+def broadcast(world: World, source: SimNode, label: str) -> tuple[dict[int, int], int]:
+    """How often each member hears one broadcast of a VLAN, and how often a copy came to a node where it had been."""
     names = _names(source, label)
     sending = source.fabric.trees.sending_group(names.vtag, names.group_token)
     heard: dict[int, int] = {}

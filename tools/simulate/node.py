@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from tools.simulate.topology import Plan
     from tools.simulate.world import Trunk, World
 
-UNIX: Final = 1_800_000_000.0
+START_UNIX: Final = 1_800_000_000.0
+TRUNK_MTU: Final = 1500 - 48  # PROTOCOL 1: the underlay less IPv6 and UDP
 NEVER: Final = float("inf")
 
 
@@ -59,7 +60,7 @@ class SimNode:
 
     @property
     def now_unix(self) -> float:
-        return UNIX + self._world.clock.now
+        return START_UNIX + self._world.clock.now
 
     # Its life
 
@@ -93,7 +94,7 @@ class SimNode:
     def add(self, trunk: Trunk, cost: int) -> None:
         other = trunk.other(self.number)
         is_leaf = self._world.nodes[other].is_leaf
-        self.fabric.add_neighbour(TrunkId(other + 1), cost=cost, mtu=1452, is_leaf=is_leaf)
+        self.fabric.add_neighbour(TrunkId(other + 1), cost=cost, mtu=TRUNK_MTU, is_leaf=is_leaf)
         self._settle(self._world.clock.now)
 
     def remove(self, trunk: Trunk) -> None:
@@ -107,7 +108,7 @@ class SimNode:
 
     def receive(self, trunk: TrunkId, message: Message) -> None:
         now = self._world.clock.now
-        self.fabric.received_untrusted(trunk, message, now, UNIX + now)  # type: ignore[arg-type]
+        self.fabric.received_untrusted(trunk, message, now, START_UNIX + now)  # type: ignore[arg-type]
         self._settle(now)
 
     def wake(self) -> None:
@@ -121,7 +122,7 @@ class SimNode:
         changed = self.fabric.settle(now)
         if changed:
             self._world.watch(self.number, changed)
-        for trunk, message in self.fabric.take():
+        for trunk, message in self.fabric.take(now):
             self._world.send(self.number, trunk, message)
         due = self.fabric.next_deadline()
         if due is not None and due < self._wakes_at:

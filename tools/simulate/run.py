@@ -26,8 +26,8 @@ Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
-    """What one node of a role has, and what it cost, by median."""
+class Cost:
+    """What one node of a role has, and what that costs, by median."""
 
     nodes: int
     tokens: float
@@ -57,8 +57,8 @@ class Figures:
     refused: int
     control_bytes_per_node_s: float
     simulated_s: float
-    leaf: Role
-    transit: Role
+    leaf: Cost
+    transit: Cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +137,8 @@ def simulate(plan: Plan, weather: Storm, *, seed: int, loss: float, progress: Pr
         refused=sum(node.fabric.routes.refused for node in world.nodes if node.is_up),
         control_bytes_per_node_s=round(sum(marks[-1].values()) / len(world.nodes) / world.clock.now, 1),
         simulated_s=round(world.clock.now, 1),
-        leaf=_role(leaves, marks, times),
-        transit=_role(transits, marks, times),
+        leaf=_cost(leaves, marks, times),
+        transit=_cost(transits, marks, times),
     )
     whole = last.is_whole and started is not None and (calmed is not None or not weather.is_any)
     clean = last.is_clean and not circled
@@ -154,7 +154,7 @@ def _bytes(world: World) -> dict[int, int]:
     return {node.number: node.sent_bytes for node in world.nodes}
 
 
-def _role(nodes: list[SimNode], marks: list[dict[int, int]], times: list[float]) -> Role:
+def _cost(nodes: list[SimNode], marks: list[dict[int, int]], times: list[float]) -> Cost:
     def median(early: int, late: int) -> float:
         taken_s = max(times[late] - times[early], 1e-9)
         return round(
@@ -162,8 +162,8 @@ def _role(nodes: list[SimNode], marks: list[dict[int, int]], times: list[float])
         )
 
     if not nodes:
-        return Role(0, 0, 0, 0, 0)
-    return Role(
+        return Cost(0, 0, 0, 0, 0)
+    return Cost(
         nodes=len(nodes),
         tokens=statistics.median(sum(1 for _ in one.fabric.routes.in_use()) for one in nodes),
         start_bytes=statistics.median(marks[0][one.number] for one in nodes),

@@ -22,11 +22,9 @@ SAMPLE: Final = 1009  # ours: a prime, so that no pattern of messages hides from
 RECORD_BYTES: Final = 2 + 16 + 1  # SPEC 4.4: length, tag, code
 ROUTE_BYTES: Final = 143  # SPEC 4.4
 KEY_BYTES: Final = 32  # SPEC 4.4: VTag and VFT
-TRUNK_MTU: Final = 1452
 SILENT_S: Final = 1.05  # SPEC 7: probes for 0.55 s, then half a second without a Pong
 DEAD_S: Final = 5.0  # SPEC 4.5
 RESEND_S: Final = 0.2  # RFC 6298: a lost segment of a stream comes that much later
-NOW_UNIX: Final = 1_800_000_000.0
 
 
 class WireError(Exception):

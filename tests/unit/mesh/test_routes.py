@@ -91,10 +91,23 @@ def test_500_requests_at_once_are_passed_on_once_in_half_a_second() -> None:
 def test_a_request_that_is_answered_marks_the_route_for_the_asker_alone() -> None:
     made = table()
     made.own(signed(TOKEN, ORIGIN, 5), 0.0)
-    for trunk, batch in list(made.batches()):
+    for trunk, batch in list(made.batches(0.0)):
         made.acknowledged(trunk, batch.batch)
     assert made.requested(TWO, request(5), 1.0) == ("answered", None)
-    assert [trunk for trunk, _ in made.batches()] == [TWO]
+    assert [trunk for trunk, _ in made.batches(1.0)] == [TWO]
+
+
+def test_a_leaf_that_asked_for_a_later_sequence_number_and_was_never_answered_hears_of_it() -> None:
+    made = table()
+    made.neighbour_is_leaf(TWO, is_leaf=True)
+    made.want(TWO, [KEY], ())
+    hear(made, ONE, 5, 100)
+    for trunk, batch in list(made.batches(0.0)):
+        made.acknowledged(trunk, batch.batch)
+    assert made.requested(TWO, request(6), 10.0) == ("forward", ONE)
+    hear(made, ONE, 6, 100, 10.1)
+    said = {trunk: [advert.route.sequence for advert in batch.adverts] for trunk, batch in made.batches(10.1)}
+    assert said == {TWO: [6]}
 
 
 def starved() -> RouteTable:
