@@ -36,9 +36,9 @@ NEAREST_TOLD: Final = 16  # ours: half of them the nearest, the rest by chance
 MAX_CHECKS: Final = 1024  # ours: signatures of one neighbour's messages, at once
 CHECKS_PER_S: Final = MAX_PER_HOLD / HOLD_S  # and over time, as fast as they are passed on
 MAX_SAYINGS: Final = 8  # ours: of one author at once
-SAYINGS_PER_S: Final = 0.2  # ours: and over time
+SAYINGS_PER_S: Final = 0.4  # ours: and over time
 MAX_OWN_SAYINGS: Final = 4  # ours: less than others take
-OWN_SAYINGS_PER_S: Final = 0.1  # ours
+OWN_SAYINGS_PER_S: Final = 0.2  # ours
 UNKNOWN_RTT_S: Final = 0.05  # ours: of a link that was not measured yet
 NEVER: Final = float("inf")
 

@@ -160,9 +160,9 @@ class _Signed(Generic[P]):
 
     @classmethod
     def sign(cls, author: PeerId, sign: Callable[[bytes], bytes], said: P) -> Self:
-        """Says it."""
+        """Says it: as others will read it."""
         envelope = Envelope.seal(author, sign, DOMAIN, said.TYPE, said.emit())
-        return cls(author, said, envelope.emit())
+        return cls(author, type(said).parse_untrusted(envelope.payload), envelope.emit())
 
     @classmethod
     def read(cls, reader: Reader) -> Self:

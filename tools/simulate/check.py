@@ -10,6 +10,7 @@ from tools.simulate.node import SimNode
 from tools.simulate.world import World
 
 PAIRS_PER_VLAN: Final = 200  # ours: unicast ways that one look follows in a VLAN
+VIEWS: Final = 20  # ours: transits that are asked whom they see
 SENDERS_PER_VLAN: Final = 3  # ours: broadcasts that one look follows in a VLAN
 
 
@@ -50,6 +51,29 @@ def look(world: World, *, thorough: bool = False) -> Look:
             doubled += sum(count - 1 for count in heard.values())
             circled += circles
     return Look(pairs, reached, deliveries, delivered, doubled, circled)
+
+
+def count_unseen(world: World) -> int:
+    """How many relays are not seen where they should be, or seen where they are not, as a few transits have it."""
+    names = {node.identity.peer_id: node.number for node in world.nodes}
+    up = [node for node in world.nodes if node.is_up and not node.is_leaf]
+    wrong = 0
+    for node in world.random.sample(up, min(len(up), VIEWS)):
+        seen = {names[peer] for peer, one in node.presence.seen(node.now_unix).items() if one.presence.relays}
+        wrong += len(seen ^ _reachable(world, node))
+    return wrong
+
+
+def _reachable(world: World, start: SimNode) -> set[int]:
+    """The transits that ways of transits lead to."""
+    found, ahead = {start.number}, [start.number]
+    while ahead:
+        at = ahead.pop()
+        for other in world.neighbours[at]:
+            if other not in found and not world.nodes[other].is_leaf and world.carries(at, other):
+                found.add(other)
+                ahead.append(other)
+    return found - {start.number}
 
 
 def _members(world: World) -> dict[str, list[SimNode]]:

@@ -43,6 +43,8 @@ class Figures:
     vlans: int
     start_converged_s: float | None
     storm_converged_s: float | None
+    start_seen_s: float | None
+    storm_seen_s: float | None
     loops: int
     routes_followed: int
     pairs: int
@@ -55,6 +57,7 @@ class Figures:
     messages: int
     messages_sampled: int
     refused: int
+    presences_refused: int
     control_bytes_per_node_s: float
     simulated_s: float
     leaf: Cost
@@ -77,27 +80,33 @@ def simulate(plan: Plan, weather: Storm, *, seed: int, loss: float, progress: Pr
         world.clock.at(world.random.uniform(0, START_S), _boot, world, number, macs)
     circled = 0
 
-    def run_until_whole(name: str, since: float) -> float | None:
+    def run_until_whole(name: str, since: float) -> tuple[float | None, float | None]:
+        """When all reached each other, and when every relay that is there was seen, and no other."""
         nonlocal circled
-        whole_at = None
+        whole_at: float | None = None
+        seen_at: float | None = None
         while world.clock.now < since + MOST_S:
             world.clock.run_until(world.clock.now + LOOK_S)
             progress(name, (world.clock.now - since) / MOST_S)
-            seen = check.look(world)
-            circled += seen.circled
-            if not seen.is_whole:
+            found = check.look(world)
+            circled += found.circled
+            if check.count_unseen(world):
+                seen_at = None
+            elif seen_at is None:
+                seen_at = world.clock.now
+            if not found.is_whole:
                 whole_at = None
             elif whole_at is None:
                 whole_at = world.clock.now
-            if whole_at is not None and world.clock.now >= whole_at + SETTLED_S:
-                return round(whole_at - since, 3)
-        return None
+            if None not in (whole_at, seen_at) and world.clock.now >= whole_at + SETTLED_S:  # type: ignore[operator]
+                break
+        return tuple(None if at is None else round(at - since, 3) for at in (whole_at, seen_at))  # type: ignore[return-value]
 
     world.clock.run_until(START_S)
-    started = run_until_whole("start", START_S)
+    started, start_seen = run_until_whole("start", START_S)
     marks = [_bytes(world)]
     times = [world.clock.now]
-    calmed = None
+    calmed = storm_seen = None
     if weather.is_any:
         storm.begin(world, weather, macs)
         end = world.clock.now + weather.length_s
@@ -105,7 +114,7 @@ def simulate(plan: Plan, weather: Storm, *, seed: int, loss: float, progress: Pr
             world.clock.run_until(min(world.clock.now + LOOK_S, end))
             progress("storm", 1 - (end - world.clock.now) / weather.length_s)
             circled += check.look(world).circled
-        calmed = run_until_whole("calm", end)
+        calmed, storm_seen = run_until_whole("calm", end)
     marks.append(_bytes(world))
     times.append(world.clock.now)
     for step in range(1, 11):
@@ -123,6 +132,8 @@ def simulate(plan: Plan, weather: Storm, *, seed: int, loss: float, progress: Pr
         vlans=len({label for labels in plan.vlans for label in labels}),
         start_converged_s=started,
         storm_converged_s=calmed,
+        start_seen_s=start_seen,
+        storm_seen_s=storm_seen,
         loops=world.loops,
         routes_followed=world.followed,
         pairs=last.pairs,
@@ -135,12 +146,14 @@ def simulate(plan: Plan, weather: Storm, *, seed: int, loss: float, progress: Pr
         messages=world.messages,
         messages_sampled=world.sampled,
         refused=sum(node.fabric.routes.refused for node in world.nodes if node.is_up),
+        presences_refused=sum(node.refused for node in world.nodes),
         control_bytes_per_node_s=round(sum(marks[-1].values()) / len(world.nodes) / world.clock.now, 1),
         simulated_s=round(world.clock.now, 1),
         leaf=_cost(leaves, marks, times),
         transit=_cost(transits, marks, times),
     )
-    whole = last.is_whole and started is not None and (calmed is not None or not weather.is_any)
+    waited = (started, start_seen) if not weather.is_any else (started, start_seen, calmed, storm_seen)
+    whole = last.is_whole and None not in waited
     clean = last.is_clean and not circled
     return Outcome(figures, world, not world.loops and (bool(world.liars) or (whole and clean)))
 

@@ -5,6 +5,7 @@ from typing import Final
 
 from peertap.types import Mac
 from peertap.wire.control import Advert, Message, Routes
+from peertap.wire.presence import SignedPresence
 from tools.simulate.world import World
 
 Macs = dict[str, list[Mac]]
@@ -74,9 +75,17 @@ def _lie(world: World) -> None:
     """From now on some transits announce everything as if it were next to them, and now and then what nobody signed."""
 
     def changed(node: int, message: Message) -> Message | None:
-        if node not in world.liars or not isinstance(message, Routes):
+        if node not in world.liars:
             return message
-        return Routes(message.batch, tuple(_lied(world, one) for one in message.adverts))
+        match message:
+            case Routes(batch, adverts):
+                return Routes(batch, tuple(_lied(world, one) for one in adverts))
+            case SignedPresence(author, said):  # whoever it passes on goes down, it says
+                liar = world.nodes[node].identity
+                gone = replace(said, sequence=said.sequence + 1, lifetime_s=0)
+                return message if author == liar.peer_id else SignedPresence.sign(author, liar.sign, gone)
+            case _:
+                return message
 
     world.on_sent = changed
 

@@ -13,6 +13,7 @@ from peertap.mesh.score import link_cost
 from peertap.types import TrunkId
 from peertap.wire import control
 from peertap.wire.control import Message, Routes, Want
+from peertap.wire.presence import SignedLinkDown, SignedPresence
 from peertap.wire.routes import SignedJoin, SignedRoute, signed_by
 from tools.simulate.clock import Clock
 from tools.simulate.node import SimNode
@@ -25,6 +26,9 @@ KEY_BYTES: Final = 32  # SPEC 4.4: VTag and VFT
 SILENT_S: Final = 1.05  # SPEC 7: probes for 0.55 s, then half a second without a Pong
 DEAD_S: Final = 5.0  # SPEC 4.5
 RESEND_S: Final = 0.2  # RFC 6298: a lost segment of a stream comes that much later
+
+
+Signed = SignedRoute | SignedJoin | SignedPresence | SignedLinkDown
 
 
 class WireError(Exception):
@@ -49,12 +53,15 @@ class Trust:
     """Signatures, each really checked once in the whole mesh."""
 
     def __init__(self) -> None:
-        self._good: dict[int, SignedRoute | SignedJoin] = {}  # by identity; kept, so that none is used again
+        self._good: dict[int, Signed] = {}  # by identity; kept, so that none is used again
 
-    def __call__(self, signed: SignedRoute | SignedJoin) -> bool:
+    def __call__(self, signed: Signed) -> bool:
         if id(signed) in self._good:
             return True
-        if not signed_by(signed.public, signed.signature, signed.signed_part()):
+        if isinstance(signed, SignedPresence | SignedLinkDown):
+            if not signed.is_signed():
+                return False
+        elif not signed_by(signed.public, signed.signature, signed.signed_part()):
             return False
         self._good[id(signed)] = signed
         return True

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tools.simulate import cli, topology
+from tools.simulate import check, cli, topology
 from tools.simulate.topology import TopologyError
+from tools.simulate.world import World
 
 
 def figures(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, object]]:
@@ -35,7 +36,22 @@ def test_lies_are_refused_where_nobody_signed_them_and_make_no_loop_among_honest
     assert status == 0
     assert found["loops"] == 0
     assert isinstance(found["refused"], int)
+    assert isinstance(found["presences_refused"], int)
     assert found["refused"] > 0
+    assert found["presences_refused"] > 0
+
+
+def test_relays_that_are_cut_off_or_dead_are_missed_where_somebody_still_sees_them() -> None:
+    plan = topology.generate(20, 10, 1, 3)
+    world = World(plan, 3)
+    for number in range(20):
+        world.boot(number)
+    world.clock.run_until(5.0)
+    assert check.count_unseen(world) == 0
+    world.kill(plan.transits[0], silently=True)
+    assert check.count_unseen(world) > 0
+    world.clock.run_until(20.0)
+    assert check.count_unseen(world) == 0
 
 
 def test_one_seed_is_one_mesh(capsys: pytest.CaptureFixture[str]) -> None:
