@@ -62,6 +62,22 @@ def alternatives(
     return sorted(found, key=lambda one: (one.metric, one.trunk or 0))
 
 
+def detours(entry: Entry, neighbours: Mapping[TrunkId, Neighbour], demoted: Set[TrunkId]) -> list[Selected]:
+    """All other neighbours that announce the route in use, nearest first; frames that take one may come back here."""
+    if entry.selected is None:
+        return []
+    origin, found = entry.selected.advert.route.origin, []
+    unfit = {entry.selected.trunk, *demoted}
+    for trunk, advert in entry.heard.items():
+        neighbour = neighbours[trunk]
+        metric = advert.metric + neighbour.cost
+        if trunk in unfit or neighbour.is_silent or neighbour.is_retiring or metric >= INFINITE_METRIC:
+            continue
+        if advert.route.origin == origin:
+            found.append(Selected(trunk, advert, metric, neighbour.path_mtu(advert)))
+    return sorted(found, key=lambda one: (one.metric, one.trunk or 0))
+
+
 def is_much_nearer(metric: int, than: int, kind: int) -> bool:
     """Whether a way is worth a change that nobody is forced to."""
     return metric <= (TREE_GAIN if kind == KIND_TREE else VOLUNTARY_GAIN) * than

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from peertap.mesh.audience import Key
-from peertap.mesh.choice import alternatives
+from peertap.mesh.choice import alternatives, detours
 from peertap.mesh.entry import Entry, Neighbour, Selected
 from peertap.types import TrunkId, VTag
 from peertap.wire.routes import Origin
@@ -83,6 +83,11 @@ class KnownRoutes:
         """Other neighbours by which frames to the token may go now, nearest first; those that are silent are none."""
         entry = self._entries.get(key)
         return [] if entry is None else alternatives(entry, self._neighbours, self.demoted.get(key, frozenset()))
+
+    def detours(self, key: Key) -> list[Selected]:
+        """Other neighbours by which a source may begin, feasible or not, nearest first (SPEC 7.1)."""
+        entry = self._entries.get(key)
+        return [] if entry is None else detours(entry, self._neighbours, self.demoted.get(key, frozenset()))
 
     def hears_of(self, vtag: VTag, trunk: TrunkId) -> bool:
         """Whether a neighbour announces anything under a VTag."""

@@ -53,6 +53,7 @@ class _Beside:
     beside: TrunkId | None
     looks: int
     spread: tuple[Selected, ...] = ()
+    detour: Selected | None = None  # for frames of our own, where no other way is feasible and this one fails
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,21 @@ class Compiler:
                 return trunk_id, label
         return None
 
+    def own_hop(self, key: Key) -> Hop | None:
+        """The same for frames of our own: where that next hop is demoted and no other is feasible, by a detour.
+
+        Whichever neighbour a source begins with, from there on frames go by routes, which have no loop.
+        """
+        hop, detour = self.hop(key), self._detour(key)
+        is_demoted = hop is not None and hop[0] in self._state.routes.demoted.get(key, ())
+        return detour if is_demoted and detour is not None else hop
+
+    def _detour(self, key: Key) -> Hop | None:
+        kept = self._backups.get(key)
+        trunk = kept.detour.trunk if kept is not None and kept.detour is not None else None
+        label = self._label(trunk, (*key, None))
+        return (trunk, label) if trunk is not None and label is not None else None
+
     def backup(self, key: Key, hop: Hop | None) -> tuple[Hop, int] | None:
         """A second way beside the hop, with the path MTU there; it leads to another neighbour."""
         kept = self._backups.get(key)
@@ -117,8 +133,8 @@ class Compiler:
         return self._ways_of.of(vlan.source.label)
 
     def ways(self, vlan: LocalVlan, key: Key) -> Ways:
-        """By which ways a packet to a member could go now; each leads away from here, also one that is demoted."""
-        hop = self.hop(key)
+        """By which ways a packet to a member could go now; each but a detour leads away from here, also one demoted."""
+        hop, detour = self.own_hop(key), self._detour(key)
         if hop is None:
             return Ways((), ())
         other = self.backup(key, hop)
@@ -130,6 +146,7 @@ class Compiler:
             for trunk, label in known.items()
             if label is not None and trunk != hop[0] and self._state.routes.is_feasible(key, trunk)
         )
+        tried += (detour,) if detour is not None and detour != hop else ()
         if self.use(vlan) is Use.DUPLICATE:
             return Ways((hop, *backup), tried)
         spread = tuple(way for way, _ in self.spread(key, hop))
@@ -142,7 +159,8 @@ class Compiler:
             kept = self._look_beside(key, selected, kept, looks, ours)
         if kept is None:
             return ()
-        trunks = (kept.trunk, *(one.trunk for one in kept.spread))
+        detour = kept.detour.trunk if kept.detour is not None else None
+        trunks = (kept.trunk, *(one.trunk for one in kept.spread), detour)
         return tuple(one for one in trunks if one is not None)
 
     def _look_beside(
@@ -165,8 +183,10 @@ class Compiler:
         if ours.get(key[0]) is Use.SPREAD:
             were = {kept.beside, *(one.trunk for one in kept.spread)} if kept is not None else set()
             spread = choose_spread(selected, found, were, lambda trunk: trunks[trunk].peer)
+        detours = self._state.routes.detours(key) if trunk is None and key[0] in ours else []
+        detour = next((one for one in detours if one.trunk in trunks and trunks[one.trunk].peer != peer), None)
         self._forget_backup(key)
-        self._backups[key] = made = _Beside(trunk, path_mtu, used, looks, spread)
+        self._backups[key] = made = _Beside(trunk, path_mtu, used, looks, spread, detour)
         self._backed += trunk is not None
         return made
 
@@ -331,13 +351,15 @@ class Compiler:
         members = []
         for peer in intro.peers.values():
             key = vlan.towards(peer.mac).key_of(peer.mac)
-            hop = self.hop(key)
+            hop = self.own_hop(key)
             selected = self._state.routes.selected(key)
             other = self.backup(key, hop)
             spread = self.spread(key, hop)
             mtus = [selected.path_mtu if selected is not None else LEAST_PATH_MTU]
             kept = self._backups.get(key)
-            mtus += [kept.path_mtu] if kept is not None and hop is not None and kept.trunk == hop[0] else []
+            beside = (kept.detour, *kept.spread) if kept is not None else ()
+            mtus += [one.path_mtu for one in beside if one is not None]
+            mtus += [kept.path_mtu] if kept is not None and kept.trunk is not None else []
             mtus += [path_mtu for _, path_mtu in (*((other,) if other is not None else ()), *spread)]
             members.append(
                 MemberTable(

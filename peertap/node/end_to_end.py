@@ -149,7 +149,7 @@ class EndToEnd:
         for names in vlan.names:
             self._demote(names.key_of(peer.mac), shunned, now)
         for change in probes.changes:
-            hop = self._compiler.hop(vlan.towards(peer.mac).key_of(peer.mac))
+            hop = self._compiler.own_hop(vlan.towards(peer.mac).key_of(peer.mac))
             by = trunks[hop[0]].peer if hop is not None else None
             said: dict[str, object] = {"peer": change.peer, "vlan": vlan.source.label, "member": peer.member}
             said["going_by"] = by

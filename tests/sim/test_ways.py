@@ -129,6 +129,29 @@ def test_a_relay_that_swallows_frames_is_left_within_five_seconds_and_named() ->
         assert log.fields["peer"] == relay != log.fields["going_by"]
 
 
+def test_a_relay_that_swallows_is_left_also_where_no_other_way_is_feasible() -> None:
+    mesh = SimMesh()
+    for name in "ab":
+        mesh.add(name, "lab")
+    for name in ("near", "far1", "far2"):
+        mesh.add(name, mode=Mode.OPEN)
+    for one, other, delay_s in (("a", "near", 0.005), ("near", "b", 0.005), ("a", "far1", 0.05)):
+        mesh.link(one, other, delay_s)
+    for one, other in (("far1", "far2"), ("far2", "b")):
+        mesh.link(one, other, 0.012)
+    mesh.run(3)
+    a = mesh.nodes["a"]
+    assert (relays_used(mesh, "a"), member(a).backup) == (["near"], None)
+    talk(mesh, 3)
+    swallow(mesh, "near", "b")
+    talk(mesh, NOTICED_S)
+    assert relays_used(mesh, "a") == ["far1"]
+    assert arrive(mesh) == 8
+    swallow(mesh, "near", "b", ends=True)
+    talk(mesh, MENDED_S)
+    assert relays_used(mesh, "a") == ["near"]
+
+
 def test_a_relay_that_swallows_both_ways_is_left_by_both_members() -> None:
     mesh = square()
     talk(mesh, 3, both=True)
