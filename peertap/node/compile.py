@@ -14,7 +14,7 @@ from peertap.node.tables import Hop, LabelTable, ListeningTable, MemberTable, Pa
 from peertap.node.trunk import Trunk
 from peertap.node.vlan import LocalVlan, Names
 from peertap.node.ways import Use, WaySettings, choose_spread
-from peertap.types import Token, TrunkId, VlanIndex, VTag
+from peertap.types import PeerId, Token, TrunkId, VlanIndex, VTag
 from peertap.wire.routes import EVERY_GROUP, KIND_UNICAST, Origin
 
 MAX_BACKUPS: Final = 4096  # ours: tokens of others for which a relay keeps a second label; a label costs both ends
@@ -53,6 +53,7 @@ class _Beside:
     beside: TrunkId | None
     looks: int
     spread: tuple[Selected, ...] = ()
+    peers: frozenset[PeerId] = frozenset()  # neighbours that take flows
     detour: Selected | None = None  # for frames of our own, where no other way is feasible and this one fails
 
 
@@ -180,13 +181,15 @@ class Compiler:
         chosen = before or next(iter(found), None)
         trunk, path_mtu = (chosen.trunk, chosen.path_mtu) if chosen is not None else (None, 0)
         spread: tuple[Selected, ...] = ()
+        peers: frozenset[PeerId] = frozenset()
         if ours.get(key[0]) is Use.SPREAD:
-            were = {kept.beside, *(one.trunk for one in kept.spread)} if kept is not None else set()
+            were = kept.peers if kept is not None else frozenset()
             spread = choose_spread(selected, found, were, lambda trunk: trunks[trunk].peer)
+            peers = frozenset(trunks[one.trunk].peer for one in (selected, *spread) if one.trunk is not None)
         detours = self._state.routes.detours(key) if trunk is None and key[0] in ours else []
         detour = next((one for one in detours if one.trunk in trunks and trunks[one.trunk].peer != peer), None)
         self._forget_backup(key)
-        self._backups[key] = made = _Beside(trunk, path_mtu, used, looks, spread, detour)
+        self._backups[key] = made = _Beside(trunk, path_mtu, used, looks, spread, peers, detour)
         self._backed += trunk is not None
         return made
 

@@ -38,22 +38,22 @@ class WaySettings:
 def choose_spread(
     selected: Selected,
     others: Sequence[Selected],
-    kept: Set[TrunkId | None],
+    kept: Set[PeerId],
     peer_of: Callable[[TrunkId], PeerId],
 ) -> tuple[Selected, ...]:
     """The ways that take flows beside the selected one, each by another neighbour; those that do now come first.
 
     Args:
         others: feasible ones by other trunks, nearest first.
-        kept: trunks of those that take flows now.
+        kept: neighbours that take flows now, by whatever trunk.
     """
     chosen: list[Selected] = []
     peers = {peer_of(selected.trunk)} if selected.trunk is not None else set()
     near = max(NEAR * selected.metric, selected.metric + NEAR_BY - 1)
-    for one in sorted(others, key=lambda one: one.trunk not in kept):
-        bound = STILL_NEAR * selected.metric if one.trunk in kept else near
-        if one.trunk is None or one.metric > bound or peer_of(one.trunk) in peers or len(chosen) >= MAX_WAYS - 1:
-            continue
-        peers.add(peer_of(one.trunk))
-        chosen.append(one)
+    found = [(one, peer_of(one.trunk)) for one in others if one.trunk is not None]
+    for one, peer in sorted(found, key=lambda found: found[1] not in kept):
+        bound = STILL_NEAR * selected.metric if peer in kept else near
+        if one.metric <= bound and peer not in peers and len(chosen) < MAX_WAYS - 1:
+            peers.add(peer)
+            chosen.append(one)
     return tuple(chosen)

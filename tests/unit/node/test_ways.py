@@ -34,7 +34,7 @@ def test_where_round_trips_are_short_less_than_one_more_link_is_about_the_same_l
 
 def test_a_way_that_takes_flows_keeps_them_while_it_is_not_much_longer() -> None:
     others = [way(2, 100 * STILL_NEAR), way(3, 100 * STILL_NEAR + 1)]
-    assert trunks(choose_spread(way(1, 100), others, {TrunkId(2), TrunkId(3)}, peer_of)) == [2]
+    assert trunks(choose_spread(way(1, 100), others, {peer_of(TrunkId(2)), peer_of(TrunkId(3))}, peer_of)) == [2]
 
 
 def test_each_neighbour_is_one_way() -> None:
@@ -44,7 +44,7 @@ def test_each_neighbour_is_one_way() -> None:
 
 def test_there_are_four_ways_at_most_and_those_in_use_come_first() -> None:
     others = [way(number, 100) for number in range(2, 12)]
-    chosen = choose_spread(way(1, 100), others, {TrunkId(11)}, peer_of)
+    chosen = choose_spread(way(1, 100), others, {peer_of(TrunkId(11))}, peer_of)
     assert trunks(chosen) == [11, 2, 3]
     assert len(chosen) == MAX_WAYS - 1
 
