@@ -32,6 +32,8 @@ class NodeConfig:
     underlay_mtu: int = 1500
     log_level: str = "info"
     without_offloads: tuple[str, ...] = ()
+    spread: tuple[str, ...] = ()  # labels of the VLANs whose flows are spread over several ways
+    duplicate: tuple[str, ...] = ()  # and of those of which each frame goes by two
     bpdus: tuple[str, ...] = ()  # labels of the VLANs that carry spanning tree, LLDP and the like
     mdns: bool = False  # who is linked to whom is the scenario's business
     dht: str = "off"
@@ -69,6 +71,8 @@ class NodeConfig:
             "log": {"level": self.log_level, "format": "text"},
             "admin_socket": str(self.directory / "admin.sock"),
         }
+        if self.spread or self.duplicate:
+            content["paths"] = {"spread": list(self.spread), "duplicate": list(self.duplicate)}
         if self.bpdus:
             content["switch"] = {"bpdus": list(self.bpdus)}
         if self.relay_mode is not None:

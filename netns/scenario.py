@@ -24,7 +24,7 @@ NAMES: Final = (
     "demo", "lab", "emulator", "pair", "relay-line", "fallback", "isolation", "start-together", "kill-relay", "replay",
     "loss", "transfer", "group-load", "roam", "process", "new-user", "vlan-life", "kicked",
     "rekey-load", "catch-up", "fork", "spoof", "council", "ring", "relay-failover", "lan", "discovery", "bridge",
-    "storm", "multicast", "relay-policy", "liars", "mesh32",
+    "storm", "multicast", "relay-policy", "liars", "mesh32", "multipath",
 )  # fmt: skip
 
 

@@ -49,6 +49,9 @@ CHACHA20_POLY1305: Final = 2
 def has_aes() -> bool:
     """Whether this processor has instructions for AES-GCM; without them ChaCha20-Poly1305 is several times as fast."""
 
+def way_of_flow(frame: bytes, trunks: list[int]) -> int | None:
+    """By which of these trunks a frame goes where flows are spread over them (SPEC 6.6)."""
+
 @final
 class FrameSigner:
     """An Ed25519 key that signs group frames; one per process and VLAN (SPEC 2.4)."""
@@ -169,7 +172,8 @@ class Member:
     """Another member of a VLAN; other MACs may be behind it with `bridge`.
 
     `hop` is (trunk id, label) of its unicast token, None while there is no route; `backup` another one, taken without
-    asking while the trunk of `hop` is down. max_payload: what fits both ways.
+    asking while the trunk of `hop` is down. spread: other ways over which flows are spread beside `hop`; duplicate:
+    each packet goes by `hop` and `backup` (SPEC 6.6). max_payload: what fits all of them.
     """
     def __new__(
         cls,
@@ -184,6 +188,8 @@ class Member:
         group_receive: list[ReceiveKey],
         bridge: bool = False,
         backup: tuple[int, int] | None = None,
+        spread: list[tuple[int, int]] = ...,
+        duplicate: bool = False,
     ) -> Member: ...
 
 @final
@@ -319,8 +325,9 @@ class Engine:
     def probe(self, trunk: int, address: tuple[str, int]) -> None: ...
     def send_intro(self, hops: list[tuple[int, int]], nonce: bytes, sealed: bytes) -> None:
         """Sends an INTRO body (as from hello_seal) by each (trunk id, label)."""
-    def send_control(self, vlan: int, member: int, message: bytes) -> None:
-        """A member control message under the pair key (SPEC 5.4); without key or route it is dropped and counted."""
+    def send_control(self, vlan: int, member: int, message: bytes, by: tuple[int, int] | None = None) -> None:
+        """A member control message under the pair key (SPEC 5.4), by this (trunk id, label) or as a frame would go;
+        without key or route it is dropped and counted."""
     def send_group_control(self, vlan: int, message: bytes) -> None:
         """Member control for all, <= 1,006 bytes (SPEC 5.4); without key or edge it is dropped and counted."""
     def place_macs(self, vlan: int, places: list[tuple[tuple[bytes, int | None], int | None]]) -> None:
@@ -337,6 +344,9 @@ class Engine:
         """A batch from the trunk's stream; what is malformed or too much is dropped and counted."""
     def events(self) -> list[Event]: ...
     def snapshot(self) -> dict[str, object]: ...
+    def traffic(self) -> list[tuple[int, int, int, int]]:
+        """Members that frames were sent to since the last call, at most the 64 with the most: VLAN id, member id,
+        frames sent, frames delivered from it."""
     def trace(self, seconds: float, mac: bytes | None) -> None:
         """Trace events (at most 1000) for frames from or to mac, or all; 0 seconds ends it."""
     def stop(self) -> None:

@@ -58,6 +58,12 @@ def tcp(a: Side, b: Side, seconds: float = 5.0, runs: int = 1) -> dict[str, obje
     return {"tcp_mbps": statistics.median(speeds), "tcp_runs_mbps": speeds, "tcp_retransmits": retransmits}
 
 
+def many_tcp(a: Side, b: Side, flows: int, seconds: float) -> float:
+    """So many streams at once; what arrives of all, Mbit/s."""
+    end = _iperf(a, b, seconds, "-C", "cubic", "-P", str(flows))["end"]
+    return round(float(end["sum_received"]["bits_per_second"]) / 1e6, 1)
+
+
 def udp(
     a: Side, b: Side, seconds: float = 3.0, rate: str = "20M", lost_percent_at_most: float = 1.0
 ) -> dict[str, object]:

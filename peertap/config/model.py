@@ -431,6 +431,31 @@ class Switch(_Model):
     )
 
 
+class Paths(_Model):
+    """By which ways frames go to another member where there are several; in other VLANs all by the best one."""
+
+    spread: tuple[Annotated[str, _rule(_label)], ...] = Field(
+        default=(),
+        max_length=MAX_VLANS,
+        description="labels of the VLANs whose flows are spread over the ways of about the same length, four at most",
+        json_schema_extra=_extra(),
+    )
+    duplicate: tuple[Annotated[str, _rule(_label)], ...] = Field(
+        default=(),
+        max_length=MAX_VLANS,
+        description="labels of the VLANs of which each unicast frame goes by the two best ways; a copy that is "
+        "lost costs nothing",
+        json_schema_extra=_extra(),
+    )
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> Paths:
+        if both := sorted({*self.spread} & {*self.duplicate}):
+            what, hint = f"{both[0]} is in spread and in duplicate", "name it in one of them"
+            raise PydanticCustomError("rule", "{what}", {"what": what, "hint": hint})
+        return self
+
+
 class Log(_Model):
     """What the node says on standard error."""
 
@@ -513,6 +538,11 @@ class Config(_Model):
     )
     switch: Switch = Field(
         default=Switch(), description="how the node's interfaces switch frames", json_schema_extra=_extra()
+    )
+    paths: Paths = Field(
+        default=Paths(),
+        description="by which ways frames go to another member where there are several",
+        json_schema_extra=_extra(),
     )
     log: Log = Field(default=Log(), description="what the node says", json_schema_extra=_extra())
     admin_socket: Annotated[Path, _rule(_socket_path)] = Field(

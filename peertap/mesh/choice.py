@@ -1,6 +1,6 @@
 """Which of the ways to a token may be used, and which is (SPEC 6.1, RFC 8966)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Final
 
 from peertap.mesh.entry import Entry, Neighbour, Selected
@@ -16,8 +16,10 @@ TOLD_EXPIRY_S: Final = 3600  # ours: nor one that is good for less than an hour 
 OWN_PATH_MTU: Final = 0xFFFF  # ours: the path to ourselves has no limit
 
 
-def candidates(entry: Entry, neighbours: Mapping[TrunkId, Neighbour]) -> list[Selected]:
-    """Feasible routes of the winning origin; by trunks that will last, if there are any."""
+def candidates(
+    entry: Entry, neighbours: Mapping[TrunkId, Neighbour], demoted: Set[TrunkId] = frozenset()
+) -> list[Selected]:
+    """Feasible routes of the winning origin; by trunks that are not demoted, and will last, if there are any."""
     out = []
     if entry.own is not None:
         out.append(Selected(None, entry.own, entry.own.metric, OWN_PATH_MTU))
@@ -31,6 +33,8 @@ def candidates(entry: Entry, neighbours: Mapping[TrunkId, Neighbour]) -> list[Se
     if len(out) > 1:
         best = winner(one.advert.route for one in out)
         out = [one for one in out if one.advert.route.origin == best]
+        if demoted:
+            out = [one for one in out if one.trunk not in demoted] or out
         return [one for one in out if one.trunk is None or not neighbours[one.trunk].is_retiring] or out
     return out
 
@@ -40,17 +44,36 @@ def nearest(ways: Iterable[Selected]) -> Selected | None:
     return min(ways, key=lambda one: (one.metric, one.trunk or 0), default=None)
 
 
-def alternatives(entry: Entry, neighbours: Mapping[TrunkId, Neighbour]) -> list[Selected]:
-    """Other neighbours by which frames may go now, nearest first; those that are silent are none."""
+def alternatives(
+    entry: Entry, neighbours: Mapping[TrunkId, Neighbour], demoted: Set[TrunkId] = frozenset()
+) -> list[Selected]:
+    """Other neighbours by which frames may go now, nearest first; those that are silent or demoted are none."""
     if entry.selected is None or entry.selected.trunk is None or len(entry.heard) < 2:
         return []
-    origin, used, found = entry.selected.advert.route.origin, entry.selected.trunk, []
+    origin, found = entry.selected.advert.route.origin, []
+    unfit = {entry.selected.trunk, *demoted}
     for trunk, advert in entry.heard.items():
         neighbour = neighbours[trunk]
         metric = advert.metric + neighbour.cost
-        if trunk == used or neighbour.is_silent or neighbour.is_retiring or metric >= INFINITE_METRIC:
+        if trunk in unfit or neighbour.is_silent or neighbour.is_retiring or metric >= INFINITE_METRIC:
             continue
         if advert.route.origin == origin and entry.leads_away(trunk, advert):
+            found.append(Selected(trunk, advert, metric, neighbour.path_mtu(advert)))
+    return sorted(found, key=lambda one: (one.metric, one.trunk or 0))
+
+
+def detours(entry: Entry, neighbours: Mapping[TrunkId, Neighbour], demoted: Set[TrunkId]) -> list[Selected]:
+    """All other neighbours that announce the route in use, nearest first; frames that take one may come back here."""
+    if entry.selected is None:
+        return []
+    origin, found = entry.selected.advert.route.origin, []
+    unfit = {entry.selected.trunk, *demoted}
+    for trunk, advert in entry.heard.items():
+        neighbour = neighbours[trunk]
+        metric = advert.metric + neighbour.cost
+        if trunk in unfit or neighbour.is_silent or neighbour.is_retiring or metric >= INFINITE_METRIC:
+            continue
+        if advert.route.origin == origin:
             found.append(Selected(trunk, advert, metric, neighbour.path_mtu(advert)))
     return sorted(found, key=lambda one: (one.metric, one.trunk or 0))
 

@@ -119,6 +119,10 @@ class Fabric:
         if self.routes.has_neighbour(trunk):
             self._out += self.routes.set_cost(trunk, cost, now)
 
+    def demote(self, key: Key, trunks: frozenset[TrunkId], now: float) -> None:
+        """These neighbours swallow frames to a token, no others."""
+        self._out += self.routes.demote(key, trunks, now)
+
     def remove_neighbour(self, trunk: TrunkId, now: float) -> None:
         """Nothing goes by this trunk any more."""
         if self.routes.has_neighbour(trunk):

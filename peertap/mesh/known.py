@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from peertap.mesh.audience import Key
-from peertap.mesh.choice import alternatives
+from peertap.mesh.choice import alternatives, detours
 from peertap.mesh.entry import Entry, Neighbour, Selected
 from peertap.types import TrunkId, VTag
 from peertap.wire.routes import Origin
@@ -16,6 +16,7 @@ class KnownRoutes:
         self._entries: dict[Key, Entry] = {}
         self._neighbours: dict[TrunkId, Neighbour] = {}
         self._transits: dict[TrunkId, Neighbour] = {}  # of those, who relays
+        self.demoted: dict[Key, frozenset[TrunkId]] = {}  # they swallow frames; as many as members that are probed
 
     # Neighbours
 
@@ -81,7 +82,12 @@ class KnownRoutes:
     def alternatives(self, key: Key) -> list[Selected]:
         """Other neighbours by which frames to the token may go now, nearest first; those that are silent are none."""
         entry = self._entries.get(key)
-        return [] if entry is None else alternatives(entry, self._neighbours)
+        return [] if entry is None else alternatives(entry, self._neighbours, self.demoted.get(key, frozenset()))
+
+    def detours(self, key: Key) -> list[Selected]:
+        """Other neighbours by which a source may begin, feasible or not, nearest first (SPEC 7.1)."""
+        entry = self._entries.get(key)
+        return [] if entry is None else detours(entry, self._neighbours, self.demoted.get(key, frozenset()))
 
     def hears_of(self, vtag: VTag, trunk: TrunkId) -> bool:
         """Whether a neighbour announces anything under a VTag."""

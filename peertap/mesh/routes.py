@@ -130,6 +130,13 @@ class RouteTable(KnownRoutes):
         neighbour.cost = cost
         return self._reselect_by(trunk, now)
 
+    def demote(self, key: Key, trunks: frozenset[TrunkId], now: float) -> list[Outgoing]:
+        """These neighbours swallow frames to a token, no others (SPEC 7.1); returns requests to send."""
+        self.demoted.pop(key, None)
+        self.demoted |= {key: trunks} if trunks else {}
+        entry = self._entries.get(key)
+        return [] if entry is None else self._reselect(key, entry, now)
+
     # Own tokens
 
     @property
@@ -370,7 +377,7 @@ class RouteTable(KnownRoutes):
     def _reselect(self, key: Key, entry: Entry, now: float, *, forced: bool = False) -> list[Outgoing]:
         entry.looks += 1
         self._ways_changed = True
-        ways = candidates(entry, self._neighbours)
+        ways = candidates(entry, self._neighbours, self.demoted.get(key, frozenset()))
         old, stay = entry.selected, None
         new = nearest(ways)
         if new is not None and old is not None and not forced and new.trunk != old.trunk:
@@ -393,7 +400,7 @@ class RouteTable(KnownRoutes):
         route, used, metric = advert.route, selected.advert.route, advert.metric + cost
         if route.sequence != used.sequence or route.origin != used.origin or self._retiring:
             return False
-        if self._waiting.is_starved(key):
+        if self._waiting.is_starved(key) or (self.demoted and key in self.demoted):
             return False
         if trunk != selected.trunk:
             return not is_much_nearer(metric, selected.metric, route.kind)

@@ -52,11 +52,12 @@ class SendIntro:
 
 @dataclass(frozen=True, slots=True)
 class SendControl:
-    """Send member control under the pair key."""
+    """Send member control under the pair key: by this hop, or as a frame would go."""
 
     vlan: VlanIndex
     member: int
     message: bytes
+    by: Hop | None = None
 
 
 @dataclass(frozen=True, slots=True)

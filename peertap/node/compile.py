@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from peertap.mesh.audience import Key
-from peertap.mesh.entry import LEAST_PATH_MTU
+from peertap.mesh.entry import LEAST_PATH_MTU, Selected
 from peertap.mesh.routes import RouteTable
 from peertap.mesh.subscriptions import Subscriptions
 from peertap.mesh.tree import Group, TreeKey, Trees
@@ -13,7 +13,8 @@ from peertap.node.labels import LabelKey
 from peertap.node.tables import Hop, LabelTable, ListeningTable, MemberTable, Passage, TableSet, VlanTable
 from peertap.node.trunk import Trunk
 from peertap.node.vlan import LocalVlan, Names
-from peertap.types import Token, TrunkId, VlanIndex, VTag
+from peertap.node.ways import Use, WaySettings, choose_spread
+from peertap.types import PeerId, Token, TrunkId, VlanIndex, VTag
 from peertap.wire.routes import EVERY_GROUP, KIND_UNICAST, Origin
 
 MAX_BACKUPS: Final = 4096  # ours: tokens of others for which a relay keeps a second label; a label costs both ends
@@ -44,13 +45,24 @@ class State(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Backup:
+class _Beside:
     """What was chosen beside a selected trunk, if anything, when the routes had been looked at so often."""
 
-    trunk: TrunkId | None
+    trunk: TrunkId | None  # the backup
     path_mtu: int
-    beside: TrunkId
+    beside: TrunkId | None
     looks: int
+    spread: tuple[Selected, ...] = ()
+    peers: frozenset[PeerId] = frozenset()  # neighbours that take flows
+    detour: Selected | None = None  # for frames of our own, where no other way is feasible and this one fails
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """The ways to a member by which a packet could go now: those that frames take, and others."""
+
+    used: tuple[Hop, ...]
+    others: tuple[Hop, ...]
 
 
 class Compiler:
@@ -59,10 +71,11 @@ class Compiler:
     A backup is a neighbour by which the token is feasible, too (RFC 8966): frames that take it run into no loop.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, ways: WaySettings) -> None:
         self._state = state
+        self._ways_of = ways
         self._hops: dict[Key, TrunkId] = {}
-        self._backups: dict[Key, _Backup] = {}  # kept while they are feasible: labels cost messages
+        self._backups: dict[Key, _Beside] = {}  # kept while they are feasible: labels cost messages
         self._backed = 0  # of those, how many are a trunk
 
     def hop(self, key: Key) -> Hop | None:
@@ -72,7 +85,9 @@ class Compiler:
             self._hops.pop(key, None)
             return None
         kept = self._backups.get(key)
-        for trunk_id in (selected.trunk, self._hops.get(key), kept.trunk if kept is not None else None):
+        shunned = self._state.routes.demoted.get(key, ())  # taken where there is no other
+        known = (selected.trunk, self._hops.get(key), kept.trunk if kept is not None else None)
+        for trunk_id in sorted(known, key=lambda one: one in shunned) if shunned else known:
             label = self._label(trunk_id, (*key, None))
             if trunk_id is None or label is None or not self._state.routes.is_feasible(key, trunk_id):
                 continue
@@ -80,6 +95,21 @@ class Compiler:
                 self._hops[key] = trunk_id
                 return trunk_id, label
         return None
+
+    def own_hop(self, key: Key) -> Hop | None:
+        """The same for frames of our own: where that next hop is demoted and no other is feasible, by a detour.
+
+        Whichever neighbour a source begins with, from there on frames go by routes, which have no loop.
+        """
+        hop, detour = self.hop(key), self._detour(key)
+        is_demoted = hop is not None and hop[0] in self._state.routes.demoted.get(key, ())
+        return detour if is_demoted and detour is not None else hop
+
+    def _detour(self, key: Key) -> Hop | None:
+        kept = self._backups.get(key)
+        trunk = kept.detour.trunk if kept is not None and kept.detour is not None else None
+        label = self._label(trunk, (*key, None))
+        return (trunk, label) if trunk is not None and label is not None else None
 
     def backup(self, key: Key, hop: Hop | None) -> tuple[Hop, int] | None:
         """A second way beside the hop, with the path MTU there; it leads to another neighbour."""
@@ -89,15 +119,59 @@ class Compiler:
         label = self._label(kept.trunk, (*key, None))
         return None if label is None else ((kept.trunk, label), kept.path_mtu)
 
-    def _choose_backup(self, key: Key, selected: TrunkId, ours: set[VTag]) -> TrunkId | None:
-        """The neighbour that is to be the backup: the present one while it can be, else the nearest."""
+    def spread(self, key: Key, hop: Hop | None) -> tuple[tuple[Hop, int], ...]:
+        """Other ways that take flows beside the hop, with their path MTUs."""
+        kept = self._backups.get(key)
+        ways = []
+        for one in kept.spread if kept is not None and hop is not None else ():
+            label = self._label(one.trunk, (*key, None))
+            if one.trunk is not None and label is not None and hop is not None and one.trunk != hop[0]:
+                ways.append(((one.trunk, label), one.path_mtu))
+        return tuple(ways)
+
+    def use(self, vlan: LocalVlan) -> Use:
+        """What a VLAN does with several ways to a member."""
+        return self._ways_of.of(vlan.source.label)
+
+    def ways(self, vlan: LocalVlan, key: Key) -> Ways:
+        """By which ways a packet to a member could go now; each but a detour leads away from here, also one demoted."""
+        hop, detour = self.own_hop(key), self._detour(key)
+        if hop is None:
+            return Ways((), ())
+        other = self.backup(key, hop)
+        backup = (other[0],) if other is not None else ()
+        shunned = self._state.routes.demoted.get(key, frozenset())
+        known = {trunk: self._label(trunk, (*key, None)) for trunk in sorted(shunned)}
+        tried = tuple(
+            (trunk, label)
+            for trunk, label in known.items()
+            if label is not None and trunk != hop[0] and self._state.routes.is_feasible(key, trunk)
+        )
+        tried += (detour,) if detour is not None and detour != hop else ()
+        if self.use(vlan) is Use.DUPLICATE:
+            return Ways((hop, *backup), tried)
+        spread = tuple(way for way, _ in self.spread(key, hop))
+        return Ways((hop, *spread), tuple(one for one in (*backup, *tried) if one not in spread))
+
+    def _choose_beside(self, key: Key, selected: Selected, ours: dict[VTag, Use]) -> tuple[TrunkId, ...]:
+        """Who is to be the backup, the present one while it can be, else the nearest; and who is to take flows."""
         looks, kept = self._state.routes.looks(key), self._backups.get(key)
-        if kept is not None and (kept.looks, kept.beside) == (looks, selected):
-            return kept.trunk
+        if kept is None or (kept.looks, kept.beside) != (looks, selected.trunk):
+            kept = self._look_beside(key, selected, kept, looks, ours)
+        if kept is None:
+            return ()
+        detour = kept.detour.trunk if kept.detour is not None else None
+        trunks = (kept.trunk, *(one.trunk for one in kept.spread), detour)
+        return tuple(one for one in trunks if one is not None)
+
+    def _look_beside(
+        self, key: Key, selected: Selected, kept: _Beside | None, looks: int, ours: dict[VTag, Use]
+    ) -> _Beside | None:
+        """Chooses anew; None: there are too many backups already."""
         if key[0] not in ours and (kept is None or kept.trunk is None) and self._backed >= MAX_BACKUPS:
             return None
-        trunks = self._state.trunks
-        peer = trunks[selected].peer
+        trunks, used = self._state.trunks, selected.trunk
+        peer = trunks[used].peer if used is not None else None
         found = [
             one
             for one in self._state.routes.alternatives(key)
@@ -106,10 +180,18 @@ class Compiler:
         before = next((one for one in found if kept is not None and one.trunk == kept.trunk), None)
         chosen = before or next(iter(found), None)
         trunk, path_mtu = (chosen.trunk, chosen.path_mtu) if chosen is not None else (None, 0)
+        spread: tuple[Selected, ...] = ()
+        peers: frozenset[PeerId] = frozenset()
+        if ours.get(key[0]) is Use.SPREAD:
+            were = kept.peers if kept is not None else frozenset()
+            spread = choose_spread(selected, found, were, lambda trunk: trunks[trunk].peer)
+            peers = frozenset(trunks[one.trunk].peer for one in (selected, *spread) if one.trunk is not None)
+        detours = self._state.routes.detours(key) if trunk is None and key[0] in ours else []
+        detour = next((one for one in detours if one.trunk in trunks and trunks[one.trunk].peer != peer), None)
         self._forget_backup(key)
-        self._backups[key] = _Backup(trunk, path_mtu, selected, looks)
+        self._backups[key] = made = _Beside(trunk, path_mtu, used, looks, spread, peers, detour)
         self._backed += trunk is not None
-        return trunk
+        return made
 
     def _forget_backup(self, key: Key) -> None:
         kept = self._backups.pop(key, None)
@@ -135,21 +217,21 @@ class Compiler:
         return tuple(hops)
 
     def wanted_labels(self) -> dict[TrunkId, dict[LabelKey, None]]:
-        """The labels that we need on each trunk: for every route in use, every edge, and last for backups."""
+        """The labels that we need on each trunk: for every route in use, every edge, and last for other ways."""
         wanted: dict[TrunkId, dict[LabelKey, None]] = {
             one.id: {} for one in self._state.trunks.values() if not one.is_leaving
         }
-        backups: list[tuple[TrunkId, LabelKey]] = []
-        ours = {names.vtag for vlan in self._state.vlans.values() for names in vlan.names}
+        beside: list[tuple[TrunkId, LabelKey]] = []
+        ours = {names.vtag: self.use(vlan) for vlan in self._state.vlans.values() for names in vlan.names}
         for key, selected in self._state.routes.in_use():
             if selected.advert.route.kind != KIND_UNICAST or selected.trunk is None:
                 continue
             for trunk in (selected.trunk, self._hops.get(key)):
                 if trunk in wanted and trunk is not None:
                     wanted[trunk][*key, None] = None
-            backup = self._choose_backup(key, selected.trunk, ours)
-            if backup in wanted and backup is not None:
-                backups.append((backup, (*key, None)))
+            shunned = self._state.routes.demoted.get(key, ())  # they are probed
+            others = (*self._choose_beside(key, selected, ours), *shunned)
+            beside += [(trunk, (*key, None)) for trunk in others if trunk in wanted]
         for vtag, root, token, group in self._state.trees.groups():
             for trunk in group.prepared():
                 if trunk in wanted:
@@ -158,7 +240,7 @@ class Compiler:
             for trunk in trunks:
                 if trunk in wanted:
                     wanted[trunk][vtag, token, root] = None
-        for trunk, label in backups:
+        for trunk, label in beside:
             wanted[trunk][label] = None
         return wanted
 
@@ -272,10 +354,16 @@ class Compiler:
         members = []
         for peer in intro.peers.values():
             key = vlan.towards(peer.mac).key_of(peer.mac)
-            hop = self.hop(key)
+            hop = self.own_hop(key)
             selected = self._state.routes.selected(key)
             other = self.backup(key, hop)
-            path_mtu = selected.path_mtu if selected is not None else LEAST_PATH_MTU
+            spread = self.spread(key, hop)
+            mtus = [selected.path_mtu if selected is not None else LEAST_PATH_MTU]
+            kept = self._backups.get(key)
+            beside = (kept.detour, *kept.spread) if kept is not None else ()
+            mtus += [one.path_mtu for one in beside if one is not None]
+            mtus += [kept.path_mtu] if kept is not None and kept.trunk is not None else []
+            mtus += [path_mtu for _, path_mtu in (*((other,) if other is not None else ()), *spread)]
             members.append(
                 MemberTable(
                     id=peer.id,
@@ -283,7 +371,9 @@ class Compiler:
                     token=key[1],
                     hop=hop,
                     backup=other[0] if other is not None else None,
-                    max_payload=min(path_mtu, other[1]) if other is not None else path_mtu,
+                    spread=tuple(way for way, _ in spread),
+                    duplicate=self.use(vlan) is Use.DUPLICATE,
+                    max_payload=min(mtus),
                     pair_send=peer.pair_send,
                     pair_receive=tuple(one.key for one in peer.pair_receive),
                     group_receive=tuple(peer.group_receive.values()),

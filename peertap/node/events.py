@@ -222,6 +222,22 @@ class SourceSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class Traffic:
+    """Frames were sent to a member since the last report; `heard`: and some came from it."""
+
+    vlan: VlanIndex
+    member: int
+    heard: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficSeen:
+    """The members that frames were sent to, those with the most, at most 64; each 0.5 s while there are some."""
+
+    members: tuple[Traffic, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ControlReceived:
     """Member control under a pair key."""
 
@@ -288,11 +304,11 @@ Event = (
     TrunkOpened | TrunkClosed | TrunkRekeyed | MessageReceived | TablesApplied | IntroReceived | UnknownKidSeen
     | BridgeEvent | MulticastHeard
     | KeySpent | SpoofSeen | ForgerySeen | PathFound | PathLost | SourceSeen | ControlReceived | PingAsked | PathAsked
-    | PolicyChanged | LoadMeasured | TimePassed | StopAsked
+    | PolicyChanged | LoadMeasured | TrafficSeen | TimePassed | StopAsked
 )  # fmt: skip
 
 FROM_OTHERS: Final = (
-    MessageReceived, IntroReceived, UnknownKidSeen, ControlReceived, SourceSeen, PathFound, KeySpent,
+    MessageReceived, IntroReceived, UnknownKidSeen, ControlReceived, SourceSeen, PathFound, KeySpent, TrafficSeen,
     *get_args(BridgeEvent),
 )  # fmt: skip
 """What neighbours, members and hosts can bring about: a bug that one of them finds ends no node."""

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from peertap.node.bridges import Bridges
+from peertap.node.end_to_end import EndToEnd
 from peertap.node.events import ControlReceived
 from peertap.node.groups import Groups
 from peertap.node.pings import Pings
@@ -21,8 +22,9 @@ class State(Protocol):
 class MemberControl:
     """An echo, about hosts, or a letter."""
 
-    def __init__(self, state: State, pings: Pings, bridges: Bridges, groups: Groups) -> None:
+    def __init__(self, state: State, pings: Pings, end_to_end: EndToEnd, bridges: Bridges, groups: Groups) -> None:
         self._state = state
+        self._end_to_end = end_to_end
         self._pings = pings
         self._bridges = bridges
         self._groups = groups
@@ -34,7 +36,9 @@ class MemberControl:
         if peer is None:
             return
         asked = echo.parse_untrusted(event.message)
-        if asked is not None:
+        if asked is not None and asked.of_way:
+            self._end_to_end.echoed_untrusted(event, asked, now)
+        elif asked is not None:
             self._pings.echoed(event, asked, now)
         elif not self._bridges.control_untrusted(event.vlan, event.member, event.message, now):
             self._groups.received_untrusted(event.vlan, peer.member, event.message, now)

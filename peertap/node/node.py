@@ -34,6 +34,7 @@ from peertap.node.carried import Carried
 from peertap.node.carrier import unpacked
 from peertap.node.commands import Command
 from peertap.node.compile import Compiler
+from peertap.node.end_to_end import EndToEnd
 from peertap.node.events import (
     ControlReceived,
     Event,
@@ -53,6 +54,7 @@ from peertap.node.events import (
     StopAsked,
     TablesApplied,
     TimePassed,
+    TrafficSeen,
     TrunkClosed,
     TrunkOpened,
     TrunkRekeyed,
@@ -75,6 +77,7 @@ from peertap.node.role import OurRole
 from peertap.node.tables import Address, Hop, Passage, TableSet
 from peertap.node.trunk import Trunk, indexes
 from peertap.node.vlan import REFRESH_S, LocalVlan, VlanSettings
+from peertap.node.ways import WaySettings
 from peertap.types import PeerId, TrunkId, VlanIndex
 from peertap.vlan.introductions import Identity
 from peertap.vlan.record import VlanRecord
@@ -122,6 +125,7 @@ class Node:
         relay: RelaySettings | None = None,
         connection_limit: int = MAX_TRUNKS,
         chooses_relays: bool = True,
+        ways: WaySettings | None = None,
     ) -> None:
         """A node with these static VLANs, and those with a group that `records` are of.
 
@@ -165,13 +169,15 @@ class Node:
         self.relays: Final = OurRelays(
             self, self._neighbours, random, self.say, limit=connection_limit, chooses=chooses_relays, now=now
         )
-        self._compiler = Compiler(self)
+        self.ways: Final = ways or WaySettings()
+        self._compiler = Compiler(self, self.ways)
         self.meetings: Final = Meetings(self, self._compiler, self._barrier, self.say)
         self._accusations: Final = Accusations(self, self.say)
         self.bridges: Final = Bridges(self, switching or SwitchSettings(), random, self._accusations, self.say, now)
         self.groups: Final = Groups(self, Ourselves(identity, random), name)
         self._pings: Final = Pings(self, random, self.say)
-        self._member_control: Final = MemberControl(self, self._pings, self.bridges, self.groups)
+        self.end_to_end: Final = EndToEnd(self, self._compiler, random, self.say)
+        self._member_control: Final = MemberControl(self, self._pings, self.end_to_end, self.bridges, self.groups)
         self._paths: Final = Paths(self, self._compiler.hop, carries, policy, identity.peer_id, random, self.say)
         self.multicast: Final = Multicast(self, random, self.say)
         self._refresh_at = now + REFRESH_S
@@ -226,6 +232,8 @@ class Node:
                 self._pings.ask(event, now)
             case PathAsked():
                 self._paths.ask(event, now)
+            case TrafficSeen():
+                self.end_to_end.traffic(event, now)
             case PolicyChanged():
                 self._policy_changed(event, now)
             case LoadMeasured():
@@ -260,7 +268,8 @@ class Node:
         )
         dues: list[float | None] = [self._refresh_at, self._expire_at]
         dues += [part.next_deadline() for part in parts]
-        dues += [part.next_deadline(self._now) for part in (self.relay_control, self.multicast)]
+        timed = (self.relay_control, self.multicast, self.end_to_end)
+        dues += [part.next_deadline(self._now) for part in timed]
         dues += [vlan.introductions.next_deadline() for vlan in self.vlans.values()]
         return min(due for due in dues if due is not None)
 
@@ -425,6 +434,7 @@ class Node:
         self.fabric.tick(now)
         self.meetings.tick(now)
         self.bridges.tick(now)
+        self.end_to_end.tick(now)
         self.groups.tick(now)
         self._locals.tick(self.relaying, now)
         self.relay_control.tick(now)

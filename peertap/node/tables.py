@@ -33,6 +33,8 @@ class MemberTable:
     token: Token
     hop: Hop | None
     backup: Hop | None  # for while that trunk is down
+    spread: tuple[Hop, ...]  # flows are spread over the hop and these
+    duplicate: bool  # each packet goes by hop and backup
     max_payload: int
     pair_send: SendKey | None
     pair_receive: tuple[ReceiveKey, ...]

@@ -9,11 +9,13 @@ from typing import Any
 from peertap import __version__
 from peertap.identity.node import format_peer_id
 from peertap.node.node import Node
+from peertap.node.tables import Hop, MemberTable
 from peertap.node.trunk import Trunk
 from peertap.node.vlan import LocalVlan
 from peertap.observe.relay import relay_status
 from peertap.types import TrunkId, VlanIndex, format_mac
 from peertap.vlan.membership import GroupMembership, KeySource
+from peertap.vlan.peer import Peer
 from peertap.wire.handshake import CIPHERS
 from peertap.wire.routes import EVERY_GROUP
 
@@ -137,6 +139,11 @@ def _vlan(node: Node, vlan: LocalVlan, tap: TapStatus | None, counters: Mapping[
     root = node.trees.root_of(names.vtag)
     group = sending[1] if sending is not None else None
     members = [member for table in node.tables.vlans if table.id == vlan.index for member in table.members]
+    ways = {
+        member.id: [member.hop[0], *(hop[0] for hop in (*member.spread, *_second(member)))]
+        for member in members
+        if member.hop is not None
+    }
     backups = {member.id: member.backup[0] for member in members if member.backup is not None}
     return {
         "label": vlan.source.label,
@@ -146,6 +153,7 @@ def _vlan(node: Node, vlan: LocalVlan, tap: TapStatus | None, counters: Mapping[
         "cipher": CIPHERS[vlan.source.aead],
         "warning": vlan.source.warning,
         "bridge": vlan.bridge,
+        "paths": node.ways.of(vlan.source.label).value,
         "port": _port(node, vlan),
         "hosts": _hosts(node, vlan),
         "tap": {
@@ -176,8 +184,13 @@ def _vlan(node: Node, vlan: LocalVlan, tap: TapStatus | None, counters: Mapping[
                 "bridge": vlan.may_bridge(peer.member),
                 "spoofed": counters.get("members", {}).get(peer.id, {}).get("spoofed", 0),
                 "policed": counters.get("members", {}).get(peer.id, {}).get("policed", 0),
-                "next_hop": _next_hop(node, vlan, peer.mac),
+                "next_hop": _next_hop(node, vlan, peer, ways),
                 "backup": _peer(node, backups.get(peer.id)),
+                "ways": [_peer(node, trunk) for trunk in ways.get(peer.id, ())],
+                "swallowed_by": [
+                    {"peer_id": format_peer_id(relay), "tried_in_s": round(seconds, 1)}
+                    for relay, seconds in node.end_to_end.swallows(vlan.index, peer.member, node.now)
+                ],
             }
             for peer in vlan.introductions.peers.values()
         ],
@@ -187,6 +200,11 @@ def _vlan(node: Node, vlan: LocalVlan, tap: TapStatus | None, counters: Mapping[
         "received": {"frames": counters.get("rx_frames", 0), "bytes": counters.get("rx_bytes", 0)},
         "sent": {"frames": counters.get("tx_frames", 0), "bytes": counters.get("tx_bytes", 0)},
     }
+
+
+def _second(member: MemberTable) -> tuple[Hop, ...]:
+    """The way that a second copy of each packet takes."""
+    return (member.backup,) if member.duplicate and member.backup is not None else ()
 
 
 def _port(node: Node, vlan: LocalVlan) -> dict[str, Any]:
@@ -232,8 +250,11 @@ def _membership(source: KeySource) -> dict[str, Any]:
     return {"membership": "group", "epoch": source.group.epoch}
 
 
-def _next_hop(node: Node, vlan: LocalVlan, mac: Any) -> str | None:
-    selected = node.routes.selected(vlan.towards(mac).key_of(mac))
+def _next_hop(node: Node, vlan: LocalVlan, peer: Peer, ways: Mapping[int, Sequence[TrunkId]]) -> str | None:
+    """The neighbour that a member's frames take first; while none has a label, that of the route."""
+    if peer.id in ways:
+        return _peer(node, ways[peer.id][0])
+    selected = node.routes.selected(vlan.towards(peer.mac).key_of(peer.mac))
     return None if selected is None else _peer(node, selected.trunk)
 
 

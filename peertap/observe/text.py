@@ -148,11 +148,19 @@ def _vlan_lines(vlan: dict[str, Any]) -> Iterator[str]:
     if not vlan["members"]:
         yield "  no other member known yet"
         return
-    rows = [
-        [short(member["peer_id"]), member["mac"], short(member["next_hop"]), _member_state(member)]
-        for member in vlan["members"]
-    ]
+    rows = [[short(member["peer_id"]), member["mac"], _by(member), _member_state(member)] for member in vlan["members"]]
     yield from table([["MEMBER", "MAC", "BY", "STATE"], *rows])
+    for member in vlan["members"]:
+        for one in member["swallowed_by"]:
+            yield (
+                f"  {short(one['peer_id'])} swallows frames to {short(member['peer_id'])}: they go by"
+                f" {short(member['next_hop'])}; it is tried again in {duration(one['tried_in_s'])}"
+            )
+
+
+def _by(member: dict[str, Any]) -> str:
+    """The ways that frames to a member take."""
+    return " + ".join(map(short, member["ways"])) or short(member["next_hop"])
 
 
 def _member_state(member: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ from peertap.shell.link import Link
 from peertap.shell.ports import Ports
 from peertap.shell.tap import OVERHEAD_BYTES
 from peertap.shell.whereabouts import Whereabouts
-from peertap.types import TrunkId, VlanIndex, parse_mac
+from peertap.types import PeerId, TrunkId, VlanIndex, parse_mac
 from peertap.wire.path import MAX_PATH_HOPS, PathAnswer
 
 PING_S: Final = 2.0  # ours: a ping without an answer by then is lost
@@ -137,7 +137,7 @@ class Answers:
     async def _path(self, target: str) -> AsyncGenerator[dict[str, Any], None]:
         index, mac = self._member(target)
         peers = self._runtime.node.vlans[index].introductions.peers.values()
-        member = next(format_peer_id(peer.member) for peer in peers if peer.mac == mac)
+        member = next(peer.member for peer in peers if peer.mac == mac)
         self._last_path += 1
         sender, receiver = trio.open_memory_channel[PathStep](MAX_PATH_HOPS + 1)
         self._paths[self._last_path] = sender
@@ -145,16 +145,22 @@ class Answers:
             self._runtime.post(PathAsked(self._last_path, index, mac))
             with trio.move_on_after(PATH_S):
                 async for step in receiver:
-                    yield self._step(step, member)
+                    yield self._step(step, index, member)
                     if step.end != PathAnswer.PASSES:
                         return
         finally:
             del self._paths[self._last_path]
 
-    def _step(self, step: PathStep, member: str) -> dict[str, Any]:
+    def _step(self, step: PathStep, vlan: VlanIndex, peer: PeerId) -> dict[str, Any]:
         """A node of the way; the last one is the member, who says no name."""
         owns = step.end == PathAnswer.OWNS
-        not_dialled = self._runtime.peers_not_reached().get(member) if step.hop == 0 else None
+        member, reasons = format_peer_id(peer), [step.why]
+        if step.hop == 0:
+            node, not_dialled = self._runtime.node, self._runtime.peers_not_reached().get(member)
+            reasons += [
+                f"{format_peer_id(one)} swallows frames" for one, _ in node.end_to_end.swallows(vlan, peer, node.now)
+            ]
+            reasons += [f"dialling it failed: {not_dialled}"] if not_dialled else []
         return {
             "hop": step.hop,
             "node": member if owns else format_peer_id(step.node) if step.node is not None else None,
@@ -163,7 +169,7 @@ class Answers:
             "transport": step.transport,
             "carrier": step.carrier,
             "link_s": step.link_s,
-            "why": "; ".join(filter(None, (step.why, not_dialled and f"dialling it failed: {not_dialled}"))),
+            "why": "; ".join(filter(None, reasons)),
         }
 
     def path_step(self, number: int, step: PathStep) -> None:

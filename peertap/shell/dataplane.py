@@ -28,6 +28,8 @@ from peertap.node.events import (
     SpoofSeen,
     StormSeen,
     TablesApplied,
+    Traffic,
+    TrafficSeen,
     UnknownKidSeen,
 )
 from peertap.node.tables import Passage, TableSet
@@ -35,6 +37,7 @@ from peertap.types import Mac, TrunkId, VlanIndex
 from peertap.wire.macs import Host
 
 RESYNC_GAP_S: Final = 1.0  # ours: a neighbour can make events overflow, a snapshot is dear
+TRAFFIC_GAP_S: Final = 0.5  # ours: a way that swallows frames is noticed that much later
 EVENTS_PER_TURN: Final = 32  # ours: then others get their turn
 
 
@@ -107,6 +110,14 @@ class DataPlane:
                 self._take(str(kind), subject)
                 if number % EVENTS_PER_TURN == 0:
                     await trio.lowlevel.checkpoint()
+
+    async def watch_traffic(self, is_wanted: Callable[[], bool]) -> None:
+        """Tells to which members frames go, while somebody wants to know, until cancelled."""
+        while True:
+            await trio.sleep(TRAFFIC_GAP_S)
+            seen = self.engine.traffic() if is_wanted() else []
+            if seen:
+                self._post(TrafficSeen(tuple(Traffic(VlanIndex(one[0]), one[1], one[3] > 0) for one in seen)))
 
     def _take(self, kind: str, subject: list[Any]) -> None:
         if kind == "stream":
@@ -202,6 +213,8 @@ def _core_tables(tables: TableSet, ports: dict[VlanIndex, list[int]]) -> _core.T
                     token=member.token,
                     hop=member.hop,
                     backup=member.backup,
+                    spread=list(member.spread),
+                    duplicate=member.duplicate,
                     max_payload=member.max_payload,
                     pair_send=member.pair_send,
                     pair_receive=list(member.pair_receive),

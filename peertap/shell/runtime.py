@@ -78,7 +78,7 @@ from peertap.shell.lock import lock_node
 from peertap.shell.masters import watch_masters
 from peertap.shell.notify import notify, watchdog_gap_s
 from peertap.shell.ports import Ports
-from peertap.shell.settings import relay_policy, relay_rights, switching
+from peertap.shell.settings import relay_policy, relay_rights, switching, ways
 from peertap.shell.store import Store
 from peertap.shell.tap import UDP_IPV6_BYTES
 from peertap.shell.vlan_admin import node_name
@@ -182,6 +182,7 @@ class Runtime:
                 host.handle(TRUNK_PROTOCOL, self._accepted)
                 host.handle(FRAMES_PROTOCOL, self._accepted_frames)
                 nursery.start_soon(self.data_plane.run)
+                nursery.start_soon(self.data_plane.watch_traffic, lambda: len(self.links) > 1)
                 nursery.start_soon(self._keep_time)
                 nursery.start_soon(self._measure)
                 nursery.start_soon(watch_masters, self.ports, self.post)
@@ -223,6 +224,7 @@ class Runtime:
             relay=RelaySettings(*relay_rights(config), self._relay_state),
             connection_limit=config.connection_limit,
             chooses_relays=config.discovery.relays,
+            ways=ways(config),
         )
 
     def dial_addresses(self) -> list[str]:
@@ -304,8 +306,8 @@ class Runtime:
                     self.data_plane.apply(version, tables)
                 case SendIntro(hops, nonce, sealed):
                     self.data_plane.engine.send_intro(list(hops), nonce, sealed)
-                case SendControl(vlan, member, message):
-                    self.data_plane.engine.send_control(vlan, member, message)
+                case SendControl(vlan, member, message, by):
+                    self.data_plane.engine.send_control(vlan, member, message, by)
                 case SendGroupControl(vlan, message):
                     self.data_plane.engine.send_group_control(vlan, message)
                 case PlaceHosts(vlan, places):

@@ -8,6 +8,7 @@ from peertap.config.model import Config
 from peertap.mesh.policy import Mode
 from peertap.node.bridges import SwitchSettings
 from peertap.node.tables import NO_LIMITS, RelayLimits
+from peertap.node.ways import WaySettings
 from peertap.types import PeerId
 
 BYTES_PER_MBIT: Final = 125_000
@@ -35,3 +36,8 @@ def switching(config: Config) -> SwitchSettings:
     switch = config.switch
     limits = switch.broadcasts, switch.multicasts, switch.unknown
     return SwitchSettings(limits, switch.answer_above, frozenset(switch.bpdus))
+
+
+def ways(config: Config) -> WaySettings:
+    """What it does with several ways to a member."""
+    return WaySettings(frozenset(config.paths.spread), frozenset(config.paths.duplicate))

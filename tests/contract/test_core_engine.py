@@ -138,6 +138,17 @@ def test_introductions_controls_and_probes_become_events(pair: tuple[Node, Node]
     assert isinstance(rtt_s, float) and 0 <= rtt_s < 5
 
 
+def test_a_control_message_goes_by_a_way_and_members_with_frames_are_told_once(pair: tuple[Node, Node]) -> None:
+    a, b = pair
+    a.engine.send_control(7, 2, b"by a way", (2, 2))
+    assert b.wait("control") == ("control", 7, 1, b"by a way")
+    assert a.engine.traffic() == []
+    frame = MACS[2] + MACS[1] + b"\x88\xb5" + bytes(46)
+    a.tap.send(frame)
+    assert b.tap.recv(65536) == frame
+    assert (a.engine.traffic(), a.engine.traffic()) == ([(7, 2, 1, 0)], [])
+
+
 def test_hosts_and_probes_at_a_bridged_port_become_events(pair: tuple[Node, Node]) -> None:
     a, b = pair
     host = b"\x06" + bytes(4) + b"\x01"

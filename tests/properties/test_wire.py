@@ -209,3 +209,10 @@ def test_an_ip_address_survives_its_sixteen_bytes(address: IPv4Address | IPv6Add
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     assert len(packed_ip(str(address))) == 16
     assert unpacked_ip(packed_ip(str(address))) == (mapped or address)
+
+
+@given(st.booleans(), st.integers(0, 2**64 - 1), st.booleans())
+def test_an_echo_survives(reply: bool, number: int, of_way: bool) -> None:
+    one = echo.Echo(reply, number, of_way)
+    assert echo.parse_untrusted(one.emit()) == one
+    assert len(one.emit()) == echo.ECHO_BYTES

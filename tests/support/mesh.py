@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from peertap._core import AES_256_GCM, HopReceiveKey, HopSendKey, SendKey, StaticSecret
+from peertap._core import AES_256_GCM, HopReceiveKey, HopSendKey, SendKey, StaticSecret, way_of_flow
 from peertap.identity.node import NodeIdentity
 from peertap.mesh.policy import Mode, RelayPolicy
 from peertap.mesh.roles import Wish
@@ -47,6 +47,8 @@ from peertap.node.events import (
     MulticastHeard,
     TablesApplied,
     TimePassed,
+    Traffic,
+    TrafficSeen,
     TrunkClosed,
     TrunkOpened,
     UnknownKidSeen,
@@ -56,6 +58,7 @@ from peertap.node.relay_control import RelayCommand, RelaySettings
 from peertap.node.relay_state import RelayState
 from peertap.node.tables import Hop, TableSet
 from peertap.node.vlan import VlanSettings
+from peertap.node.ways import WaySettings
 from peertap.types import Mac, PeerId, TrunkId, VlanIndex
 from peertap.vlan.membership import StaticMembership
 from peertap.vlan.names import KIND_GROUP
@@ -99,10 +102,12 @@ class SimNode:
     def __init__(self, mesh: SimMesh, name: str, labels: tuple[str, ...], mode: Mode, role: Wish) -> None:
         self.mesh, self.name, self.labels, self.mode, self.role = mesh, name, labels, mode, role
         self.bridges = False  # its interfaces are ports of bridges
+        self.ways = WaySettings()
         self.log: list[Log] = []
         self.identity: NodeIdentity = identity(name)
         self.trunks: dict[TrunkId, SimLink] = {}
         self.delivered: list[tuple[str, object]] = []
+        self.traffic: dict[tuple[VlanIndex, int], bool] = {}  # members that frames went to, and whether some came
         self.repeated = 0  # frames that came by two ways: the replay window drops all but the first
         self.pings: list[float | None] = []
         self.path: list[PathStep] = []
@@ -132,7 +137,7 @@ class SimNode:
             self.identity, settings, RelayPolicy(self.mode, self.patterns), endpoints=Endpoints((), ()),
             random=self.mesh.random.randbytes, now=self.mesh.now, now_unix=NOW_UNIX + self.mesh.now,
             payload_bytes=1452, udp_allowed=self.mesh.udp_allowed, role=self.role, name=self.name, records=records,
-            relay=RelaySettings(self.controllers, saved=saved),
+            relay=RelaySettings(self.controllers, saved=saved), ways=self.ways,
         )  # fmt: skip
         self.carry_out(self.node.start())
 
@@ -169,10 +174,10 @@ class SimNode:
                 case SendIntro(hops, nonce, sealed):
                     self.mesh.watch_nonce(sealed[16:32], nonce)
                     self.send(hops, Packet((nonce, sealed)))
-                case SendControl(vlan, member, message):
+                case SendControl(vlan, member, message, by):
                     target = next(one for one in self._vlan(vlan).members if one.id == member)
                     if target.hop is not None and target.pair_send is not None:
-                        self.send((target.hop,), Packet(None, ("control", message), target.pair_send.kid))
+                        self.send((by or target.hop,), Packet(None, ("control", message), target.pair_send.kid))
                 case ReportPath(_, step):
                     self.path.append(step)
                 case SendGroupControl(vlan, message):
@@ -245,7 +250,13 @@ class SimNode:
             self.repeated += 1
         elif not self._is_report(packet) or self._vlan(vlan).listening.has_router:  # type: ignore[attr-defined]
             self._seen[id(packet)] = packet
+            self._heard_of(vlan, packet.kid)
             self.delivered.append((self.node.vlans[vlan].source.label, packet.content))
+
+    def _heard_of(self, vlan: VlanIndex, kid: bytes) -> None:
+        for one in self._vlan(vlan).members:  # type: ignore[attr-defined]
+            if (vlan, one.id) in self.traffic and kid in {key.kid for key in one.pair_receive}:
+                self.traffic[vlan, one.id] = True
 
     @staticmethod
     def _is_report(packet: Packet) -> bool:
@@ -285,8 +296,23 @@ class SimNode:
         member = next((one for one in table.members if one.mac == mac), None)  # type: ignore[attr-defined]
         if member is None or member.hop is None or member.pair_send is None:
             return False
-        self.send((member.hop,), Packet(None, content, member.pair_send.kid))
+        ways = (member.hop,)
+        if member.spread:
+            frame = repr(content).encode().ljust(64)
+            chosen = way_of_flow(frame, [hop[0] for hop in (member.hop, *member.spread)])
+            ways = tuple(hop for hop in (member.hop, *member.spread) if hop[0] == chosen)
+        elif member.duplicate and member.backup is not None:
+            ways = (member.hop, member.backup)
+        self.traffic.setdefault((table.id, member.id), False)  # type: ignore[attr-defined]
+        self.send(ways, Packet(None, content, member.pair_send.kid))
         return True
+
+    def report_traffic(self) -> None:
+        """What the data plane tells each half second."""
+        seen = tuple(Traffic(vlan, member, heard) for (vlan, member), heard in self.traffic.items())
+        self.traffic.clear()
+        if seen:
+            self.post(TrafficSeen(seen))
 
     def knows(self, label: str) -> set[PeerId]:
         """Members to whom frames can go, both ways agreed."""
@@ -301,6 +327,7 @@ class SimLink:
         self.mesh, self.ends, self.delay_s, self.up = mesh, (a, b), delay_s, True
         self.numbers = {a.name: TrunkId(next(mesh.numbers)), b.name: TrunkId(next(mesh.numbers))}
         self.deaf = False  # a black hole: nothing arrives, nobody is told
+        self.swallowed_of: set[str] = set()  # packets that these ends send: control messages arrive all the same
         self.drops: Callable[[SimNode, control.Message], bool] = lambda _source, _message: False
         for end, other in ((a, b), (b, a)):
             number = self.numbers[end.name]
@@ -320,7 +347,7 @@ class SimLink:
 
     def carry(self, source: SimNode, label: int, packet: Packet, limit: int) -> None:
         to = self.other(source)
-        if self.mesh.random.random() >= self.mesh.packet_loss:
+        if source.name not in self.swallowed_of and self.mesh.random.random() >= self.mesh.packet_loss:
             self._later(lambda: to.arrived(self.numbers[to.name], label, packet, limit))
 
     def close(self, reason: str) -> None:

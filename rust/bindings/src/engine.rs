@@ -5,6 +5,7 @@ use std::sync::Arc;
 use peertap_dataplane::aead;
 use peertap_dataplane::engine::{self, Snapshot};
 use peertap_dataplane::events::Event;
+use peertap_dataplane::flow::{flow_of_untrusted, weight};
 use peertap_dataplane::loops::Probe;
 use peertap_dataplane::offload::Allowed;
 use peertap_dataplane::switch;
@@ -74,8 +75,17 @@ impl Engine {
     }
 
     /// A member control message under the pair key (SPEC 5.4).
-    fn send_control(&self, py: Python<'_>, vlan: Int<u32>, member: Int<u32>, message: &[u8]) -> PyResult<()> {
-        py.detach(|| self.0.send_control(vlan.0, member.0, message)).map_err(to_python)
+    #[pyo3(signature = (vlan, member, message, by = None))]
+    fn send_control(
+        &self,
+        py: Python<'_>,
+        vlan: Int<u32>,
+        member: Int<u32>,
+        message: &[u8],
+        by: Option<(Int<u32>, Int<u32>)>,
+    ) -> PyResult<()> {
+        let by = by.map(|(trunk, label)| (trunk.0, label.0));
+        py.detach(|| self.0.send_control(vlan.0, member.0, message, by)).map_err(to_python)
     }
 
     /// A member control message for all under our group key (SPEC 5.4).
@@ -127,6 +137,10 @@ impl Engine {
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let snapshot = py.detach(|| self.0.snapshot());
         to_dict(py, &snapshot)
+    }
+
+    fn traffic(&self) -> Vec<(u32, u32, u64, u64)> {
+        self.0.traffic()
     }
 
     fn trace(&self, seconds: f64, mac: Option<&[u8]>) -> PyResult<()> {
@@ -268,4 +282,11 @@ fn to_dict<'py>(py: Python<'py>, snapshot: &Snapshot) -> PyResult<Bound<'py, PyD
     whole.set_item("relay_waiting", snapshot.relay_waiting)?;
     whole.set_item("udp", udp)?;
     Ok(whole)
+}
+
+/// Of these trunks that which frames of the same flow take (SPEC 6.6); None: there are none.
+#[pyfunction]
+pub fn way_of_flow(frame: &[u8], trunks: Vec<Int<u32>>) -> Option<u32> {
+    let flow = flow_of_untrusted(frame);
+    trunks.iter().map(|trunk| trunk.0).max_by_key(|&trunk| weight(flow, trunk))
 }

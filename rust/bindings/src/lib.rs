@@ -17,7 +17,7 @@ mod _core {
     #[pymodule_export]
     const CHACHA20_POLY1305: u8 = 2;
     #[pymodule_export]
-    use super::engine::{Engine, has_aes};
+    use super::engine::{Engine, has_aes, way_of_flow};
     #[pymodule_export]
     use super::keys::{
         FrameSigner, HopReceiveKey, HopSendKey, PairSecret, ReceiveKey, SendKey, StaticSecret, VlanKeys,

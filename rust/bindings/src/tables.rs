@@ -56,7 +56,7 @@ impl Trunk {
 }
 
 /// Another member of a VLAN. `hop` is (trunk id, label) of its unicast token, None while there is no route; `backup` another one,
-/// for while that trunk is down.
+/// for while that trunk is down. spread: other ways over which flows are spread; duplicate: each packet goes by hop and backup.
 #[pyclass(frozen, module = "peertap._core")]
 pub struct Member(Arc<tables::Member>);
 
@@ -64,7 +64,8 @@ pub struct Member(Arc<tables::Member>);
 impl Member {
     #[new]
     #[pyo3(signature = (
-        id, *, mac, token, hop, max_payload, pair_send, pair_receive, group_receive, bridge = false, backup = None
+        id, *, mac, token, hop, max_payload, pair_send, pair_receive, group_receive, bridge = false, backup = None,
+        spread = vec![], duplicate = false
     ))]
     #[allow(clippy::too_many_arguments)] // as in the contract
     fn new(
@@ -78,6 +79,8 @@ impl Member {
         group_receive: Vec<Py<ReceiveKey>>,
         bridge: bool,
         backup: Option<PyHop>,
+        spread: Vec<PyHop>,
+        duplicate: bool,
     ) -> PyResult<Self> {
         let keys = |keys: &[Py<ReceiveKey>]| keys.iter().map(|key| Arc::clone(&key.get().0)).collect();
         Ok(Self(Arc::new(tables::Member {
@@ -86,6 +89,8 @@ impl Member {
             token: bytes("token", token)?,
             hop: hop.map(self::hop),
             backup: backup.map(self::hop),
+            spread: spread.into_iter().map(self::hop).collect(),
+            duplicate,
             max_payload: check_payload(max_payload.0).map_err(to_python)?,
             pair_send: pair_send.map(|key| Arc::clone(&key.get().0)),
             pair_receive: keys(&pair_receive),

@@ -14,6 +14,7 @@ pub mod drops;
 pub mod engine;
 pub mod error;
 pub mod events;
+pub mod flow;
 pub mod fragment;
 pub mod frame;
 pub mod hold;

@@ -124,6 +124,19 @@ pub struct MemberCounters {
     pub buckets: Buckets,
     /// Second in which a frame of it came last, of the engine's clock.
     pub heard_at_s: AtomicU32,
+    /// `tx_frames` and `rx_frames` when control last asked.
+    asked: [AtomicU64; 2],
+}
+
+impl MemberCounters {
+    /// Frames sealed for it, and delivered from it, since this was last asked.
+    pub fn since_asked(&self) -> (u64, u64) {
+        let since = |counter: &AtomicU64, asked: &AtomicU64| {
+            let count = counter.load(Ordering::Relaxed);
+            count - asked.swap(count, Ordering::Relaxed).min(count)
+        };
+        (since(&self.tx_frames, &self.asked[0]), since(&self.rx_frames, &self.asked[1]))
+    }
 }
 
 /// One VLAN.

@@ -89,7 +89,11 @@ pub struct Member {
     pub hop: Option<Hop>,
     /// Another way, for while that one is down.
     pub backup: Option<Hop>,
-    /// The largest packet of the route, and of the other way.
+    /// Other ways of about the same length: flows are spread over `hop` and these.
+    pub spread: Vec<Hop>,
+    /// Each packet goes by `hop` and by `backup`.
+    pub duplicate: bool,
+    /// The largest packet of the route, and of the other ways.
     pub max_payload: usize,
     /// Our pair key to it.
     pub pair_send: Option<Arc<SendKey>>,

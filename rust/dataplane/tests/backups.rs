@@ -33,6 +33,7 @@ fn with_backup(member: &Arc<Member>, backup: Option<(u32, u32)>) -> Arc<Member> 
         pair_send: member.pair_send.clone(),
         pair_receive: member.pair_receive.clone(),
         group_receive: member.group_receive.clone(),
+        spread: member.spread.clone(),
         ..**member
     })
 }

@@ -380,7 +380,7 @@ fn introductions_and_control_messages_become_events() {
     assert_eq!(event, Event::Intro { vlan: VLAN, trunk: 1, token: group_token(), nonce, sealed });
     for length in [0, 5, 5000] {
         let message = vec![9; length];
-        two.a.engine.send_control(VLAN, 2, &message).unwrap();
+        two.a.engine.send_control(VLAN, 2, &message, None).unwrap();
         two.b.wait(|e| *e == Event::Control { vlan: VLAN, member: 1, message: message.clone() });
     }
     two.tap_b.expect_nothing();

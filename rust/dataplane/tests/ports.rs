@@ -246,7 +246,7 @@ fn member_control_for_all_is_of_a_few_kinds_and_told_apart_from_that_for_one() {
     let mut two = Two::join(Carrier::Udp, false);
     two.a.engine.send_group_control(VLAN, &[16, 1, 2]).unwrap();
     two.b.wait(|event| *event == Event::GroupControl { vlan: VLAN, member: 1, message: vec![16, 1, 2] });
-    two.a.engine.send_control(VLAN, 2, &[16, 3]).unwrap();
+    two.a.engine.send_control(VLAN, 2, &[16, 3], None).unwrap();
     two.b.wait(|event| *event == Event::Control { vlan: VLAN, member: 1, message: vec![16, 3] });
     for kind in [0, 1, 3, 7, 15, 18, 255] {
         two.a.engine.send_group_control(VLAN, &[kind, 1]).unwrap();

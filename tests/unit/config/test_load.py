@@ -112,6 +112,7 @@ MISTAKES = [
     pytest.param("vlans: []\nswitch: {broadcasts: -1}\n", 2, "switch.broadcasts", "-1", "", id="less than no frame"),
     pytest.param("vlans: []\nswitch: {broadcasts: 1.5}\n", 2, "switch.broadcasts", "1.5", "", id="half a frame"),
     pytest.param("vlans: []\nswitch: {bpdus: lab}\n", 2, "switch.bpdus", "list", "", id="no list of labels"),
+    pytest.param("vlans: []\npaths: {spread: [a], duplicate: [a]}\n", 2, "paths", "a is in", "one", id="both uses"),
     pytest.param("vlans: [{label: a, tap: {name: a/b}}]\n", 1, "vlans[0].tap.name", "cannot name", "15", id="TAP name"),
     pytest.param("vlans: [{label: a, tap: {name: lo}}]\n", 1, "vlans[0].tap.name", "cannot name", "15", id="lo"),
     pytest.param("vlans: [{label: a, tap: {mtu: 575}}]\n", 1, "vlans[0].tap.mtu", "neither auto nor", "auto", id="MTU"),

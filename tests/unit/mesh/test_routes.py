@@ -287,3 +287,41 @@ def test_nothing_goes_by_a_silent_neighbour_until_it_speaks_again() -> None:
     assert made.selected(KEY).trunk == TWO  # type: ignore[union-attr]
     made.silence(ONE, 41.0, is_silent=False)
     assert made.selected(KEY).trunk == ONE  # type: ignore[union-attr]
+
+
+def chosen(made: RouteTable) -> TrunkId | None:
+    selected = made.selected(KEY)
+    assert selected is not None
+    return selected.trunk
+
+
+def test_a_demoted_neighbour_is_used_last_and_is_no_alternative() -> None:
+    made = table()
+    for trunk, metric in ((ONE, 5), (TWO, 12), (THREE, 13)):
+        hear(made, trunk, 1, metric)
+    assert chosen(made) == ONE
+    made.demote(KEY, frozenset({ONE}), 1.0)
+    assert chosen(made) == TWO
+    assert [one.trunk for one in made.alternatives(KEY)] == [THREE]
+    made.demote(KEY, frozenset({ONE, TWO, THREE}), 2.0)
+    assert chosen(made) == ONE  # nobody else is left, and the nearest is taken
+    made.demote(KEY, frozenset(), 20.0)
+    assert chosen(made) == ONE
+    assert not made.demoted
+
+
+def test_a_longer_way_that_is_announced_later_replaces_a_demoted_one() -> None:
+    made = table()
+    hear(made, ONE, 1, 5)
+    made.demote(KEY, frozenset({ONE}), 1.0)
+    assert chosen(made) == ONE
+    hear(made, TWO, 1, 20, 2.0)
+    assert chosen(made) == TWO
+
+
+def test_a_demoted_neighbour_gives_way_to_no_way_that_may_lead_back() -> None:
+    made = table()
+    hear(made, ONE, 1, 5)
+    hear(made, TWO, 1, 5 + 16)  # as far as we are: it may go by us
+    made.demote(KEY, frozenset({ONE}), 1.0)
+    assert chosen(made) == ONE

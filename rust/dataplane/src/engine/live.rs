@@ -5,14 +5,34 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::class::ClassState;
+use crate::flow::weight;
 use crate::state::{MemberCounters, TrunkState, VlanState};
-use crate::tables::{Carrier, Hop, Tables, Trunk, Vlan};
+use crate::tables::{Carrier, Hop, Member, Tables, Trunk, Vlan};
 use crate::{ClassId, TrunkId, VlanId};
 
 /// One VLAN's state, members in the order of the tables.
 pub(super) struct LiveVlan {
     pub(super) state: Arc<VlanState>,
     pub(super) members: Vec<Arc<MemberCounters>>,
+}
+
+/// The one or two ways of a packet for a member.
+#[derive(Clone, Copy)]
+pub(super) struct Ways {
+    hops: [Hop; 2],
+    count: usize,
+}
+
+impl Ways {
+    /// One way.
+    pub(super) fn one(hop: Hop) -> Self {
+        Self { hops: [hop; 2], count: 1 }
+    }
+
+    /// Each of them gets the same packet.
+    pub(super) fn hops(&self) -> &[Hop] {
+        &self.hops[..self.count]
+    }
 }
 
 /// One generation; `trunks`, `vlans` and `classes` are in the order of the tables.
@@ -38,6 +58,36 @@ impl Live {
             Some(other) if !self.is_up(hop.0) && self.is_up(other.0) => other,
             _ => hop,
         }
+    }
+
+    /// By which ways a packet of a flow goes to a member now (SPEC 6.6); None: there is no route.
+    pub(super) fn ways(&self, member: &Member, flow: impl FnOnce() -> u64) -> Option<Ways> {
+        let hop = member.hop?;
+        if !member.spread.is_empty() {
+            let flow = flow();
+            let up = std::iter::once(&hop).chain(&member.spread).filter(|way| self.is_up(way.0));
+            if let Some(&way) = up.max_by_key(|way| weight(flow, way.0)) {
+                return Some(Ways::one(way));
+            }
+        }
+        let first = self.way(hop, member.backup);
+        Some(match member.backup {
+            Some(other) if member.duplicate && first == hop && self.is_up(other.0) => {
+                Ways { hops: [hop, other], count: 2 }
+            }
+            _ => Ways::one(first),
+        })
+    }
+
+    /// Whether a packet for a member could leave now.
+    pub(super) fn reaches(&self, member: &Member) -> bool {
+        let Some(hop) = member.hop else { return false };
+        self.is_open(self.way(hop, member.backup)) || member.spread.iter().any(|way| self.is_up(way.0))
+    }
+
+    /// Whether a packet could leave by a way.
+    pub(super) fn is_open(&self, hop: Hop) -> bool {
+        self.trunk(hop.0).is_some_and(|(trunk, _)| trunk.can_send())
     }
 
     /// Whether a trunk carries packets, as far as this node knows. A stream beside a dead udp path is no proof.

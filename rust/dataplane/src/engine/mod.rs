@@ -62,6 +62,8 @@ const OUTGOING_BYTES: usize = 256 << 10;
 const MAX_PROBES_ASKED: usize = 256;
 /// From so many cores on each half has a thread of its own (ours).
 const CORES_FOR_TWO_LOOPS: usize = 4;
+/// Members of which `traffic` tells at once (SPEC 6.7: so many are probed).
+const MAX_TRAFFIC: usize = 64;
 /// The largest control message (SPEC 2.3).
 const MAX_CONTROL_BYTES: usize = 65_535;
 /// Room for a control message's packets; what does not fit at once leaves earlier.
@@ -195,8 +197,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Sends a control message under the member's pair key.
-    pub fn send_control(&self, vlan: VlanId, member: MemberId, message: &[u8]) -> Result<()> {
+    /// Sends a control message under the member's pair key, by the way that is given or as a frame would go.
+    pub fn send_control(&self, vlan: VlanId, member: MemberId, message: &[u8], by: Option<Hop>) -> Result<()> {
         self.running()?;
         if message.len() > MAX_CONTROL_BYTES {
             return Err(Error::argument(format!("a control message has at most {MAX_CONTROL_BYTES} bytes")));
@@ -204,7 +206,7 @@ impl Engine {
         let live = self.shared.live.load_full();
         let turn = Turn { shared: &self.shared, live: &live, now: sys::now() };
         let mut out = Outgoing::new(CONTROL_OUTGOING_BYTES);
-        self.shared.count(Overlay { turn, out: &mut out }.send_control(vlan, member, message));
+        self.shared.count(Overlay { turn, out: &mut out }.send_control(vlan, member, message, by));
         out.flush(turn);
         Ok(())
     }
@@ -312,6 +314,24 @@ impl Engine {
     /// All counters and states. Works after `stop` too.
     pub fn snapshot(&self) -> Snapshot {
         snapshot::take(&self.shared)
+    }
+
+    /// The members that frames were sent to since the last call, at most `MAX_TRAFFIC` with the most: frames sent, and
+    /// delivered from each meanwhile.
+    pub fn traffic(&self) -> Vec<(VlanId, MemberId, u64, u64)> {
+        let live = self.shared.live.load();
+        let mut found = Vec::new();
+        for (vlan, state) in live.tables.vlans.iter().zip(&live.vlans) {
+            for (member, counters) in vlan.spec.members.iter().zip(&state.members) {
+                let (sent, heard) = counters.since_asked();
+                if sent > 0 {
+                    found.push((vlan.spec.id, member.id, sent, heard));
+                }
+            }
+        }
+        found.sort_by_key(|&(_, _, sent, _)| std::cmp::Reverse(sent));
+        found.truncate(MAX_TRAFFIC);
+        found
     }
 
     /// Follows frames from or to a MAC, or all, for some seconds by trace events.

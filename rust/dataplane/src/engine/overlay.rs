@@ -2,12 +2,13 @@
 
 use std::sync::atomic::Ordering;
 
-use super::live::{Live, LiveVlan};
+use super::live::{Live, LiveVlan, Ways};
 use super::name_of;
 use super::send::{Outgoing, Turn};
 use crate::aead::NONCE_BYTES;
 use crate::drops::DropReason;
 use crate::events::Event;
+use crate::flow::flow_of_untrusted;
 use crate::fragment::{FRAGMENT_HEADER_BYTES, split};
 use crate::keys::SendKey;
 use crate::offload::checksum;
@@ -57,29 +58,25 @@ impl Groups {
     }
 }
 
-/// What is sealed for a member: the key, under which token, for which hop.
+/// What is sealed for a member: the key, under which token, for which ways.
 #[derive(Clone, Copy)]
 struct Message<'a> {
     vlan: VlanId,
     key: &'a SendKey,
     token: &'a Token,
     limit: usize,
-    hop: Hop,
+    ways: Ways,
     lane: Lane,
 }
 
 /// Whether a frame for this member could leave now.
 pub(super) fn reaches(live: &Live, member: &Member) -> bool {
-    member.pair_send.is_some() && member.hop.is_some_and(|hop| is_open(live, live.way(hop, member.backup)))
+    member.pair_send.is_some() && live.reaches(member)
 }
 
 /// Whether a group frame could leave now.
 pub(super) fn reaches_group(live: &Live, vlan: &Vlan, way: Way) -> bool {
-    vlan.spec.group_send.is_some() && vlan.hops(way).iter().any(|&hop| is_open(live, hop))
-}
-
-fn is_open(live: &Live, hop: Hop) -> bool {
-    live.trunk(hop.0).is_some_and(|(trunk, _)| trunk.can_send())
+    vlan.spec.group_send.is_some() && vlan.hops(way).iter().any(|&hop| live.is_open(hop))
 }
 
 impl Overlay<'_> {
@@ -93,7 +90,8 @@ impl Overlay<'_> {
     ) -> Result<(), DropReason> {
         let (vlan, live) = self.turn.live.vlan_at(vlan_at);
         let member = &vlan.spec.members[member_at];
-        let message = self.pair_message(vlan, member, Lane::Data)?;
+        let ways = self.turn.live.ways(member, || flow_of_untrusted(frame)).ok_or(DropReason::NoRoute)?;
+        let message = self.pair_message(vlan, member, ways, Lane::Data)?;
         self.turn.shared.say(Some(frame), vlan.spec.id, "switch", || format!("member {}", member.id));
         let frames = count_sealed(live, frame, plan);
         live.members[member_at].tx_frames.fetch_add(frames, Ordering::Relaxed);
@@ -209,13 +207,20 @@ impl Overlay<'_> {
         Ok(())
     }
 
-    /// A control message under the member's pair key.
-    pub(super) fn send_control(&mut self, vlan: VlanId, member: MemberId, control: &[u8]) -> Result<(), DropReason> {
+    /// A control message under the member's pair key: by the way that is given, or as a frame would go.
+    pub(super) fn send_control(
+        &mut self,
+        vlan: VlanId,
+        member: MemberId,
+        control: &[u8],
+        by: Option<Hop>,
+    ) -> Result<(), DropReason> {
         let live = self.turn.live;
         let at = live.tables.vlan(vlan).ok_or(DropReason::NoRoute)?;
         let vlan = &live.tables.vlans[at];
         let member = &vlan.spec.members[vlan.member_by_id(member).ok_or(DropReason::NoRoute)?];
-        let message = self.pair_message(vlan, member, Lane::Control)?;
+        let ways = by.map(Ways::one).or_else(|| live.ways(member, || 0)).ok_or(DropReason::NoRoute)?;
+        let message = self.pair_message(vlan, member, ways, Lane::Control)?;
         self.send(&message, ContentType::Control, control)
     }
 
@@ -229,18 +234,20 @@ impl Overlay<'_> {
         self.send_tree(&[Unsigned { vlan, way: Way::All, content_type: ContentType::Control, content }])
     }
 
-    fn pair_message<'a>(&self, vlan: &'a Vlan, member: &'a Member, lane: Lane) -> Result<Message<'a>, DropReason> {
+    fn pair_message<'a>(
+        &self,
+        vlan: &'a Vlan,
+        member: &'a Member,
+        ways: Ways,
+        lane: Lane,
+    ) -> Result<Message<'a>, DropReason> {
         let key = member.pair_send.as_ref().ok_or(DropReason::NoRoute)?;
-        let hop = self.turn.live.way(member.hop.ok_or(DropReason::NoRoute)?, member.backup);
-        let (trunk, state) = self.turn.live.trunk(hop.0).ok_or(DropReason::NoTrunk)?;
-        Ok(Message {
-            vlan: vlan.spec.id,
-            key,
-            token: &member.token,
-            limit: member.max_payload.min(trunk.max_payload).min(state.udp_path.packet_bytes()) - CONTENT_AT,
-            hop,
-            lane,
-        })
+        let mut limit = member.max_payload;
+        for hop in ways.hops() {
+            let (trunk, state) = self.turn.live.trunk(hop.0).ok_or(DropReason::NoTrunk)?;
+            limit = limit.min(trunk.max_payload).min(state.udp_path.packet_bytes());
+        }
+        Ok(Message { vlan: vlan.spec.id, key, token: &member.token, limit: limit - CONTENT_AT, ways, lane })
     }
 
     /// Content whole, or in fragments where it does not fit.
@@ -276,7 +283,7 @@ impl Overlay<'_> {
         emit(&mut slot[CONTENT_AT..end]);
         let traced = shared.trace.is_on().then(|| whole.unwrap_or(&slot[CONTENT_AT..end]).to_vec());
         let nonce = seal_frame(slot, end, message.key, message.token, content_type)?;
-        let ways = (std::slice::from_ref(&message.hop), message.lane);
+        let ways = (message.ways.hops(), message.lane);
         self.leave(message.vlan, message.key, ways, content_type, end, nonce, traced.as_deref());
         Ok(())
     }

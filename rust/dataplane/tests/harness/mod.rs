@@ -137,6 +137,8 @@ pub fn member(me: u8, other: u8, via: u8, max_payload: usize) -> Arc<Member> {
         token: token(other),
         hop: Some((u32::from(via), u32::from(other))),
         backup: None,
+        spread: vec![],
+        duplicate: false,
         max_payload,
         pair_send: Some(pair_send(me, other)),
         pair_receive: vec![pair_receive(other, me)],
@@ -152,6 +154,7 @@ pub fn bridging(member: &Arc<Member>) -> Arc<Member> {
         pair_receive: member.pair_receive.clone(),
         group_receive: member.group_receive.clone(),
         bridge: true,
+        spread: member.spread.clone(),
         ..**member
     })
 }
