@@ -87,9 +87,12 @@ def is_near(new: Selected, said: Advert) -> bool:
     """Whether neighbours would hear nothing that matters: the same origin about as far, for as long.
 
     No loop comes of silence: what a neighbour goes by is never less than the least that this node had (RFC 8966 2.4).
-    A later sequence number is for those who ask for it.
+    A later sequence number is for those who ask for it; under it nothing was announced yet, and what is announced must
+    be farther than the next hop is, or that could go by us.
     """
     route, told = new.advert.route, said.route
+    if route.sequence != told.sequence and new.trunk is not None and said.metric <= new.advert.metric:
+        return False
     if said.path_mtu != new.path_mtu or route.origin != told.origin or route.expiry > told.expiry + TOLD_EXPIRY_S:
         return False
     return abs(new.metric - said.metric) <= said.metric // TOLD_STEP

@@ -39,6 +39,21 @@ def test_a_neighbour_that_is_nearer_is_not_told_of_a_way_that_it_could_never_use
     assert said(made, 0.0) == {THREE: [66]}
 
 
+def test_nobody_is_told_of_a_later_sequence_nearer_than_our_own_next_hop_is() -> None:
+    """A loop in a storm: told 145 before, 163 by a later sequence seemed near, and the next hop at 147 went by us."""
+    made = table()
+    hear(made, ONE, 129, 0.0)
+    said(made, 0.0)
+    hear(made, TWO, 147, 1.0, sequence=2)
+    hear(made, ONE, INFINITE_METRIC, 1.0)
+    selected = made.selected(KEY)
+    assert selected is not None
+    assert (selected.trunk, selected.metric) == (TWO, 163)
+    assert said(made, 1.0) == {ONE: [163], TWO: [INFINITE_METRIC], THREE: [163]}
+    hear(made, THREE, 150, 2.0, sequence=2)
+    assert made.is_feasible(KEY, THREE)  # our distance there is 163
+
+
 def test_a_neighbour_that_loses_its_own_way_is_told_of_ours() -> None:
     made = table()
     hear(made, ONE, 50, 0.0)
