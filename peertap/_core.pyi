@@ -41,6 +41,7 @@ __all__ = [
     "mls_hpke_seal",
     "mls_key_package_owner",
     "mls_message_epoch",
+    "way_of_flow",
 ]
 
 AES_256_GCM: Final = 1
