@@ -193,7 +193,7 @@ class RouteTable(KnownRoutes):
         Returns: requests to send, and the routes that were well signed and taken, news or not.
         """
         neighbour = self._neighbours[trunk]
-        entries, cost, bit = self._entries, neighbour.cost, neighbour.bit
+        entries, cost, bit, is_heard = self._entries, neighbour.cost, neighbour.bit, not neighbour.is_silent
         out: list[Outgoing] = []
         taken: list[SignedRoute] = []
         for advert in adverts:
@@ -212,11 +212,13 @@ class RouteTable(KnownRoutes):
                 self.refused += 1
                 neighbour.refused += 1
                 continue
+            is_new = entry is None
             if entry is None:
                 entry = self._new_entry(key, neighbour)
                 if entry is None:
                     self.refused += 1
                     continue
+            entry.looks += 1
             if trunk in entry.heard:
                 entry.hear(trunk, advert)
             elif neighbour.tokens >= MAX_TOKENS_PER_TRUNK:
@@ -226,9 +228,11 @@ class RouteTable(KnownRoutes):
                 entry.heard[trunk] = advert
                 neighbour.tokens += 1
                 self._ways_changed = True
-            entry.looks += 1
             taken.append(route)
-            if selected is None or not self._is_as_usual(key, entry, selected, trunk, advert, cost):
+            metric = advert.metric + cost
+            if is_new and is_heard and metric < INFINITE_METRIC:  # the only way
+                self._use(key, entry, Selected(trunk, advert, metric, neighbour.path_mtu(advert)))
+            elif selected is None or not self._is_as_usual(key, entry, selected, trunk, advert, cost):
                 out += self._reselect(key, entry, now)
             if bit and not entry.told & bit:
                 self._is_far(trunk, neighbour, key, entry)
@@ -403,7 +407,7 @@ class RouteTable(KnownRoutes):
         if self._waiting.is_starved(key) or (self.demoted and key in self.demoted):
             return False
         if trunk != selected.trunk:
-            return not is_much_nearer(metric, selected.metric, route.kind)
+            return not is_much_nearer(metric, selected.metric, route.kind) or self._waiting.is_postponed(key)
         if metric > selected.metric or self._waiting.is_waiting(key) or self._neighbours[trunk].is_silent:
             return False
         mtu = self._neighbours[trunk].path_mtu(advert)
@@ -448,11 +452,12 @@ class RouteTable(KnownRoutes):
     def _tell(self, key: Key, entry: Entry) -> None:
         """All who were told of a token, or could use it now, are owed its state."""
         told, heard, is_there = entry.told, entry.heard, entry.selected is not None
+        owe = self._audience.owe if is_there else self._audience.owe_at_once
         for trunk, neighbour in self._transits.items():
             if told & neighbour.bit or (is_there and (trunk not in heard or not entry.is_nearer(trunk))):
-                self._audience.owe(trunk, key)
+                owe(trunk, key)
         for trunk in self._audience.wanting(key):
-            self._audience.owe(trunk, key)
+            owe(trunk, key)
 
     def _is_far(self, trunk: TrunkId, neighbour: Neighbour, key: Key, entry: Entry) -> None:
         """A neighbour announces something: where it was not told of our way, and could use it now, it is owed that."""
