@@ -208,21 +208,21 @@ class RouteTable(KnownRoutes):
                 continue
             selected = None if entry is None else entry.selected
             used = None if selected is None else selected.advert.route
-            if used is not route and not self._is_valid(route, used, now_unix):
-                self.refused += 1
-                neighbour.refused += 1
+            fault = None if used is route else self._fault(route, used, now_unix)
+            if fault is not None:
+                self.refuse(trunk, fault)
                 continue
             is_new = entry is None
             if entry is None:
                 entry = self._new_entry(key, neighbour)
                 if entry is None:
-                    self.refused += 1
+                    self.refuse(trunk, "too many")
                     continue
             entry.looks += 1
             if trunk in entry.heard:
                 entry.hear(trunk, advert)
             elif neighbour.tokens >= MAX_TOKENS_PER_TRUNK:
-                self.refused += 1
+                self.refuse(trunk, "too many")
                 continue
             else:
                 entry.heard[trunk] = advert
@@ -237,6 +237,11 @@ class RouteTable(KnownRoutes):
             if bit and not entry.told & bit:
                 self._is_far(trunk, neighbour, key, entry)
         return out, taken
+
+    def refuse(self, trunk: TrunkId, why: str) -> None:
+        """A neighbour's route was not taken."""
+        self.refused += 1
+        self._neighbours[trunk].refused[why] += 1
 
     def requested(self, trunk: TrunkId, request: SequenceRequest, now: float) -> tuple[str, TrunkId | None]:
         """Takes a request for a later sequence number.
@@ -320,10 +325,6 @@ class RouteTable(KnownRoutes):
         return out
 
     # Looking
-
-    def refused_from(self, trunk: TrunkId) -> int:
-        """How many routes of this neighbour were not signed, or not for now."""
-        return self._neighbours[trunk].refused
 
     def take_ways_changed(self) -> bool:
         """Whether there may be other alternatives than when this was last asked."""
@@ -533,10 +534,12 @@ class RouteTable(KnownRoutes):
             if entry.selected is not None and (entry.selected.trunk is None or not self._is_leaf):
                 yield key
 
-    def _is_valid(self, route: SignedRoute, used: SignedRoute | None, now_unix: float) -> bool:
-        """Whether a route is signed and for now; `used`: the one in use, which is."""
-        if route.kind not in (KIND_UNICAST, KIND_TREE) or route.expiry < now_unix:
-            return False
+    def _fault(self, route: SignedRoute, used: SignedRoute | None, now_unix: float) -> str | None:
+        """Why a route cannot be taken: it is not signed, or not for now; `used`: the one in use, which is."""
+        if route.expiry < now_unix:
+            return "expired"
         if route.origin.start_ms > (now_unix + CLOCK_AHEAD_S) * 1000:
-            return False
-        return route == used or self._is_signed(route)
+            return "ahead"
+        if route.kind not in (KIND_UNICAST, KIND_TREE):
+            return "misplaced"
+        return None if route == used or self._is_signed(route) else "forged"
