@@ -15,7 +15,8 @@ from peertap.wire.control import MAX_ROUTES_PER_BATCH, Advert, Routes
 
 Key = tuple[VTag, Token]
 
-PACE_S: Final = 0.05  # ours: whatever nobody asked for is said so often at most
+PACE_S: Final = 0.1  # ours: whatever nobody asked for is said so often at most
+LEAF_PACE_S: Final = 0.3  # ours: to a leaf, which has fewer ways and less power; a loss waits for neither
 MAX_WANTS: Final = 16_384  # ours: tokens that one leaf asks about
 
 
@@ -26,6 +27,7 @@ class _Listener:
     wants: dict[Key, None] | None
     owed: dict[Key, Advert | None] = field(default_factory=dict)
     batch: int = 0
+    again_at: float = float("-inf")  # to a leaf
     is_waiting: bool = False  # a batch is under way
 
 
@@ -39,6 +41,8 @@ class Audience:
         self._ready: dict[TrunkId, None] = {}  # owed something, and no batch is under way
         self._urgent: dict[TrunkId, None] = {}  # of those: who asked for it, and who is owed more than a batch
         self._again_at = float("-inf")  # before that only what is urgent is said
+        self._later: dict[TrunkId, None] = {}  # leaves that were told something a moment ago
+        self._later_at = float("inf")
 
     def add(self, trunk: TrunkId, everything: Iterable[Key], *, is_leaf: bool) -> None:
         """A neighbour that is owed everything, or nothing until it says what it wants."""
@@ -53,6 +57,7 @@ class Audience:
         self._transits.pop(trunk, None)
         self._ready.pop(trunk, None)
         self._urgent.pop(trunk, None)
+        self._later.pop(trunk, None)
 
     def is_leaf(self, trunk: TrunkId) -> bool:
         return trunk not in self._transits
@@ -129,29 +134,26 @@ class Audience:
 
     def next_deadline(self) -> float | None:
         """When there is something to send that waits only for its time."""
-        return self._again_at if self._ready else None
+        if self._ready:
+            return min(self._again_at, self._later_at)
+        return self._later_at if self._later else None
 
     def hurry(self) -> None:
         """What is owed is said now."""
         self._again_at = float("-inf")
+        self._ready.update(self._later)
+        self._later.clear()
+        for trunk in self._ready:
+            self._all[trunk].again_at = float("-inf")
 
     def batches(
         self, advert_for: Callable[[TrunkId, Key], Advert | None], now: float
     ) -> Iterator[tuple[TrunkId, Routes]]:
         """What to send now; `advert_for`: what a neighbour is told of a token, if anything."""
-        if now >= self._again_at:
-            due, self._ready = self._ready, {}
-            if due:
-                self._again_at = now + PACE_S
-        elif self._urgent:
-            due = self._urgent
-            for trunk in due:
-                self._ready.pop(trunk, None)
-        else:
-            return
-        self._urgent = {}
-        for trunk in due:
+        for trunk in self._take_due(now):
             listener = self._all[trunk]
+            if listener.is_waiting:
+                continue  # the rest goes when it has taken this
             owed, looked = listener.owed, 0
             adverts: list[Advert] = []
             for key, last in owed.items():
@@ -168,7 +170,7 @@ class Audience:
                     del owed[key]
             if adverts:
                 listener.batch += 1
-                listener.is_waiting = True
+                listener.is_waiting, listener.again_at = True, now + LEAF_PACE_S
                 yield trunk, Routes(listener.batch & 0xFFFFFFFF, tuple(adverts))
 
     def acknowledged(self, trunk: TrunkId, batch: int) -> None:
@@ -182,6 +184,25 @@ class Audience:
                 self._urgent[trunk] = None
 
     # Inside
+
+    def _take_due(self, now: float) -> dict[TrunkId, None]:
+        """Who is told now; leaves that were told a moment ago are told together later."""
+        due, self._urgent = self._urgent, {}
+        if now >= self._later_at:
+            due.update(self._later)
+            self._later, self._later_at = {}, float("inf")
+        if now >= self._again_at and self._ready:
+            for trunk in self._ready:
+                listener = self._all[trunk]
+                if listener.wants is None or now >= listener.again_at:
+                    due[trunk] = None
+                elif trunk not in due:
+                    self._later[trunk] = None
+            if self._later:
+                self._later_at = min(self._later_at, now + LEAF_PACE_S)
+            self._ready = {}
+            self._again_at = now + PACE_S
+        return due
 
     def _owe(self, trunk: TrunkId, listener: _Listener, keys: Iterable[Key]) -> None:
         for key in keys:

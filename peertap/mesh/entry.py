@@ -1,5 +1,6 @@
 """What a node knows of one token, and of one neighbour (SPEC 6.1)."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -133,7 +134,7 @@ class Neighbour:
     mtu: int
     bit: int = 0
     tokens: int = 0
-    refused: int = 0
+    refused: Counter[str] = field(default_factory=Counter)  # its routes, by reason
     is_retiring: bool = False
     is_silent: bool = False
 

@@ -329,7 +329,9 @@ class Fabric:
             is_carried, tree = known
             if tree is not None:
                 ours = True
-                is_carried &= (advert.route.kind == KIND_TREE) == (token == tree)
+                if (advert.route.kind == KIND_TREE) != (token == tree):
+                    self.routes.refuse(trunk, "misplaced")
+                    continue
             if is_carried:
                 carried.append(advert)
         requests, taken = self.routes.received_untrusted(trunk, carried, now, now_unix)

@@ -39,6 +39,10 @@ class KnownRoutes:
         """Under which neighbours announced something."""
         return {key[0] for key, entry in self._entries.items() if entry.heard}
 
+    def refusals(self, trunk: TrunkId) -> dict[str, int]:
+        """How many routes of a neighbour were not taken, by reason."""
+        return dict(self._neighbours[trunk].refused) if trunk in self._neighbours else {}
+
     # Tokens
 
     def selected(self, key: Key) -> Selected | None:

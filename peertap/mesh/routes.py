@@ -193,7 +193,7 @@ class RouteTable(KnownRoutes):
         Returns: requests to send, and the routes that were well signed and taken, news or not.
         """
         neighbour = self._neighbours[trunk]
-        entries, cost, bit = self._entries, neighbour.cost, neighbour.bit
+        entries, cost, bit, is_heard = self._entries, neighbour.cost, neighbour.bit, not neighbour.is_silent
         out: list[Outgoing] = []
         taken: list[SignedRoute] = []
         for advert in adverts:
@@ -208,31 +208,40 @@ class RouteTable(KnownRoutes):
                 continue
             selected = None if entry is None else entry.selected
             used = None if selected is None else selected.advert.route
-            if used is not route and not self._is_valid(route, used, now_unix):
-                self.refused += 1
-                neighbour.refused += 1
+            fault = None if used is route else self._fault(route, used, now_unix)
+            if fault is not None:
+                self.refuse(trunk, fault)
                 continue
+            is_new = entry is None
             if entry is None:
                 entry = self._new_entry(key, neighbour)
                 if entry is None:
-                    self.refused += 1
+                    self.refuse(trunk, "too many")
                     continue
+            entry.looks += 1
             if trunk in entry.heard:
                 entry.hear(trunk, advert)
             elif neighbour.tokens >= MAX_TOKENS_PER_TRUNK:
-                self.refused += 1
+                self.refuse(trunk, "too many")
                 continue
             else:
                 entry.heard[trunk] = advert
                 neighbour.tokens += 1
                 self._ways_changed = True
-            entry.looks += 1
             taken.append(route)
-            if selected is None or not self._is_as_usual(key, entry, selected, trunk, advert, cost):
+            metric = advert.metric + cost
+            if is_new and is_heard and metric < INFINITE_METRIC:  # the only way
+                self._use(key, entry, Selected(trunk, advert, metric, neighbour.path_mtu(advert)))
+            elif selected is None or not self._is_as_usual(key, entry, selected, trunk, advert, cost):
                 out += self._reselect(key, entry, now)
             if bit and not entry.told & bit:
                 self._is_far(trunk, neighbour, key, entry)
         return out, taken
+
+    def refuse(self, trunk: TrunkId, why: str) -> None:
+        """A neighbour's route was not taken."""
+        self.refused += 1
+        self._neighbours[trunk].refused[why] += 1
 
     def requested(self, trunk: TrunkId, request: SequenceRequest, now: float) -> tuple[str, TrunkId | None]:
         """Takes a request for a later sequence number.
@@ -317,10 +326,6 @@ class RouteTable(KnownRoutes):
 
     # Looking
 
-    def refused_from(self, trunk: TrunkId) -> int:
-        """How many routes of this neighbour were not signed, or not for now."""
-        return self._neighbours[trunk].refused
-
     def take_ways_changed(self) -> bool:
         """Whether there may be other alternatives than when this was last asked."""
         changed, self._ways_changed = self._ways_changed, False
@@ -403,7 +408,7 @@ class RouteTable(KnownRoutes):
         if self._waiting.is_starved(key) or (self.demoted and key in self.demoted):
             return False
         if trunk != selected.trunk:
-            return not is_much_nearer(metric, selected.metric, route.kind)
+            return not is_much_nearer(metric, selected.metric, route.kind) or self._waiting.is_postponed(key)
         if metric > selected.metric or self._waiting.is_waiting(key) or self._neighbours[trunk].is_silent:
             return False
         mtu = self._neighbours[trunk].path_mtu(advert)
@@ -448,11 +453,12 @@ class RouteTable(KnownRoutes):
     def _tell(self, key: Key, entry: Entry) -> None:
         """All who were told of a token, or could use it now, are owed its state."""
         told, heard, is_there = entry.told, entry.heard, entry.selected is not None
+        owe = self._audience.owe if is_there else self._audience.owe_at_once
         for trunk, neighbour in self._transits.items():
             if told & neighbour.bit or (is_there and (trunk not in heard or not entry.is_nearer(trunk))):
-                self._audience.owe(trunk, key)
+                owe(trunk, key)
         for trunk in self._audience.wanting(key):
-            self._audience.owe(trunk, key)
+            owe(trunk, key)
 
     def _is_far(self, trunk: TrunkId, neighbour: Neighbour, key: Key, entry: Entry) -> None:
         """A neighbour announces something: where it was not told of our way, and could use it now, it is owed that."""
@@ -528,10 +534,12 @@ class RouteTable(KnownRoutes):
             if entry.selected is not None and (entry.selected.trunk is None or not self._is_leaf):
                 yield key
 
-    def _is_valid(self, route: SignedRoute, used: SignedRoute | None, now_unix: float) -> bool:
-        """Whether a route is signed and for now; `used`: the one in use, which is."""
-        if route.kind not in (KIND_UNICAST, KIND_TREE) or route.expiry < now_unix:
-            return False
+    def _fault(self, route: SignedRoute, used: SignedRoute | None, now_unix: float) -> str | None:
+        """Why a route cannot be taken: it is not signed, or not for now; `used`: the one in use, which is."""
+        if route.expiry < now_unix:
+            return "expired"
         if route.origin.start_ms > (now_unix + CLOCK_AHEAD_S) * 1000:
-            return False
-        return route == used or self._is_signed(route)
+            return "ahead"
+        if route.kind not in (KIND_UNICAST, KIND_TREE):
+            return "misplaced"
+        return None if route == used or self._is_signed(route) else "forged"

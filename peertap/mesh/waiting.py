@@ -21,6 +21,10 @@ class Waiting:
         """Whether a token was asked for, and did not come yet."""
         return key in self._starved
 
+    def is_postponed(self, key: Key) -> bool:
+        """Whether there is a better way, which is not to be taken yet."""
+        return key in self._postponed
+
     def is_waiting(self, key: Key) -> bool:
         return key in self._starved or key in self._postponed
 

@@ -68,6 +68,13 @@ class Accusations:
             fields["member"] = peer.member
         self._say(Log("warning", "member floods" if peer is not None else "port floods", fields))
 
+    def misleads(self, trunk: Trunk, refused: dict[str, int], now: float) -> None:
+        """A neighbour announces what is not signed, or more than there is room for; nothing of that was taken."""
+        count = sum(refused.values())
+        if count > trunk.refused_routes and self._is_due((trunk.id, "routes"), now):
+            trunk.refused_routes = count
+            self._say(Log("warning", "routes refused", {"peer": trunk.peer, "count": count, "why": refused}))
+
     def bridges(self, vlan: VlanIndex, number: int, now: float) -> None:
         """A member tells of hosts behind it, and may have none."""
         self._member(vlan, number, "bridges without leave", {}, now)

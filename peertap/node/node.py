@@ -93,6 +93,7 @@ from peertap.wire.control import (
     Policy,
     Pong,
     Refresh,
+    Routes,
     Serving,
     Unbind,
 )
@@ -405,6 +406,8 @@ class Node:
                 self.presence.received_untrusted(trunk, message, now)
             case _ if isinstance(message, MeshMessage):
                 self.fabric.received_untrusted(trunk.id, message, now, self.now_unix)
+                if isinstance(message, Routes):
+                    self._accusations.misleads(trunk, self.routes.refusals(trunk.id), now)
             case Bind():
                 self._dirty = True
                 trunk.labels.bind_untrusted(message)

@@ -50,6 +50,7 @@ class Trunk:
         self.relays = False
         self.wants_grants = False
         self.is_leaf = False
+        self.refused_routes = 0  # as the log has it
         self.addresses: tuple[str, ...] = ()
         self.roaming: Address | None = None
         self.close_at: float | None = None

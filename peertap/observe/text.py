@@ -97,6 +97,10 @@ def _trunk_lines(status: dict[str, Any]) -> Iterator[str]:
         yield "trunks"
         head = ["NEIGHBOUR", "CARRIER", "BY", "REMOTE", "CIPHER", "RTT", "LOSS", "RECEIVED", "SENT"]
         yield from table([head, *map(_trunk_row, status["trunks"])])
+    for trunk in status["trunks"]:
+        if trunk["refused_routes"]:
+            faults = ", ".join(f"{count} {why}" for why, count in sorted(trunk["refused_routes"].items()))
+            yield f"  {short(trunk['peer_id'])} announces what cannot be: {faults}"
     for peer, reason in status["not_reached"].items():
         yield f"  {short(peer)} not reached: {reason}"
 

@@ -56,6 +56,22 @@ def hostile(mesh: SimMesh, victim: str, name: str = "x") -> Neighbour:
 # Adverts
 
 
+def test_a_neighbour_that_floods_with_forged_routes_is_named_with_their_number_and_not_for_each() -> None:
+    mesh = line()
+    a, x = mesh.nodes["a"], hostile(mesh, "a")
+    mine = next(one for one in x.routes() if one.kind == KIND_UNICAST and one.token == vlan(a).newest.token)
+    for number in range(50):
+        token = Token(number.to_bytes(16, "big"))
+        x.announce([SignedRoute(mine.public, KIND_UNICAST, token, mine.origin, 1, FAR_EXPIRY, bytes(64))])
+        mesh.run(0.3)
+    said = [one.fields for one in a.log if one.event == "routes refused"]
+    assert [one["peer"] for one in said] == [x.identity.peer_id] * 2, "15 s: once, and again after ten"
+    assert said[0]["why"] == {"forged": 1}
+    trunk = next(one for one in a.node.trunks.values() if one.peer == x.identity.peer_id)
+    assert a.node.routes.refusals(trunk.id) == {"forged": 50}
+    assert_works(mesh, "a", "b")
+
+
 def test_an_unsigned_advert_with_the_last_possible_start_ends_no_node_and_uses_up_no_outbid() -> None:
     mesh = line()
     a = mesh.nodes["a"]

@@ -9,9 +9,11 @@ from peertap.types import TrunkId, VTag
 from tools.simulate.node import SimNode
 from tools.simulate.world import World
 
-PAIRS_PER_VLAN: Final = 200  # ours: unicast ways that one look follows in a VLAN
+PAIRS: Final = 5_000  # ours: unicast ways that one look follows
+PAIRS_PER_VLAN: Final = 200  # ours: of those in a VLAN
+SENDERS: Final = 100  # ours: broadcasts that one look follows
+SENDERS_PER_VLAN: Final = 3  # ours: of those in a VLAN
 VIEWS: Final = 20  # ours: transits that are asked whom they see
-SENDERS_PER_VLAN: Final = 3  # ours: broadcasts that one look follows in a VLAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +37,18 @@ class Look:
         return self.doubled == 0 and self.circled == 0
 
 
-def look(world: World, *, thorough: bool = False) -> Look:
-    """Follows frames between members that run; `thorough`: between all of them."""
+def look(world: World, *, closely: bool = False, thorough: bool = False) -> Look:
+    """Follows frames between members that run; `closely`: of each VLAN as many, `thorough`: between all of them."""
     pairs = reached = deliveries = delivered = doubled = circled = 0
-    for label, members in _members(world).items():
-        for source, to in _pairs(world, members, thorough=thorough):
+    vlans = _members(world)
+    shares = 1 if closely else max(1, len(vlans))
+    most_pairs, most_senders = min(PAIRS_PER_VLAN, PAIRS // shares), min(SENDERS_PER_VLAN, SENDERS // shares)
+    for label, members in vlans.items():
+        for source, to in _pairs(world, members, len(members) ** 2 if thorough else most_pairs):
             pairs += 1
             names = _names(to, label)
             reached += world.way(source.number, (names.vtag, names.token)) is not None
-        senders = members if thorough else members[:SENDERS_PER_VLAN]
+        senders = members if thorough else members[: max(1, most_senders)]
         for source in senders:
             heard, circles = broadcast(world, source, label)
             deliveries += len(members) - 1
@@ -85,10 +90,10 @@ def _members(world: World) -> dict[str, list[SimNode]]:
     return {label: members for label, members in found.items() if len(members) > 1}
 
 
-def _pairs(world: World, members: list[SimNode], *, thorough: bool) -> list[tuple[SimNode, SimNode]]:
-    if thorough or len(members) ** 2 <= PAIRS_PER_VLAN:
+def _pairs(world: World, members: list[SimNode], most: int) -> list[tuple[SimNode, SimNode]]:
+    if len(members) ** 2 <= most:
         return [(a, b) for a in members for b in members if a is not b]
-    drawn = (world.random.sample(members, 2) for _ in range(PAIRS_PER_VLAN))
+    drawn = (world.random.sample(members, 2) for _ in range(max(1, most)))
     return [(a, b) for a, b in drawn]
 
 

@@ -122,7 +122,7 @@ def simulate(plan: Plan, weather: Storm, *, seed: int, loss: float, progress: Pr
         progress("quiet", step / 10)
     marks.append(_bytes(world))
     times.append(world.clock.now)
-    last = check.look(world, thorough=len(plan.names) <= ALL_CHANGES)
+    last = check.look(world, closely=True, thorough=len(plan.names) <= ALL_CHANGES)
     circled += last.circled
     leaves = [node for node in world.nodes if node.is_leaf and node.is_up]
     transits = [node for node in world.nodes if not node.is_leaf and node.is_up]

@@ -87,7 +87,7 @@ class World:
         self.liars: frozenset[int] = frozenset()  # a way through one of them may lead anywhere
         self.messages = self.adverts = self.loops = self.followed = self.sampled = 0
         self.changed_at = 0.0  # the last change of any route
-        self.on_sent: Callable[[int, Message], Message | None] = lambda _node, message: message
+        self.on_sent: Callable[[int, Message], Message | None] | None = None
         self._loss = loss
         self._watch = watch
 
@@ -162,10 +162,12 @@ class World:
         trunk = self.trunks.get((source, to) if source < to else (to, source))
         if trunk is None or not trunk.carries:
             return
-        changed = self.on_sent(source, message)
-        if changed is None:
-            return
-        message, now = changed, self.clock.now
+        if self.on_sent is not None:
+            changed = self.on_sent(source, message)
+            if changed is None:
+                return
+            message = changed
+        now = self.clock.now
         self.messages += 1
         size = size_of(message)
         self.nodes[source].sent_bytes += size
