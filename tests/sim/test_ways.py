@@ -1,6 +1,7 @@
 """Several ways to a member in whole nodes: spread, doubled, and relays that swallow frames though they are alive."""
 
 from peertap.mesh.policy import Mode
+from peertap.mesh.roles import Wish
 from peertap.node.events import ControlReceived, Event, TrafficSeen
 from peertap.node.tables import MemberTable
 from peertap.node.ways import WaySettings
@@ -131,8 +132,8 @@ def test_a_relay_that_swallows_frames_is_left_within_five_seconds_and_named() ->
 
 def test_a_relay_that_swallows_is_left_also_where_no_other_way_is_feasible() -> None:
     mesh = SimMesh()
-    for name in "ab":
-        mesh.add(name, "lab")
+    for name in "ab":  # a leaf is told of every way; a transit is not, where it announces a nearer one (SPEC 6.1)
+        mesh.add(name, "lab", role=Wish.LEAF)
     for name in ("near", "far1", "far2"):
         mesh.add(name, mode=Mode.OPEN)
     for one, other, delay_s in (("a", "near", 0.005), ("near", "b", 0.005), ("a", "far1", 0.05)):
