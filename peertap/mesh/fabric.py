@@ -77,7 +77,8 @@ class Fabric:
         self._members: Final = members
         self._carries: Final = carries
         self._tree_tokens: dict[VTag, Token] = {}
-        self._alone_since: float | None = None  # nobody joins us where we stand, and elsewhere somebody is
+        self._apart_since: float | None = None  # as root we are heard where we stand, and elsewhere somebody does not
+        self._stood: set[TrunkId] = set()  # where that was so, since the neighbours changed
         self._wants: dict[Key, None] = {}
         self._out: list[tuple[TrunkId, Message]] = []
 
@@ -245,7 +246,7 @@ class Fabric:
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do, or `take`."""
-        moves_at = None if self._alone_since is None else self._alone_since + STAND_S
+        moves_at = None if self._apart_since is None else self._apart_since + STAND_S
         dues = (self.routes.next_deadline(), self.routes.next_batch_at(), self.trees.next_deadline(), moves_at)
         return min((due for due in dues if due is not None), default=None)
 
@@ -290,26 +291,34 @@ class Fabric:
 
     def _choose_stand(self) -> None:
         """As a leaf: by the nearest relay we can be root, as long as it is there."""
+        self._stood.clear()
         if self.routes.is_leaf:
             relays = [trunk for trunk in self.routes.transits() if self.routes.may_stand_at(trunk)]
             if self.routes.stands_at not in relays:
                 self.routes.stand_at(relays[0] if relays else None)
 
     def _look_for_company(self, now: float) -> None:
-        """A leaf that is root where nobody is stands elsewhere, if a relay there knows of none better than others."""
+        """A leaf that is root stands elsewhere, if a relay there knows of none better than others.
+
+        With nobody who joined it as often as that is so; else once at each relay, for those who joined may follow, and
+        where no place is heard by all, nothing is to be had by moving on.
+        """
+        here = self.routes.stands_at
         elsewhere = [
             trunk
             for vtag, token in self._tree_tokens.items()
-            if self.trees.is_alone(vtag)
             for trunk in self.routes.rivals((vtag, token))
-            if trunk != self.routes.stands_at and self.routes.may_stand_at(trunk)
+            if trunk != here and self.routes.may_stand_at(trunk)
+            if self.trees.is_alone(vtag) or trunk not in self._stood
         ]
         if not elsewhere:
-            self._alone_since = None
-        elif self._alone_since is None:
-            self._alone_since = now
-        elif now >= self._alone_since + STAND_S:
-            self._alone_since = None
+            self._apart_since = None
+        elif self._apart_since is None:
+            self._apart_since = now
+        elif now >= self._apart_since + STAND_S:
+            self._apart_since = None
+            if here is not None:
+                self._stood.add(here)
             self.routes.stand_at(elsewhere[0])
 
     def _say_wants(self, trunk: TrunkId, more: Iterable[Key], less: Iterable[Key]) -> None:
