@@ -21,6 +21,12 @@ class Allowance:
         self._left -= count
         return True
 
+    def again_at(self, now: float) -> float:
+        """Does one now, whether or not it may; returns when the next one may be done."""
+        if self.take(now) and self._left >= 1:
+            return now
+        return self.ready_at()
+
     def ready_at(self, count: int = 1) -> float:
         """When so many may be done, if nothing is until then. Args: count: at most as many as at once."""
         return self._at + max(0.0, count - self._left) / self._per_s + MARGIN_S

@@ -1,8 +1,8 @@
 """Whom a node tells of its routes, and what each is still owed (SPEC 6.1, 6.5).
 
 A transit is told of every token, a leaf of those that it wants. Each has one batch under way; what changes meanwhile
-waits, and of a token only the latest state. What changes soon after something was said waits for PACE_S, and then goes
-with what else changed: in a busy mesh most of it is no news by then, or a neighbour knows better.
+waits, and of a token only the latest state. Who has said something often of late waits for PACE_S, and then says all that
+changed: in a busy mesh most of it is no news by then, or a neighbour knows better.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
+from peertap.mesh.allowance import Allowance
 from peertap.types import Token, TrunkId, VTag
 from peertap.wire.control import MAX_ROUTES_PER_BATCH, Advert, Routes
 
 Key = tuple[VTag, Token]
 
-PACE_S: Final = 0.1  # ours: whatever nobody asked for is said so often at most
+AT_ONCE: Final = 16  # ours: so often something is said without waiting; what a small mesh has to say never waits
+PACE_S: Final = 0.1  # ours: then whatever nobody asked for is said so often at most
 LEAF_PACE_S: Final = 0.3  # ours: to a leaf, which has fewer ways and less power; a loss waits for neither
 MAX_WANTS: Final = 16_384  # ours: tokens that one leaf asks about
 
@@ -28,6 +30,7 @@ class _Listener:
     owed: dict[Key, Advert | None] = field(default_factory=dict)
     batch: int = 0
     again_at: float = float("-inf")  # to a leaf
+    pace: Allowance = field(default_factory=lambda: Allowance(AT_ONCE, 1 / LEAF_PACE_S, 0.0))
     is_waiting: bool = False  # a batch is under way
 
 
@@ -41,6 +44,7 @@ class Audience:
         self._ready: dict[TrunkId, None] = {}  # owed something, and no batch is under way
         self._urgent: dict[TrunkId, None] = {}  # of those: who asked for it, and who is owed more than a batch
         self._again_at = float("-inf")  # before that only what is urgent is said
+        self._pace: Final = Allowance(AT_ONCE, 1 / PACE_S, 0.0)
         self._later: dict[TrunkId, None] = {}  # leaves that were told something a moment ago
         self._later_at = float("inf")
 
@@ -170,7 +174,7 @@ class Audience:
                     del owed[key]
             if adverts:
                 listener.batch += 1
-                listener.is_waiting, listener.again_at = True, now + LEAF_PACE_S
+                listener.is_waiting, listener.again_at = True, listener.pace.again_at(now)
                 yield trunk, Routes(listener.batch & 0xFFFFFFFF, tuple(adverts))
 
     def acknowledged(self, trunk: TrunkId, batch: int) -> None:
@@ -201,7 +205,7 @@ class Audience:
             if self._later:
                 self._later_at = min(self._later_at, now + LEAF_PACE_S)
             self._ready = {}
-            self._again_at = now + PACE_S
+            self._again_at = self._pace.again_at(now)
         return due
 
     def _owe(self, trunk: TrunkId, listener: _Listener, keys: Iterable[Key]) -> None:
