@@ -1,8 +1,8 @@
 """Whom a node tells of its routes, and what each is still owed (SPEC 6.1, 6.5).
 
 A transit is told of every token, a leaf of those that it wants. Each has one batch under way; what changes meanwhile
-waits, and of a token only the latest state. Who has said something often of late waits for PACE_S, and then says all that
-changed: in a busy mesh most of it is no news by then, or a neighbour knows better.
+waits, and of a token only the latest state. Who has said something often of late waits for PACE_S, and then says all
+that changed: in a busy mesh most of it is no news by then, or a neighbour knows better.
 """
 
 from collections.abc import Callable, Iterable, Iterator
