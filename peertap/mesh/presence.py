@@ -200,7 +200,9 @@ class Presences:
             self._look(now, now_unix)
 
     def expire(self, now_unix: float) -> None:
-        """What is over long enough that it would not be taken again is forgotten."""
+        """What is over is not seen any more; once it would not be taken again, either, it is forgotten."""
+        if any(peer not in self._known or self._known[peer].ends_at() <= now_unix for peer in self._view):
+            self._look_at = float("-inf")
         for peer in [one for one, known in self._known.items() if known.ends_at() + CLOCK_BEHIND_S < now_unix]:
             del self._known[peer]
 

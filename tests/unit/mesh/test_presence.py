@@ -291,6 +291,17 @@ def test_an_author_that_says_something_new_without_end_is_passed_on_a_few_times_
     assert ("b", "a", "its author says too much") in town.refused
 
 
+def test_who_says_nothing_for_a_lifetime_is_not_seen_though_its_trunk_stays() -> None:
+    town = ring("abc")
+    del town.nodes["c"]
+    for _ in range(26):
+        town.run(60.0)
+        for name in "ab":
+            town.nodes[name].expire(town.unix(name))
+    town.run(1.0)
+    assert (town.seen("a"), town.seen("b")) == ({"b"}, {"a"})
+
+
 def test_what_is_long_over_is_forgotten() -> None:
     town = ring("abc")
     town.kill("c")
