@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from peertap.cli.main import app
-from peertap.observe.text import path_line
+from peertap.observe.text import mesh_lines, path_line
 from tests.support.answering import answering
 
 runner = CliRunner()
@@ -96,3 +96,25 @@ def test_a_step_of_a_way_is_a_line_with_its_reason_below() -> None:
     assert path_line(here) == " 0  this node  on by tcp, stream, 2.0 ms\n    because"
     assert path_line({**passes, "hop": 1, "node": None, "rtt_s": 0.003}) == " 1  *  3.0 ms"
     assert path_line({**passes, "hop": 2, "node": "y", "rtt_s": 0.004, "end": "member"}) == " 2  y  4.0 ms  the member"
+
+
+def test_the_mesh_is_a_table_of_who_is_there_and_what_is_special_about_them() -> None:
+    relay = {
+        "peer_id": "12D3KooWRelay", "hops": 1, "rtt_s": 0.0123, "role": "transit", "relays": True, "wants_grants": False,
+        "load": 0.41, "busy": True, "full": False, "chosen": True, "vlans": ["ab" * 16], "said_at": 1.0,
+    }  # fmt: skip
+    user = relay | {
+        "peer_id": "12D3KooWUser",
+        "hops": 2,
+        "role": "leaf",
+        "relays": False,
+        "busy": False,
+        "chosen": False,
+    }
+    assert list(mesh_lines({"nodes": [relay, user | {"vlans": []}]})) == [
+        "NODE           WHERE      ABOUT    LOAD  WHAT",
+        "12D3KooWRelay  neighbour  12.3 ms  41%   relay, busy, chosen",
+        "12D3KooWUser   2 hops     12.3 ms  41%   leaf",
+        f"…3KooWRelay is in VLAN {'ab' * 16}",
+    ]
+    assert list(mesh_lines({"nodes": []})) == ["no other node is seen"]
