@@ -101,7 +101,8 @@ def test_a_step_of_a_way_is_a_line_with_its_reason_below() -> None:
 def test_the_mesh_is_a_table_of_who_is_there_and_what_is_special_about_them() -> None:
     relay = {
         "peer_id": "12D3KooWRelay", "hops": 1, "rtt_s": 0.0123, "role": "transit", "relays": True,
-        "wants_grants": False, "load": 0.41, "busy": True, "full": False, "chosen": True, "vlans": ["ab" * 16], "said_at": 1.0,
+        "wants_grants": False, "load": 0.41, "busy": True, "full": False, "chosen": True, "vlans": ["ab" * 16],
+        "said_at": 1.0,
     }  # fmt: skip
     user = relay | {
         "peer_id": "12D3KooWUser",
