@@ -231,8 +231,7 @@ class Presences:
         self, trunk: TrunkId, neighbour: _Neighbour, message: SignedPresence, now: float, now_unix: float
     ) -> str | None:
         said, author = message.said, message.author
-        if author == self._me:
-            self._heard_of_ourselves(said, now, now_unix)
+        if author == self._me and said.sequence <= self._sequence:
             return None
         known = self._known.get(author)
         if known is not None and said.sequence <= known.said.sequence:
@@ -254,6 +253,10 @@ class Presences:
             return "too often"
         if not self._is_signed(message):
             return "forged"
+        if author == self._me:  # a former process of this node, whose clock was ahead; others believe it still
+            self._sequence, self._said = said.sequence, None
+            self._say_soon(now)
+            return None
         if known is None:
             known = self._known[author] = _Known(message, Allowance(MAX_SAYINGS, SAYINGS_PER_S, now), {trunk})
             neighbour.brought += 1
@@ -290,12 +293,6 @@ class Presences:
             self._pass_on(message, now, unless=trunk)
         self._look_soon(now)
         return None
-
-    def _heard_of_ourselves(self, said: Presence, now: float, now_unix: float) -> None:
-        """A former process of this node, whose clock was ahead, said something that others still believe."""
-        if self._sequence < said.sequence <= (now_unix + CLOCK_AHEAD_S) * 1000:
-            self._sequence, self._said = said.sequence, None
-            self._say_soon(now)
 
     def _pass_on(self, message: Message, now: float, unless: TrunkId | None = None) -> None:
         """From a relay to the other relays; the rest is told when we look."""

@@ -204,6 +204,16 @@ def test_nothing_forged_stale_or_replayed_changes_what_is_seen() -> None:
     assert {(at, source) for at, source, _ in town.refused} == {("b", "a")}
 
 
+def test_nobody_makes_us_say_a_later_sequence_by_a_forged_presence_of_ours() -> None:
+    town = ring()
+    liar, victim = town.identities["a"], town.peer("b")
+    ahead = said(town, "b", sequence=int((UNIX + town.now + 3000) * 1000)).said
+    town.send(trunk_between(town, "a", "b"), "a", SignedPresence.sign(victim, liar.sign, ahead))  # type: ignore[arg-type]
+    town.run(SEEN_S)
+    assert town.nodes["b"]._sequence < ahead.sequence
+    assert ("b", "a", "forged") in town.refused
+
+
 def test_one_liar_makes_nobody_vanish() -> None:
     town = ring()
     town.link("a", "d")
