@@ -394,6 +394,8 @@ class Node:
                 trunk.learn_endpoints(udp, message.addresses, now)
             case Indexes():
                 self._dirty |= trunk.peer_ready(message, now)
+            case Grant() if not trunk.grants.take(now):
+                pass
             case Grant():
                 self.relaying.granted(message, now)
             case RelayUpdate():

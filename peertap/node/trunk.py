@@ -21,6 +21,8 @@ DEAD_AFTER_S: Final = 5.0  # ours: a dead neighbour is noticed within 5 s
 DEAD_AFTER_PINGS: Final = 3  # ours: a node that slept itself first asks again
 MAX_REFRESHES: Final = 64  # ours: VLANs that a neighbour may ask for at once
 REFRESHES_PER_S: Final = 4.0  # ours: and over time
+MAX_GRANTS: Final = 1024  # ours: proofs of VLANs that are verified for a neighbour at once; one has 256 VLANs at most
+GRANTS_PER_S: Final = 16.0  # ours: and over time
 MAX_UPDATES: Final = 16  # ours: relay updates that are verified for a neighbour at once
 UPDATES_PER_S: Final = 4.0  # ours: and over time
 MAX_POLICIES: Final = 16  # ours: that a neighbour may say at once; each has all VLANs proven to it, with signatures
@@ -68,6 +70,7 @@ class Trunk:
         self._measured_at = float("-inf")
         self._pings: dict[int, float] = {}
         self.refreshes: Final = Allowance(MAX_REFRESHES, REFRESHES_PER_S, now)  # each costs a look through all routes
+        self.grants: Final = Allowance(MAX_GRANTS, GRANTS_PER_S, now)
         self.updates: Final = Allowance(MAX_UPDATES, UPDATES_PER_S, now)
         self.policies: Final = Allowance(MAX_POLICIES, POLICIES_PER_S, now)
         self.asks: Final = Allowance(MAX_ASKS, ASKS_PER_S, now)

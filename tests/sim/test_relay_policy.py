@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 
 from peertap.errors import ConfigError, DeviceError
 from peertap.mesh.policy import GRACE_S, Mode
+from peertap.node import relaying
 from peertap.node.events import PolicyChanged
 from peertap.node.relay_control import ChangeRules, Steer, TakeCarriage
 from peertap.node.relay_state import RelayState
+from peertap.types import VlanId, VTag
+from peertap.vlan.grants import checked_grant
+from peertap.wire.control import Grant
 from peertap.wire.relay import Change, Outcome, RelayResult, RelayUpdate, Verdict
 from tests.support.hostile import Neighbour
 from tests.support.identities import identity
@@ -227,6 +232,23 @@ def test_a_neighbour_that_sends_updates_without_end_costs_few_signatures() -> No
     sequence = a.command(Steer(relay.identity.peer_id, (Change(ALLOW, "11*"),)))["sequence"]
     mesh.run(0.1)
     assert a.node.relay_control.results[sequence].outcome is Outcome.DONE, "others have an allowance of their own"
+
+
+def test_a_neighbour_that_proves_a_vlan_without_end_costs_few_signatures(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh, relay = relayed(Mode.ALLOW, "red")
+    grant = mesh.membership("red").grant(relay.node.now_unix)
+    stranger, checks = Neighbour(mesh, "stranger", "r"), itertools.count()
+
+    def counted(grant: Grant, now_unix: float) -> tuple[VTag, VlanId] | None:
+        next(checks)
+        return checked_grant(grant, now_unix)
+
+    monkeypatch.setattr(relaying, "checked_grant", counted)
+    for _ in range(3000):
+        stranger.say(grant)
+    mesh.run(0.1)
+    assert next(checks) <= 1100
+    assert passes(mesh, "red")
 
 
 def test_a_rule_for_a_time_ends_with_it() -> None:
