@@ -102,7 +102,7 @@ def _names(node: SimNode, label: str) -> Names:
 
 
 def broadcast(world: World, source: SimNode, label: str) -> tuple[dict[int, int], int]:
-    """How often each member hears one broadcast of a VLAN, and how often a copy came to a node where it had been."""
+    """How often each member hears one broadcast of a VLAN, and how often a node took a copy that it had had."""
     names = _names(source, label)
     sending = source.fabric.trees.sending_group(names.vtag, names.group_token)
     heard: dict[int, int] = {}
@@ -114,9 +114,6 @@ def broadcast(world: World, source: SimNode, label: str) -> tuple[dict[int, int]
     circles = 0
     while todo:
         path, trunk = todo.popleft()
-        if trunk - 1 in path:
-            circles += (trunk - 1 != source.number or len(path) > 2) and world.carries(path[-1], trunk - 1)
-            continue
         node, back = world.nodes[trunk - 1], TrunkId(path[-1] + 1)
         there = (
             node.fabric.trees.group(names.vtag, root, names.group_token)
@@ -125,6 +122,9 @@ def broadcast(world: World, source: SimNode, label: str) -> tuple[dict[int, int]
         )
         ways_on = there.ways_on(back) if there is not None else None
         if ways_on is None:
+            continue  # it is not taken
+        if node.number in path:
+            circles += 1
             continue
         if _is_member(node, names.vtag):
             heard[node.number] = heard.get(node.number, 0) + 1
