@@ -11,9 +11,12 @@ from peertap.node.barrier import Barrier
 from peertap.node.compile import Compiler
 from peertap.node.events import IntroReceived, KeySpent, UnknownKidSeen
 from peertap.node.vlan import LocalVlan
-from peertap.types import Mac, PeerId, VlanIndex
+from peertap.types import Mac, PeerId, Token, VlanIndex
 from peertap.vlan import introductions
 
+MAX_UNSENT: Final = 64  # ours: members to which introductions wait for a label
+MAX_FRAGMENTS: Final = 16  # ours: of them for each; a Hello has two
+UNSENT_S: Final = 1.0  # ours: a label is confirmed long before; a challenge is good for 10 s (SPEC 5.1)
 MEMBER_GONE_S: Final = 300.0  # ours: a member without a route for so long is forgotten, as a MAC ages
 
 
@@ -26,6 +29,9 @@ class State(Protocol):
     @property
     def routes(self) -> RouteTable: ...
 
+    @property
+    def now(self) -> float: ...
+
 
 class Meetings:
     """Sends introductions, and says who met whom."""
@@ -34,6 +40,7 @@ class Meetings:
         self.gone_since: Final[dict[tuple[VlanIndex, PeerId], float]] = {}
         self._state = state
         self._compiler = compiler
+        self._unsent: dict[tuple[VlanIndex, Token], tuple[list[introductions.SendIntro], float]] = {}  # until
         self._barrier = barrier
         self._say = say
 
@@ -82,6 +89,11 @@ class Meetings:
             for mac in fresh:
                 vlan.introductions.ask_now(mac, now)
                 self._reached(vlan, mac)
+        for name, (intros, until) in list(self._unsent.items()):
+            if until <= now or name[0] == vlan.index:
+                del self._unsent[name]
+            if now < until and name[0] == vlan.index:
+                self._send(vlan, intros, until)
         if says_hello:
             self._send(vlan, vlan.introductions.edge_up(now))
 
@@ -104,7 +116,8 @@ class Meetings:
             if peer.mac == mac and peer.pair_send is not None:
                 self._barrier.defer(Met(vlan.index, peer.member))
 
-    def _send(self, vlan: LocalVlan, intros: Sequence[introductions.SendIntro]) -> None:
+    def _send(self, vlan: LocalVlan, intros: Sequence[introductions.SendIntro], until: float | None = None) -> None:
+        """Sends them; what goes to a member whose label is not confirmed yet waits for that a moment."""
         for intro in intros:
             if intro.mac is None:
                 hops = self._compiler.group_hops(vlan, intro.token)
@@ -112,9 +125,21 @@ class Meetings:
                 hop = self._compiler.hop((vlan.towards(intro.mac).vtag, intro.token))
                 hops = () if hop is None else (hop,)
             if not hops:
+                if intro.mac is not None:
+                    self._keep(vlan, intro, until or self._state.now + UNSENT_S)
                 continue
             action = SendIntro(hops, intro.nonce, intro.sealed)
             if intro.after_applied:
                 self._barrier.defer(action)
             else:
                 self._say(action)
+
+    def _keep(self, vlan: LocalVlan, intro: introductions.SendIntro, until: float) -> None:
+        """In their order: what comes later builds on what was said before."""
+        name = vlan.index, intro.token
+        waiting = self._unsent.get(name)
+        if waiting is not None:
+            del waiting[0][: 1 - MAX_FRAGMENTS]
+            waiting[0].append(intro)
+        elif len(self._unsent) < MAX_UNSENT:
+            self._unsent[name] = [intro], until

@@ -289,3 +289,20 @@ def test_a_stopping_node_withdraws_so_that_others_forget_its_routes_at_once() ->
     mesh.run(0.2)
     assert a.node.routes.selected((a.vlan("lab").newest.vtag, token)) is None  # type: ignore[attr-defined]
     assert not b.trunks
+
+
+def test_an_answer_for_which_no_label_is_confirmed_yet_goes_when_it_is() -> None:
+    """Two that dial each other at once: one trunk and its labels go, and an answer to a Hello was lost."""
+    late = []
+    for number in range(40):
+        mesh = SimMesh(number)
+        for name in ("a", "b"):
+            mesh.add(name, "lab")
+        ends = ("a", "b") if number % 2 else ("b", "a")
+        mesh.link(*ends, delay_s=0.0005)
+        mesh.run(0.0005 * (number % 10))
+        mesh.link(*ends, delay_s=0.0005)
+        mesh.run(1.0)
+        known = [len(mesh.nodes[name].vlan("lab").introductions.peers) for name in ("a", "b")]  # type: ignore[attr-defined]
+        late += [number] if known != [1, 1] else []
+    assert not late
