@@ -351,7 +351,7 @@ class Introductions:
             raise PeerError("hello for another VLAN, epoch or run")
         if not self.source.is_member(hello.member):
             raise PeerError("hello of somebody who is no member")
-        if self._is_old(hello):
+        if self._is_old(hello, now):
             return []
         self._spend_verification(now)
         if not signed_by(public_key_of(hello.member), hello.signature, Hello.PREFIX + hello.unsigned()):
@@ -381,13 +381,18 @@ class Introductions:
             out += self._start_setup(peer, now)
         return out
 
-    def _is_old(self, hello: Hello) -> bool:
-        """Whether we had this Hello, or a later one of the same run: a replay costs no verification."""
+    def _is_old(self, hello: Hello, now: float) -> bool:
+        """Whether we had this Hello, or a later one of the same run: a replay costs no verification.
+
+        The answer that makes a run known may be overtaken by another Hello of it; that it is fresh its echo shows.
+        """
         candidate = self._candidates.get(hello.sid)
         known = self._by_sid.get(hello.sid)
         if known is not None:
             return hello.serial <= known.hello.serial
-        return candidate is not None and hello.serial <= candidate.hello.serial
+        if candidate is None or hello.serial > candidate.hello.serial:
+            return False
+        return hello.echo_sid != self.sid or not self._is_own_challenge(hello.echo_challenge, now)
 
     def _accept(self, hello: Hello, epoch: Epoch) -> Peer:
         old = self.peers.get(hello.member)
