@@ -382,10 +382,7 @@ class Introductions:
         return out
 
     def _is_old(self, hello: Hello, now: float) -> bool:
-        """Whether we had this Hello, or a later one of the same run: a replay costs no verification.
-
-        The answer that makes a run known may be overtaken by another Hello of it; that it is fresh its echo shows.
-        """
+        """Whether we had this Hello, or a later one of the run that is no overtaken answer: a replay costs nothing."""
         candidate = self._candidates.get(hello.sid)
         known = self._by_sid.get(hello.sid)
         if known is not None:
