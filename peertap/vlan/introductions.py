@@ -23,6 +23,7 @@ from typing import Final, Protocol
 from peertap._core import FrameSigner, PairSecret, ReceiveKey, SendKey, VlanKeys
 from peertap.errors import DecodeError, PeerError
 from peertap.types import Mac, MlsId, PeerId, Sid, Token, public_key_of
+from peertap.vlan.challenges import Challenges
 from peertap.vlan.epochs import Epoch, Epochs
 from peertap.vlan.membership import KeySource
 from peertap.vlan.names import virtual_mac
@@ -36,6 +37,7 @@ from peertap.vlan.pairing import (
     setup_message,
 )
 from peertap.vlan.peer import RETRY_FIRST_S, Candidate, PairReceive, Peer, PendingSetup
+from peertap.vlan.unknown_keys import UnknownKeys
 from peertap.wire.content import Content, Reassembler, split, unpad_untrusted
 from peertap.wire.introduction import (
     CHALLENGE_BYTES,
@@ -49,13 +51,7 @@ from peertap.wire.introduction import (
 )
 from peertap.wire.routes import signed_by
 
-CHALLENGE_S: Final = 10.0  # PROTOCOL 2: a challenge is valid for 10 s
-CHALLENGE_STEP_S: Final = 5.0  # ours: a new one every 5 s, so that each is offered for at least 5
 ANSWER_GAP_S: Final = 1.0  # PROTOCOL 2: at most one answer per member and second
-UNKNOWN_KID_GAP_S: Final = 2.0  # PROTOCOL 2: at most one Hello in 2 s for an unknown kid, doubling
-UNKNOWN_KIDS_GAP_S: Final = 0.5  # ours: and for all of them together, so that junk kids silence nobody's question
-MAX_UNKNOWN_KIDS: Final = 256  # ours: the oldest goes
-UNKNOWN_KID_GAP_MOST_S: Final = 300.0  # PROTOCOL 2
 REPEAT_FIRST_S: Final = 1.0  # ours: a Hello to the group is said again, each time four times later, for those who
 REPEAT_MOST_S: Final = 300.0  # missed it; who knows us does not answer
 PREKEY_S: Final = 24 * 3600.0  # PROTOCOL 2: a new prekey every 24 h
@@ -132,15 +128,14 @@ class Introductions:
         self._departed: OrderedDict[Sid, Peer] = OrderedDict()
         self._setups = 0
         self._candidates: OrderedDict[Sid, Candidate] = OrderedDict()
-        self._challenges: deque[tuple[bytes, float]] = deque(maxlen=3)
+        self._challenges = Challenges(random)
         self._answered: OrderedDict[tuple[PeerId, bytes], float] = OrderedDict()
         self._verified: deque[float] = deque(maxlen=VERIFICATIONS_PER_S)
         self._reassembler: Reassembler[Sid] = Reassembler()
         self._serial = 0
         self._intros = 0
         self._messages = 0
-        self._unknown: OrderedDict[bytes, tuple[float, float, int]] = OrderedDict()  # asked again from, gap, seen
-        self._asked_at = float("-inf")
+        self._unknown = UnknownKeys()
         self._repeat_gap_s = REPEAT_FIRST_S
         self._repeat_at: float | None = None
 
@@ -155,18 +150,8 @@ class Introductions:
 
     def unknown_kid(self, kid: bytes, now: float) -> list[SendIntro]:
         """A frame came under a key that nobody introduced: of those that are due, the one seen most is asked for."""
-        from_at, gap_s, seen = self._unknown.pop(kid, (now, UNKNOWN_KID_GAP_S, 0))
-        self._unknown[kid] = (from_at, gap_s, seen + 1)
-        while len(self._unknown) > MAX_UNKNOWN_KIDS:
-            self._unknown.popitem(last=False)
-        due = [one for one, (at, _, _) in self._unknown.items() if at <= now]
-        if not due or now < self._asked_at + UNKNOWN_KIDS_GAP_S:
-            return []
-        kid = max(due, key=lambda one: self._unknown[one][2])
-        _, gap_s, _ = self._unknown[kid]
-        self._asked_at = now
-        self._unknown[kid] = (now + gap_s, min(2 * gap_s, UNKNOWN_KID_GAP_MOST_S), 0)
-        return self._to_group(self._hello(now, asked_kid=kid))
+        asked = self._unknown.seen(kid, now)
+        return [] if asked is None else self._to_group(self._hello(now, asked_kid=asked))
 
     def generation_spent(self, kid: bytes, now: float) -> list[SendIntro]:
         """A sending key of ours came to 2^30 packets: step its generation (SPEC 3.3)."""
@@ -358,7 +343,7 @@ class Introductions:
             raise PeerError("hello: the signature does not match")
         if self._mac_of(hello) == self.mac:
             self.must_renumber = self.me > hello.member
-            raise PeerError("hello: the virtual MAC is ours")
+            return [] if self.must_renumber else self._keep_mac(hello, epoch, now)
         if hello.mac_nonce and virtual_mac(hello.member, hello.vlan_id, hello.mac_nonce - 1) == self.mac:
             self.must_reclaim = True
         peer = self._by_sid.get(sid)
@@ -367,15 +352,18 @@ class Introductions:
         was_pending = peer is not None and peer.pending is not None
         if peer is not None:
             self._refresh(peer, hello, epoch)
-        elif hello.echo_sid == self.sid and self._is_own_challenge(hello.echo_challenge, now):
+        elif hello.echo_sid == self.sid and self._challenges.is_ours(hello.echo_challenge, now):
+            overtaken_by = self._candidates.get(sid)
             peer = self._accept(hello, epoch)
+            if overtaken_by is not None:
+                self._refresh(peer, overtaken_by.hello, overtaken_by.epoch)
         known = peer is not None
         out: list[SendIntro] = []
         if not known:
             self._remember_candidate(hello, epoch, now)
         lost_ours = peer is not None and peer.pair_send is not None and hello.asked_kid == peer.pair_send.kid
         asks = not known or lost_ours or hello.asked_kid == self.group_send.kid
-        if asks and now >= self._answered.get((hello.member, epoch.id), float("-inf")) + ANSWER_GAP_S:
+        if asks and self._may_answer(hello, epoch, now):
             out += self._answer(hello, epoch, now)
         if peer is not None and peer.pending is None and (peer.pair_send is None or lost_ours or was_pending):
             out += self._start_setup(peer, now)
@@ -389,7 +377,14 @@ class Introductions:
             return hello.serial <= known.hello.serial
         if candidate is None or hello.serial > candidate.hello.serial:
             return False
-        return hello.echo_sid != self.sid or not self._is_own_challenge(hello.echo_challenge, now)
+        return hello.echo_sid != self.sid or not self._challenges.is_ours(hello.echo_challenge, now)
+
+    def _keep_mac(self, hello: Hello, epoch: Epoch, now: float) -> list[SendIntro]:
+        """Tells who has our virtual MAC that it is ours: by the group, for its unicast token is ours as well."""
+        if not self._may_answer(hello, epoch, now):
+            return []
+        self._note_answer(hello, epoch, now)
+        return self._to_group(self._hello(now))
 
     def _accept(self, hello: Hello, epoch: Epoch) -> Peer:
         old = self.peers.get(hello.member)
@@ -514,7 +509,7 @@ class Introductions:
             prekey=self._prekeys[0].public,
             generation=self._generation,
             floor=self._floor(epoch),
-            challenge=self._challenge(now),
+            challenge=self._challenges.offered(now),
             echo_sid=echo.sid if echo else Sid(bytes(16)),
             echo_challenge=echo.challenge if echo else bytes(CHALLENGE_BYTES),
             asked_kid=asked_kid,
@@ -523,15 +518,21 @@ class Introductions:
 
     def _answer(self, hello: Hello, epoch: Epoch, now: float) -> list[SendIntro]:
         """Our own Hello to its sender, echoing it; asks for an answer while its sender is not known."""
-        self._answered[hello.member, epoch.id] = now
-        self._answered.move_to_end((hello.member, epoch.id))
-        while len(self._answered) > MAX_MEMBERS:
-            self._answered.popitem(last=False)
+        self._note_answer(hello, epoch, now)
         epoch = epoch if epoch in self.epochs.live else self.epochs.sending
         asked = NO_KID
         if hello.sid not in self._by_sid:
             asked = self._group_receivers(hello, epoch, floor=0)[epoch.id, hello.generation].kid
         return self._to_member(self._mac_of(hello), self._hello(now, echo=hello, asked_kid=asked, epoch=epoch), epoch)
+
+    def _may_answer(self, hello: Hello, epoch: Epoch, now: float) -> bool:
+        return now >= self._answered.get((hello.member, epoch.id), -inf) + ANSWER_GAP_S
+
+    def _note_answer(self, hello: Hello, epoch: Epoch, now: float) -> None:
+        self._answered[hello.member, epoch.id] = now
+        self._answered.move_to_end((hello.member, epoch.id))
+        while len(self._answered) > MAX_MEMBERS:
+            self._answered.popitem(last=False)
 
     def _floor(self, epoch: Epoch) -> int:
         """The next counter of our group key: none was used in a later epoch, none will be in an earlier one."""
@@ -547,17 +548,6 @@ class Introductions:
                 self._candidates.popitem(last=False)
         elif hello.serial > known.hello.serial:
             known.hello, known.epoch = hello, epoch
-
-    def _challenge(self, now: float) -> bytes:
-        if not self._challenges or self._challenges[-1][1] + CHALLENGE_STEP_S < now:
-            self._challenges.append((self._random(CHALLENGE_BYTES), now))
-        return self._challenges[-1][0]
-
-    def _is_own_challenge(self, echoed: bytes, now: float) -> bool:
-        return any(
-            constant_time.compare_digest(echoed, challenge) and now <= made + CHALLENGE_S + CHALLENGE_STEP_S
-            for challenge, made in self._challenges
-        )
 
     def _spend_verification(self, now: float) -> None:
         if len(self._verified) == VERIFICATIONS_PER_S and self._verified[0] > now - 1:
