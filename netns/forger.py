@@ -17,26 +17,16 @@ import trio
 
 from netns.adversary import run
 from netns.namespace import Namespace
+from netns.stranger import NoFrames, identity_of, trunk_to_relay
 from peertap.identity.node import NodeIdentity, parse_peer_id
 from peertap.node.events import Event, MessageReceived
-from peertap.shell.host import TRUNK_PROTOCOL, running_host
-from peertap.shell.link import Link, shake_hands
+from peertap.shell.link import Link
 from peertap.shell.store import Store
-from peertap.types import PeerId, TrunkId
-from peertap.wire.control import Ping, Policy, Pong, Routes, RoutesAck
+from peertap.types import PeerId
+from peertap.wire.control import Policy
 from peertap.wire.relay import Change, Outcome, RelayResult, RelayUpdate, Verdict
 
 WITHIN_S: Final = 10.0
-
-
-class NoFrames:
-    """No frame leaves, none is looked at."""
-
-    def stream_take(self, trunk: int) -> bytes | None:
-        return None
-
-    def stream_put(self, trunk: int, batch: bytes) -> None:
-        """Nobody listens."""
 
 
 def forgeries(order: dict[str, Any], forger: NodeIdentity, controller: NodeIdentity) -> list[RelayUpdate]:
@@ -67,35 +57,23 @@ def _with(update: RelayUpdate, **fields: Any) -> RelayUpdate:
 
 
 async def _attack(order: dict[str, Any]) -> int:
-    forger = Store(Path(order["state_directory"])).load_identity()
     controller = Store(Path(order["controller_state"])).load_identity()
-    relay = parse_peer_id(order["relay_peer_id"])
-    updates, answers = forgeries(order, forger, controller), list[RelayResult]()
+    updates, answers = forgeries(order, identity_of(order), controller), list[RelayResult]()
     all_answered = trio.Event()
-    async with running_host(forger, []) as host, trio.open_nursery() as nursery:
-        connection = await host.dial(f"/ip4/{order['relay_address']}/tcp/4511/p2p/{order['relay_peer_id']}", relay)
-        stream = await host.open(connection, TRUNK_PROTOCOL)
-        agreed = await shake_hands(stream, forger, connection, dialled=True)
 
-        def heard(event: Event) -> None:
-            match event:
-                case MessageReceived(_, Ping(number)):
-                    link.send(Pong(number))
-                case MessageReceived(_, Routes(batch, _)):
-                    link.send(RoutesAck(batch))
-                case MessageReceived(_, RelayResult() as answer):
-                    answers.append(answer)
-                    if len(answers) == len(updates):
-                        all_answered.set()
+    def heard(_link: Link, event: Event) -> None:
+        match event:
+            case MessageReceived(_, RelayResult() as answer):
+                answers.append(answer)
+                if len(answers) == len(updates):
+                    all_answered.set()
 
-        link = Link(TrunkId(1), connection, stream, agreed, forger, heard, NoFrames(), dialled=True, report=print)
-        nursery.start_soon(link.run, host)
+    async with trunk_to_relay(order, heard, NoFrames()) as link:
         link.send(Policy(False, False))
         with trio.move_on_after(WITHIN_S):
             for update in updates:
                 link.send(update)
             await all_answered.wait()
-        nursery.cancel_scope.cancel()
     return 0 if any(answer.outcome is Outcome.DONE for answer in answers) else len(answers)
 
 

@@ -18,15 +18,13 @@ from typing import Any, Final
 import trio
 
 from netns.adversary import run
-from netns.forger import NoFrames
 from netns.namespace import Namespace
+from netns.stranger import NoFrames, identity_of, trunk_to_relay
 from peertap.identity.node import NodeIdentity, parse_peer_id
 from peertap.node.events import Event, MessageReceived
-from peertap.shell.host import TRUNK_PROTOCOL, running_host
-from peertap.shell.link import Link, shake_hands
-from peertap.shell.store import Store
-from peertap.types import Token, TrunkId
-from peertap.wire.control import Advert, Join, Message, Ping, Policy, Pong, Routes, RoutesAck
+from peertap.shell.link import Link
+from peertap.types import Token
+from peertap.wire.control import Advert, Join, Message, Policy, Routes
 from peertap.wire.presence import LinkDown, Presence, SignedLinkDown, SignedPresence
 from peertap.wire.relay import Change, RelayUpdate, Verdict
 from peertap.wire.routes import KIND_TREE, Origin, SignedJoin
@@ -101,33 +99,20 @@ def _about_roots(heard: Heard) -> Iterator[Message]:
 
 
 async def _tell(order: dict[str, Any]) -> dict[str, int]:
-    liar = Store(Path(order["state_directory"])).load_identity()
-    relay, heard = parse_peer_id(order["relay_peer_id"]), Heard()
-    async with running_host(liar, []) as host, trio.open_nursery() as nursery:
-        connection = await host.dial(f"/ip4/{order['relay_address']}/tcp/4511/p2p/{order['relay_peer_id']}", relay)
-        stream = await host.open(connection, TRUNK_PROTOCOL)
-        agreed = await shake_hands(stream, liar, connection, dialled=True)
+    heard = Heard()
 
-        def received(event: Event) -> None:
-            match event:
-                case MessageReceived(_, Ping(number)):
-                    link.send(Pong(number))
-                case MessageReceived(_, Routes(batch, _) as routes):
-                    link.send(RoutesAck(batch))
-                    heard.take(routes)
-                case MessageReceived(_, message):
-                    heard.take(message)
+    def received(_link: Link, event: Event) -> None:
+        if isinstance(event, MessageReceived):
+            heard.take(event.message)
 
-        link = Link(TrunkId(1), connection, stream, agreed, liar, received, NoFrames(), dialled=True, report=print)
-        nursery.start_soon(link.run, host)
+    async with trunk_to_relay(order, received, NoFrames()) as link:
         link.send(Policy(True, False))
         await trio.sleep(LISTENS_S)
-        told = lies(order, liar, heard)
+        told = lies(order, identity_of(order), heard)
         for messages in told.values():
             for message in messages:
                 link.send(message)
         await trio.sleep(STAYS_S)
-        nursery.cancel_scope.cancel()
     return {name: len(messages) for name, messages in told.items()}
 
 

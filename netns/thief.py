@@ -17,69 +17,44 @@ import trio
 
 from netns.namespace import Namespace
 from netns.process import Process
-from peertap.identity.node import parse_peer_id
+from netns.stranger import NoFrames, trunk_to_relay
 from peertap.node.events import Event, MessageReceived, TrunkOpened
 from peertap.node.trunk import indexes
-from peertap.shell.host import TRUNK_PROTOCOL, running_host
-from peertap.shell.link import Link, shake_hands
-from peertap.shell.store import Store
-from peertap.types import TrunkId
-from peertap.wire.control import INFINITE_METRIC, Advert, Bind, Bound, Endpoints, Ping, Policy, Pong, Routes, RoutesAck
+from peertap.shell.link import Link
+from peertap.wire.control import INFINITE_METRIC, Advert, Bind, Bound, Endpoints, Policy, Routes
 from peertap.wire.routes import KIND_UNICAST
 
 NEXT_TO_IT: Final = 1  # the least metric
 REPORT_S: Final = 1.0
 
 
-class Swallowed:
-    """Takes what is sent to it, and counts."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-
-    def stream_take(self, trunk: int) -> bytes | None:
-        return None
-
-    def stream_put(self, trunk: int, batch: bytes) -> None:
-        self.bytes += len(batch)
-
-    def report(self, file: str) -> None:
-        """Writes how many bytes there were."""
-        Path(file).write_text(str(self.bytes))
-
-
 async def _steal(order: dict[str, Any]) -> None:
-    thief = Store(Path(order["state_directory"])).load_identity()
-    relay, swallowed = parse_peer_id(order["relay_peer_id"]), Swallowed()
-    async with running_host(thief, []) as host, trio.open_nursery() as nursery:
-        connection = await host.dial(f"/ip4/{order['relay_address']}/tcp/4511/p2p/{order['relay_peer_id']}", relay)
-        stream = await host.open(connection, TRUNK_PROTOCOL)
-        agreed = await shake_hands(stream, thief, connection, dialled=True)
+    swallowed = NoFrames()
 
-        def received(event: Event) -> None:
-            match event:
-                case TrunkOpened():
-                    for message in (Policy(True, False), Endpoints((), ()), indexes(event.keys)):
-                        link.send(message)
-                case MessageReceived(_, Ping(number)):
-                    link.send(Pong(number))
-                case MessageReceived(_, Bind() as bind):
-                    link.send(Bound(bind.label))
-                case MessageReceived(_, Routes(batch, adverts)):
-                    link.send(RoutesAck(batch))
-                    stolen = tuple(
-                        Advert(advert.route, NEXT_TO_IT, advert.path_mtu)
-                        for advert in adverts
-                        if advert.route.kind == KIND_UNICAST and advert.metric < INFINITE_METRIC
-                    )
-                    if stolen:
-                        link.send(Routes(batch, stolen))
+    def received(link: Link, event: Event) -> None:
+        match event:
+            case TrunkOpened():
+                for message in (Policy(True, False), Endpoints((), ()), indexes(event.keys)):
+                    link.send(message)
+            case MessageReceived(_, Bind() as bind):
+                link.send(Bound(bind.label))
+            case MessageReceived(_, Routes(batch, adverts)):
+                stolen = tuple(
+                    Advert(advert.route, NEXT_TO_IT, advert.path_mtu)
+                    for advert in adverts
+                    if advert.route.kind == KIND_UNICAST and advert.metric < INFINITE_METRIC
+                )
+                if stolen:
+                    link.send(Routes(batch, stolen))
 
-        link = Link(TrunkId(1), connection, stream, agreed, thief, received, swallowed, dialled=True, report=print)
-        nursery.start_soon(link.run, host)
+    async with trunk_to_relay(order, received, swallowed):
         while True:
             await trio.sleep(REPORT_S)
-            swallowed.report(order["report"])
+            _report(order["report"], swallowed.bytes)
+
+
+def _report(file: str, count: int) -> None:
+    Path(file).write_text(str(count))
 
 
 def start(

@@ -50,16 +50,8 @@ def alternatives(
     """Other neighbours by which frames may go now, nearest first; those that are silent or demoted are none."""
     if entry.selected is None or entry.selected.trunk is None or len(entry.heard) < 2:
         return []
-    origin, found = entry.selected.advert.route.origin, []
-    unfit = {entry.selected.trunk, *demoted}
-    for trunk, advert in entry.heard.items():
-        neighbour = neighbours[trunk]
-        metric = advert.metric + neighbour.cost
-        if trunk in unfit or neighbour.is_silent or neighbour.is_retiring or metric >= INFINITE_METRIC:
-            continue
-        if advert.route.origin == origin and entry.leads_away(trunk, advert):
-            found.append(Selected(trunk, advert, metric, neighbour.path_mtu(advert)))
-    return sorted(found, key=lambda one: (one.metric, one.trunk or 0))
+    found = detours(entry, neighbours, demoted)
+    return [one for one in found if one.trunk is not None and entry.leads_away(one.trunk, one.advert)]
 
 
 def detours(entry: Entry, neighbours: Mapping[TrunkId, Neighbour], demoted: Set[TrunkId]) -> list[Selected]:

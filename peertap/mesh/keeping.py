@@ -48,7 +48,6 @@ class Tie:
     peer: PeerId
     rtt_s: float | None
     loss: float
-    is_leaf: bool
     dialled: bool
     is_wanted: bool
     is_silent: bool

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from peertap.mesh.routes import RouteTable
@@ -40,7 +41,7 @@ class Meetings:
         self.gone_since: Final[dict[tuple[VlanIndex, PeerId], float]] = {}
         self._state = state
         self._compiler = compiler
-        self._unsent: dict[tuple[VlanIndex, Token], tuple[list[introductions.SendIntro], float]] = {}  # until
+        self._unsent: dict[tuple[VlanIndex, Token], tuple[deque[introductions.SendIntro], float]] = {}  # until
         self._barrier = barrier
         self._say = say
 
@@ -116,7 +117,7 @@ class Meetings:
             if peer.mac == mac and peer.pair_send is not None:
                 self._barrier.defer(Met(vlan.index, peer.member))
 
-    def _send(self, vlan: LocalVlan, intros: Sequence[introductions.SendIntro], until: float | None = None) -> None:
+    def _send(self, vlan: LocalVlan, intros: Iterable[introductions.SendIntro], until: float | None = None) -> None:
         """Sends them; what goes to a member whose label is not confirmed yet waits for that a moment."""
         for intro in intros:
             if intro.mac is None:
@@ -139,7 +140,6 @@ class Meetings:
         name = vlan.index, intro.token
         waiting = self._unsent.get(name)
         if waiting is not None:
-            del waiting[0][: 1 - MAX_FRAGMENTS]
             waiting[0].append(intro)
         elif len(self._unsent) < MAX_UNSENT:
-            self._unsent[name] = [intro], until
+            self._unsent[name] = deque((intro,), MAX_FRAGMENTS), until

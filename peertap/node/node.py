@@ -72,7 +72,7 @@ from peertap.node.pings import Pings
 from peertap.node.presence import OurPresence
 from peertap.node.relay_control import RelayCommand, RelayControl, RelaySettings
 from peertap.node.relaying import Relaying
-from peertap.node.relays import MAX_TRUNKS, OurRelays
+from peertap.node.relays import OurRelays
 from peertap.node.role import OurRole
 from peertap.node.tables import Address, Hop, Passage, TableSet
 from peertap.node.trunk import Trunk, indexes
@@ -124,7 +124,7 @@ class Node:
         records: Sequence[VlanRecord] = (),
         switching: SwitchSettings | None = None,
         relay: RelaySettings | None = None,
-        connection_limit: int = MAX_TRUNKS,
+        connection_limit: int = 256,
         chooses_relays: bool = True,
         ways: WaySettings | None = None,
     ) -> None:
@@ -165,10 +165,10 @@ class Node:
         self.fabric: Final = Fabric(self._locals, carries)
         self.role: Final = OurRole(self, self._locals, policy, role, self.say)
         self.presence: Final = OurPresence(
-            self, identity, self._locals, policy, endpoints.addresses, random, self.say, now
+            self, identity, self._locals, policy, endpoints.addresses, self._chance, self.say, now
         )
         self.relays: Final = OurRelays(
-            self, self._neighbours, random, self.say, limit=connection_limit, chooses=chooses_relays, now=now
+            self, self._neighbours, self._chance, self.say, limit=connection_limit, chooses=chooses_relays, now=now
         )
         self.ways: Final = ways or WaySettings()
         self._compiler = Compiler(self, self.ways)
@@ -314,6 +314,10 @@ class Node:
 
     def random(self, size: int) -> bytes:
         return self._random(size)
+
+    def _chance(self) -> float:
+        """A number from 0 up to 1."""
+        return int.from_bytes(self._random(4), "big") / (1 << 32)
 
     def say(self, action: Action) -> None:
         """One more thing to do."""

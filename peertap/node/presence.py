@@ -49,11 +49,11 @@ class OurPresence:
         vlans: LocalVlans,
         policy: RelayPolicy,
         addresses: tuple[str, ...],
-        random: Callable[[int], bytes],
+        chance: Callable[[], float],
         say: Callable[[Action], None],
         now: float,
     ) -> None:
-        """Args: addresses: where others may dial us; told to all if we relay for others."""
+        """Args: addresses: where others may dial us, told to all if we relay for others; chance: from 0 up to 1."""
         self.refused: Final[Counter[str]] = Counter()
         self._state = state
         self._vlans = vlans
@@ -65,9 +65,7 @@ class OurPresence:
         self._has_left = False
         self._facts: tuple[object, ...] = ()
         self._named: Counter[TrunkId] = Counter()  # refusals of a neighbour; said at 1, 2, 4, 8 …
-        self._mesh: Final = Presences(
-            identity.peer_id, identity.sign, self._rtt_of, lambda: int.from_bytes(random(4), "big") / (1 << 32), now
-        )
+        self._mesh: Final = Presences(identity.peer_id, identity.sign, self._rtt_of, chance, now)
 
     def seen(self) -> dict[PeerId, Seen]:
         """All nodes that are there, as far as we hear."""

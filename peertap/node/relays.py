@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Protocol
 
 from peertap.mesh.keeping import Keeping, Tie
 from peertap.node.actions import Action, Choose
@@ -13,8 +13,6 @@ from peertap.node.role import OurRole
 from peertap.node.trunk import Trunk
 from peertap.types import PeerId
 from peertap.wire.control import CloseCode
-
-MAX_TRUNKS: Final = 1024  # ours: as the configuration allows at most
 
 
 class State(Protocol):
@@ -34,18 +32,18 @@ class OurRelays:
         self,
         state: State,
         neighbours: Neighbours,
-        random: Callable[[int], bytes],
+        chance: Callable[[], float],
         say: Callable[[Action], None],
         *,
         limit: int,
         chooses: bool,
         now: float,
     ) -> None:
-        """Args: limit: trunks; chooses: whether relays are chosen, or only those kept that others want."""
+        """Args: chance: a number from 0 up to 1; limit: trunks; chooses: whether it chooses relays by itself."""
         self._state = state
         self._neighbours = neighbours
         self._say = say
-        self._keeping = Keeping(lambda: int.from_bytes(random(4), "big") / (1 << 32), limit, now, chooses=chooses)
+        self._keeping = Keeping(chance, limit, now, chooses=chooses)
         self._chosen: dict[PeerId, tuple[str, ...]] = {}
 
     @property
@@ -71,8 +69,8 @@ class OurRelays:
         """Chooses anew."""
         if now < self._keeping.next_deadline():
             return
-        seen = self._state.presence.seen()
-        self._keeping.look(now, seen, self._ties(), is_leaf=self._state.role.is_leaf)
+        seen, ties = self._state.presence.seen(), self._ties()
+        self._keeping.look(now, seen, ties, is_leaf=self._state.role.is_leaf)
         chosen = {
             peer: seen[peer].presence.addresses if peer in seen else self._chosen.get(peer, ())
             for peer in sorted(self._keeping.chosen)
@@ -80,7 +78,7 @@ class OurRelays:
         if chosen != self._chosen:
             self._chosen = chosen
             self._say(Choose(chosen))
-        for number in self._keeping.superfluous(self._ties()):
+        for number in self._keeping.superfluous(ties):
             trunk = self._neighbours.trunks[number]
             if trunk.dialled:
                 self._neighbours.close(trunk, CloseCode.REPLACED, "another relay is better", now)
@@ -96,7 +94,6 @@ class OurRelays:
                 trunk.peer,
                 trunk.rtt_s,
                 trunk.loss,
-                is_leaf=trunk.is_leaf,
                 dialled=trunk.dialled,
                 is_wanted=trunk.is_wanted,
                 is_silent=trunk.is_silent,

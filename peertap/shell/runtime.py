@@ -19,7 +19,7 @@ import trio
 from peertap._core import StaticSecret
 from peertap.config.address import PeerAddress, parse_address
 from peertap.config.compare import changes
-from peertap.config.model import Config
+from peertap.config.model import MAX_CONNECTIONS, Config
 from peertap.errors import ConfigError, DeviceError, PeerTapError, TrunkError
 from peertap.identity.node import NodeIdentity, format_peer_id
 from peertap.mesh.book import Source
@@ -63,7 +63,6 @@ from peertap.node.events import (
 )
 from peertap.node.node import Node
 from peertap.node.relay_control import RelayCommand, RelaySettings
-from peertap.node.relays import MAX_TRUNKS
 from peertap.node.vlan import VlanSettings
 from peertap.observe import logs
 from peertap.shell import admin
@@ -422,7 +421,7 @@ class Runtime:
 
     def _admits(self, connection: Connection, source: str) -> bool:
         """Whether another handshake may begin: strangers leave room for configured peers, and one source for others."""
-        if len(self.links) >= MAX_TRUNKS:
+        if len(self.links) >= MAX_CONNECTIONS:
             return False
         if self.dialler.book.is_chosen(connection.peer):
             return self._handshakes < MAX_HANDSHAKES

@@ -4,6 +4,10 @@ from peertap.mesh.policy import Mode
 from peertap.mesh.roles import Wish
 from peertap.node.actions import Action, Choose
 from peertap.node.events import LoadMeasured, StopAsked
+from peertap.wire.control import Policy
+from peertap.wire.presence import Presence, SignedPresence
+from tests.support.hostile import Neighbour
+from tests.support.identities import identity
 from tests.support.mesh import SimMesh, SimNode
 
 
@@ -71,6 +75,24 @@ def test_a_busy_relay_says_so_and_again_when_it_is_not() -> None:
         found = mesh.nodes["r3"].node.presence.seen()[peer].presence
         assert found.is_busy == is_busy
     assert [log.fields["is_busy"] for log in r1.log if log.event == "load"] == [True, False]
+
+
+def test_a_neighbour_that_forges_presences_is_named_in_the_log_and_counted() -> None:
+    mesh = chain()
+    r1 = mesh.nodes["r1"]
+    liar = Neighbour(mesh, "liar", "r1")
+    liar.say(Policy(True, False))
+    now_ms = int(r1.node.now_unix * 1000)
+    for count in range(5):
+        gone = Presence(now_ms + 100 + count, 0, relays=True)
+        liar.say(SignedPresence.sign(mesh.nodes["r3"].identity.peer_id, identity("liar").sign, gone))
+    mesh.run(1)
+    named = [log.fields for log in r1.log if log.event == "presence refused"]
+    assert [(one["peer"], one["reason"], one["count"]) for one in named] == [
+        (identity("liar").peer_id, "forged", count) for count in (1, 2, 4)
+    ]
+    assert r1.node.presence.refused == {"forged": 5}
+    assert "r3" in seen(mesh.nodes["r0"])
 
 
 def test_loss_makes_a_link_dearer_and_nothing_flaps_for_a_percent() -> None:

@@ -17,11 +17,23 @@ NOW_UNIX = 1_800_000_000.0
 ROUTE_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 PUBLIC = ROUTE_KEY.public_key().public_bytes_raw()
 VTAG = vtag_of(PUBLIC)
+TOKEN = b"t" * 16
+KEY = (VTAG, Token(TOKEN))
+ORIGIN = Origin(128, 1000, b"o" * 9)
+ONE, TWO, THREE = TrunkId(1), TrunkId(2), TrunkId(3)
 
 
 def signed(token: bytes, origin: Origin, sequence: int, kind: int = KIND_UNICAST) -> SignedRoute:
     fields = (PUBLIC, kind, Token(token), origin, sequence, int(NOW_UNIX) + 1000)
     return SignedRoute(*fields, signature=ROUTE_KEY.sign(SignedRoute.unsigned(*fields)))
+
+
+def table() -> RouteTable:
+    """A node with three neighbours."""
+    made = RouteTable()
+    for trunk in (ONE, TWO, THREE):
+        made.add_neighbour(trunk, cost=16, mtu=1400)
+    return made
 
 
 class RouteMesh:

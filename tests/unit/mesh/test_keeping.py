@@ -54,7 +54,7 @@ class World:
 
 def tie(who: PeerId, rtt_s: float | None, **changes: object) -> Tie:
     number = TrunkId(int.from_bytes(who[-4:], "big"))
-    made = Tie(number, who, rtt_s, 0.0, is_leaf=False, dialled=True, is_wanted=False, is_silent=False, serves=True)
+    made = Tie(number, who, rtt_s, 0.0, dialled=True, is_wanted=False, is_silent=False, serves=True)
     return replace(made, **changes)  # type: ignore[arg-type]
 
 

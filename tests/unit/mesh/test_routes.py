@@ -10,19 +10,7 @@ from peertap.mesh.routes import RouteTable
 from peertap.types import Token, TrunkId
 from peertap.wire.control import INFINITE_METRIC, Advert, SequenceRequest
 from peertap.wire.routes import KIND_TREE, Origin
-from tests.support.routing import NOW_UNIX, VTAG, signed
-
-TOKEN = b"t" * 16
-KEY = (VTAG, Token(TOKEN))
-ORIGIN = Origin(128, 1000, b"o" * 9)
-ONE, TWO, THREE = TrunkId(1), TrunkId(2), TrunkId(3)
-
-
-def table() -> RouteTable:
-    made = RouteTable()
-    for trunk in (ONE, TWO, THREE):
-        made.add_neighbour(trunk, cost=16, mtu=1400)
-    return made
+from tests.support.routing import KEY, NOW_UNIX, ONE, ORIGIN, THREE, TOKEN, TWO, VTAG, signed, table
 
 
 def hear(
