@@ -136,6 +136,11 @@ class Audience:
                 else:
                     listener.owed[key] = last
 
+    def is_settled(self, trunk: TrunkId) -> bool:
+        """Whether a neighbour has taken all that there is to say."""
+        listener = self._all[trunk]
+        return not listener.is_waiting and not listener.owed
+
     def next_deadline(self) -> float | None:
         """When there is something to send that waits only for its time."""
         if self._ready:

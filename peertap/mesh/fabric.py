@@ -3,12 +3,14 @@
 a neighbour's message, a trunk that comes or goes ─▶ routes ─▶ each tree follows its root ─▶ what to say
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Set
 from functools import partial
 from typing import Final, Protocol
 
 from peertap.errors import PeerError
 from peertap.mesh.audience import Key
+from peertap.mesh.digests import Digests
 from peertap.mesh.routes import RouteTable
 from peertap.mesh.signatures import Signatures
 from peertap.mesh.subscriptions import Sign, Subscriptions
@@ -16,6 +18,7 @@ from peertap.mesh.tree import Trees
 from peertap.types import Token, TrunkId, VTag
 from peertap.wire.control import (
     MAX_WANTS_PER_MESSAGE,
+    Digest,
     Join,
     Joined,
     Leave,
@@ -32,7 +35,9 @@ from peertap.wire.routes import KIND_TREE, Origin, SignedJoin, SignedRoute
 
 STAND_S: Final = 2.0  # ours: by then others have heard of a candidate, and joined
 
-MeshMessage = Routes | RoutesAck | SequenceRequest | Join | Joined | Leave | Refresh | Want | Subscribe | Unsubscribe
+MeshMessage = (
+    Routes | RoutesAck | SequenceRequest | Join | Joined | Leave | Refresh | Digest | Want | Subscribe | Unsubscribe
+)
 
 
 class Members(Protocol):
@@ -73,6 +78,8 @@ class Fabric:
         self.routes: Final = RouteTable(self._signed_well)
         self.trees: Final = Trees()
         self.subscriptions: Final = Subscriptions()
+        self.differed: Final = Counter[TrunkId]()  # digests that said something else than what we heard
+        self._digests: Final = Digests()
         self._followed = -1  # the version of the trees that subscriptions know
         self._members: Final = members
         self._carries: Final = carries
@@ -128,6 +135,8 @@ class Fabric:
         """Nothing goes by this trunk any more."""
         if self.routes.has_neighbour(trunk):
             self._out += self.routes.remove_neighbour(trunk, now)
+        self._digests.gone(trunk)
+        self.differed.pop(trunk, None)
         self._out += self.trees.trunk_down(trunk, now)
         self._choose_stand()
 
@@ -145,13 +154,14 @@ class Fabric:
             self._wants = {}
             self._choose_stand()
 
-    def want(self, keys: Iterable[Key]) -> None:
+    def want(self, keys: Iterable[Key], now: float) -> None:
         """As a leaf: exactly these tokens are what we want to be told of."""
         wanted = dict.fromkeys(keys)
         more = [key for key in wanted if key not in self._wants]
         less = [key for key in self._wants if key not in wanted]
         self._wants = wanted
         if self.routes.is_leaf and (more or less):
+            self.routes.unwant(less, now)
             for trunk in self.routes.transits():
                 self._say_wants(trunk, more, less)
 
@@ -237,6 +247,8 @@ class Fabric:
                 self.routes.acknowledged(trunk, message.batch)
             case Refresh():
                 self.routes.refresh(trunk, message.vtag)
+            case Digest():
+                self._compare(trunk, message, now)
             case Want():
                 self.routes.want(trunk, message.more, message.less)
             case SequenceRequest():
@@ -247,13 +259,20 @@ class Fabric:
     def next_deadline(self) -> float | None:
         """When `tick` has something to do, or `take`."""
         moves_at = None if self._apart_since is None else self._apart_since + STAND_S
-        dues = (self.routes.next_deadline(), self.routes.next_batch_at(), self.trees.next_deadline(), moves_at)
+        routes_at = self.routes.next_deadline(), self.routes.next_batch_at(), self._digests.next_deadline()
+        dues = (*routes_at, self.trees.next_deadline(), moves_at)
         return min((due for due in dues if due is not None), default=None)
 
     def tick(self, now: float) -> None:
         """Says again what was not answered, takes better ways, ends old trees."""
         self._out += self.trees.tick(now)
         self._out += self.routes.tick(now)
+        for trunk in self._digests.due(now):
+            if not self.routes.is_settled(trunk):
+                self._digests.postpone(trunk, now)
+            elif trunk in self.routes.transits():
+                told = self.routes.told_digests(trunk)
+                self._out += [(trunk, digest) for digest in self._digests.messages(trunk, told)]
 
     def expire(self, now: float, now_unix: float) -> None:
         """What was signed for a time that is over goes."""
@@ -280,7 +299,9 @@ class Fabric:
     def take(self, now: float) -> Iterable[tuple[TrunkId, Message]]:
         """What to say now, in this order."""
         out, self._out = self._out, []
-        out += self.routes.batches(now)
+        for trunk, batch in self.routes.batches(now):
+            self._digests.told(trunk, now)
+            out.append((trunk, batch))
         return out
 
     # Inside
@@ -348,6 +369,17 @@ class Fabric:
         if ours:
             for route in taken:
                 members.heard(route, now)
+
+    def _compare(self, trunk: TrunkId, message: Digest, now: float) -> None:
+        """A neighbour says what it told us. Of one whose routes were refused we have not all, and a leaf has not."""
+        if self.routes.is_leaf or self.routes.refusals(trunk):
+            return
+        said = [one for one in message.told if self._carries(one[0])]
+        asked, void = self._digests.compare(trunk, said, self.routes.heard_digests(trunk))
+        self.differed[trunk] += len(void)
+        for vtag in void:
+            self._out += self.routes.unhear(trunk, vtag, now)
+        self._out += [(trunk, Refresh(vtag)) for vtag in asked]
 
     def _sequence_asked(self, asker: TrunkId, request: SequenceRequest, now: float) -> None:
         answer, trunk = self.routes.requested(asker, request, now)

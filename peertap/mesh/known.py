@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from peertap.mesh.audience import Key
 from peertap.mesh.choice import alternatives, detours
+from peertap.mesh.digests import digests
 from peertap.mesh.entry import Entry, Neighbour, Selected
 from peertap.types import TrunkId, VTag
 from peertap.wire.routes import Origin
@@ -42,6 +43,16 @@ class KnownRoutes:
     def refusals(self, trunk: TrunkId) -> dict[str, int]:
         """How many routes of a neighbour were not taken, by reason."""
         return dict(self._neighbours[trunk].refused) if trunk in self._neighbours else {}
+
+    def told_digests(self, trunk: TrunkId) -> dict[VTag, bytes]:
+        """What a transit was told that still holds, by VTag."""
+        bit = self._neighbours[trunk].bit
+        told = ((key, entry.said) for key, entry in self._entries.items() if entry.told & bit)
+        return digests((key, said) for key, said in told if said is not None)
+
+    def heard_digests(self, trunk: TrunkId) -> dict[VTag, bytes]:
+        """What a neighbour told us that still holds, by VTag."""
+        return digests((key, entry.heard[trunk]) for key, entry in self._entries.items() if trunk in entry.heard)
 
     # Tokens
 

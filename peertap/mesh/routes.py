@@ -116,11 +116,25 @@ class RouteTable(KnownRoutes):
     def forget(self, vtag: VTag, now: float) -> None:
         """We carry this VTag no longer: what neighbours announced under it goes."""
         for key, entry in self._entries.items():
-            if key[0] == vtag and entry.heard:
-                for trunk in entry.heard:
-                    self._neighbours[trunk].tokens -= 1
-                entry.unhear_all()
-                self._reselect(key, entry, now)
+            if key[0] == vtag:
+                self._unhear_all(key, entry, now)
+
+    def unwant(self, keys: Iterable[Key], now: float) -> None:
+        """As a leaf: we want to be told of these no longer, so nobody would tell us of their end."""
+        for key in keys:
+            if key in self._entries:
+                self._unhear_all(key, self._entries[key], now)
+
+    def unhear(self, trunk: TrunkId, vtag: VTag, now: float) -> list[Outgoing]:
+        """What a neighbour announced under a VTag is not what it says it did, and goes; returns requests to send."""
+        out: list[Outgoing] = []
+        neighbour = self._neighbours[trunk]
+        for key, entry in list(self._entries.items()):
+            if key[0] == vtag and entry.unhear(trunk) is not None:
+                neighbour.tokens -= 1
+                out += self._reselect(key, entry, now)
+                self._is_far(trunk, neighbour, key, entry)
+        return out
 
     def set_cost(self, trunk: TrunkId, cost: int, now: float) -> list[Outgoing]:
         """The trunk's cost changed, for example with its round-trip time; returns requests to send."""
@@ -150,11 +164,8 @@ class RouteTable(KnownRoutes):
         for key, entry in self._entries.items():
             if entry.selected is not None and entry.selected.trunk is not None:
                 self._tell(key, entry)
-            if is_leaf and entry.heard:
-                for trunk in entry.heard:
-                    self._neighbours[trunk].tokens -= 1
-                entry.unhear_all()
-                self._reselect(key, entry, now)
+            if is_leaf:
+                self._unhear_all(key, entry, now)
 
     def stand_at(self, trunk: TrunkId | None) -> None:
         """As a leaf we can be root by this neighbour alone: so nothing passes through us (SPEC 6.5)."""
@@ -279,6 +290,10 @@ class RouteTable(KnownRoutes):
         """What to send now: one unacknowledged batch a trunk; later changes of a token replace earlier ones."""
         return self._audience.batches(self._advert_for, now)
 
+    def is_settled(self, trunk: TrunkId) -> bool:
+        """Whether a neighbour that relays has taken all that there is to say to it."""
+        return self._audience.is_settled(trunk)
+
     def hurry(self) -> None:
         """What there is to say is said now: this node goes."""
         self._audience.hurry()
@@ -363,6 +378,14 @@ class RouteTable(KnownRoutes):
         """Forgets a token that nobody announces; who has yet to be told that it is gone is told."""
         entry = self._entries.pop(key)
         self._audience.forgotten(key, lambda trunk: self._withdrawn(self._neighbours[trunk].bit, entry))
+
+    def _unhear_all(self, key: Key, entry: Entry, now: float) -> None:
+        """What neighbours announced of a token goes."""
+        if entry.heard:
+            for trunk in entry.heard:
+                self._neighbours[trunk].tokens -= 1
+            entry.unhear_all()
+            self._reselect(key, entry, now)
 
     def _is_transit(self, trunk: TrunkId, neighbour: Neighbour) -> None:
         """A neighbour gets the lowest bit that no other has."""

@@ -75,6 +75,12 @@ class Accusations:
             trunk.refused_routes = count
             self._say(Log("warning", "routes refused", {"peer": trunk.peer, "count": count, "why": refused}))
 
+    def differs(self, trunk: Trunk, count: int, now: float) -> None:
+        """What a neighbour says that it told us is not what we heard, though we asked again: that was forgotten."""
+        if count > trunk.differed and self._is_due((trunk.id, "digests"), now):
+            trunk.differed = count
+            self._say(Log("warning", "routes differ", {"peer": trunk.peer, "count": count}))
+
     def bridges(self, vlan: VlanIndex, number: int, now: float) -> None:
         """A member tells of hosts behind it, and may have none."""
         self._member(vlan, number, "bridges without leave", {}, now)

@@ -85,6 +85,7 @@ from peertap.wire.control import (
     Bind,
     Bound,
     CloseCode,
+    Digest,
     Endpoints,
     Grant,
     Indexes,
@@ -408,12 +409,16 @@ class Node:
                 self.relay_control.answered(trunk, message)
             case Refresh() if not trunk.refreshes.take(now):
                 pass
+            case Digest() if not trunk.digests.take(now):
+                pass
             case SignedPresence() | SignedLinkDown():
                 self.presence.received_untrusted(trunk, message, now)
             case _ if isinstance(message, MeshMessage):
                 self.fabric.received_untrusted(trunk.id, message, now, self.now_unix)
                 if isinstance(message, Routes):
                     self._accusations.misleads(trunk, self.routes.refusals(trunk.id), now)
+                elif isinstance(message, Digest):
+                    self._accusations.differs(trunk, self.fabric.differed[trunk.id], now)
             case Bind():
                 self._dirty = True
                 trunk.labels.bind_untrusted(message)
@@ -477,8 +482,8 @@ class Node:
         if not self._stopping:
             self.role.look(now)
             self.multicast.settle(now)
+            self.role.ask(now)
             self._dirty |= bool(self.fabric.settle(now)) | self.routes.take_ways_changed()
-            self.role.ask()
             self.presence.settle(now)
         self._say_routes()
         if self._take_dirty():

@@ -69,14 +69,14 @@ class OurRole:
             self._changed(now)
         self._introduce_to_all()
 
-    def ask(self) -> None:
+    def ask(self, now: float) -> None:
         """As a leaf: wants what our VLANs need, where that changed."""
         if not self.is_leaf:
             return
         needs = self._vlans.needs_number()
         if needs != self._asked_for:
             self._asked_for = needs
-            self._state.fabric.want(self._needs())
+            self._state.fabric.want(self._needs(), now)
 
     def next_deadline(self) -> float | None:
         return self._role.next_deadline()

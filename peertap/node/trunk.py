@@ -27,6 +27,8 @@ MAX_UPDATES: Final = 16  # ours: relay updates that are verified for a neighbour
 UPDATES_PER_S: Final = 4.0  # ours: and over time
 MAX_POLICIES: Final = 16  # ours: that a neighbour may say at once; each has all VLANs proven to it, with signatures
 POLICIES_PER_S: Final = 2.0  # ours: and over time
+MAX_DIGESTS: Final = 8  # ours: at once: 2,048 VTags each, and each costs a look through all routes
+DIGESTS_PER_S: Final = 8 / 60  # ours: and over time
 MAX_ASKS: Final = 16  # ours: questions about the way that a neighbour may ask at once
 ASKS_PER_S: Final = 4.0  # ours: and over time
 MEASURE_S: Final = 5.0  # ours: the round trip is measured so often at least, also under load
@@ -53,6 +55,7 @@ class Trunk:
         self.wants_grants = False
         self.is_leaf = False
         self.refused_routes = 0  # as the log has it
+        self.differed = 0  # likewise
         self.addresses: tuple[str, ...] = ()
         self.roaming: Address | None = None
         self.close_at: float | None = None
@@ -73,6 +76,7 @@ class Trunk:
         self.grants: Final = Allowance(MAX_GRANTS, GRANTS_PER_S, now)
         self.updates: Final = Allowance(MAX_UPDATES, UPDATES_PER_S, now)
         self.policies: Final = Allowance(MAX_POLICIES, POLICIES_PER_S, now)
+        self.digests: Final = Allowance(MAX_DIGESTS, DIGESTS_PER_S, now)
         self.asks: Final = Allowance(MAX_ASKS, ASKS_PER_S, now)
         self._unanswered = 0
         self._doubted_at: float | None = None  # its udp path went, and nothing was heard since

@@ -23,6 +23,8 @@ from peertap.wire.routes import (
 MAX_CONTROL_BYTES: Final = 60_000  # ours: below what a record's u16 length can say
 MAX_ROUTES_PER_BATCH: Final = 256  # ours: 256 x 143 bytes fit one record
 MAX_WANTS_PER_MESSAGE: Final = 800  # ours: two lists of 800 x 32 bytes fit one record
+DIGEST_BYTES: Final = 8
+MAX_DIGESTS_PER_MESSAGE: Final = 2048  # ours: 2,048 x 24 bytes fit one record
 MAX_ENDPOINTS: Final = 32  # ours: candidates of one node
 MAX_ADDRESSES: Final = 16  # ours: libp2p addresses of one node
 MAX_ADDRESS_BYTES: Final = 256
@@ -463,6 +465,27 @@ class Want:
 
 
 @dataclass(frozen=True, slots=True)
+class Digest:
+    """What the sender told of routes that still holds, a digest for each VTag (SPEC 6.1): n 2 | (VTag 16 | digest 8) n.
+
+    A digest of zeros: nothing.
+    """
+
+    CODE: ClassVar[int] = 22
+    told: tuple[tuple[VTag, bytes], ...]
+
+    def body(self) -> bytes:
+        return len(self.told).to_bytes(2, "big") + b"".join(vtag + digest for vtag, digest in self.told)
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        count = reader.uint(2, "count")
+        if count > MAX_DIGESTS_PER_MESSAGE:
+            raise DecodeError(f"digest: {count} VTags, at most {MAX_DIGESTS_PER_MESSAGE} are allowed")
+        return cls(tuple((VTag(reader.take(16, "VTag")), reader.take(DIGEST_BYTES, "digest")) for _ in range(count)))
+
+
+@dataclass(frozen=True, slots=True)
 class Serving:
     """Nodes that serve the rendezvous (SPEC 12.4), the sender itself among them if it does: n 1 | lp(multiaddr) n."""
 
@@ -512,7 +535,7 @@ class Unknown:
 Message = (
     Ping | Pong | Close | Rekey | Indexes | Endpoints | Routes | RoutesAck | SequenceRequest
     | Join | Joined | Leave | Bind | Bound | Unbind | Policy | Grant | Refresh | Want | PathAsk | PathAnswer
-    | Serving | Subscribe | Unsubscribe | RelayUpdate | RelayResult | SignedPresence | SignedLinkDown
+    | Serving | Subscribe | Unsubscribe | RelayUpdate | RelayResult | SignedPresence | SignedLinkDown | Digest
 )  # fmt: skip
 
 _KINDS: Final[dict[int, type[Message]]] = {
@@ -520,7 +543,7 @@ _KINDS: Final[dict[int, type[Message]]] = {
     for kind in (
         Ping, Pong, Close, Rekey, Indexes, Endpoints, Routes, RoutesAck, SequenceRequest,
         Join, Joined, Leave, Bind, Bound, Unbind, Policy, Grant, Refresh, Want, PathAsk, PathAnswer,
-        Serving, Subscribe, Unsubscribe, RelayUpdate, RelayResult, SignedPresence, SignedLinkDown,
+        Serving, Subscribe, Unsubscribe, RelayUpdate, RelayResult, SignedPresence, SignedLinkDown, Digest,
     )
 }  # fmt: skip
 

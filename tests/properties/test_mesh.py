@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from peertap.types import TrunkId
+from peertap.wire.control import Message, Refresh
 from tools.simulate import check
 from tools.simulate.node import macs_of
 from tools.simulate.topology import Plan
 from tools.simulate.world import World
 
 EXAMPLES = 1000 if os.environ.get("PEERTAP_FULL") else 80
-SETTLED_S = 40.0  # asked for in vain is asked again after 0.5 s, doubling: enough of it
+SETTLED_S = 110.0  # asked for in vain is asked again after 0.5 s, doubling, and digests come a minute later
 QUIET_S = 100.0
 
 Event = tuple[str, int, float]
@@ -61,6 +63,7 @@ def cases(draw: Callable[[st.SearchStrategy[object]], object]) -> Case:
 @given(cases())
 def test_no_loop_at_any_instant_and_at_rest_everybody_reachable_is_reached_once(case: Case) -> None:
     world = World(case.plan, case.seed)
+    world.on_sent = no_refresh
     macs = macs_of(case.plan)
 
     def boot(node: int) -> None:
@@ -87,6 +90,7 @@ def test_no_loop_at_any_instant_and_at_rest_everybody_reachable_is_reached_once(
     world.clock.run_until(world.clock.now + SETTLED_S)
     assert world.loops == 0
     everybody_is_reached_once(world)
+    who_was_told_knows_it(world)
     said = world.messages
     world.clock.run_until(world.clock.now + QUIET_S)
     assert world.messages == said, "nothing changes, and something is said"
@@ -95,6 +99,25 @@ def test_no_loop_at_any_instant_and_at_rest_everybody_reachable_is_reached_once(
     for node in world.nodes:
         if node.is_up:
             assert len(node.fabric.routes._entries) <= tokens * starts
+
+
+def no_refresh(_node: int, message: Message) -> Message:
+    """All carry everything: only a digest that differs asks for a VTag again."""
+    assert not isinstance(message, Refresh), "a digest differs from what was heard"
+    return message
+
+
+def who_was_told_knows_it(world: World) -> None:
+    for a, b in ((a, b) for link in case_links(world) for a, b in (link, link[::-1])):
+        there = world.nodes[b].fabric.routes
+        if not there.is_leaf:
+            told = world.nodes[a].fabric.routes.told_digests(TrunkId(b + 1))
+            assert told == there.heard_digests(TrunkId(a + 1)), f"{a} told {b}"
+
+
+def case_links(world: World) -> list[tuple[int, int]]:
+    """Those that are up at both ends."""
+    return [(a, b) for a, b, _ in world.plan.links if world.carries(a, b)]
 
 
 def everybody_is_reached_once(world: World) -> None:

@@ -90,8 +90,9 @@ class SimNode:
                 if mac != vlan.mac:
                     vlan.newest.token_of(mac)
         if self.is_leaf:
-            self.fabric.want([key for vlan in self.locals.all.values() for key in vlan.newest.needs()])
-            self._settle(self._world.clock.now)
+            now = self._world.clock.now
+            self.fabric.want([key for vlan in self.locals.all.values() for key in vlan.newest.needs()], now)
+            self._settle(now)
 
     def add(self, trunk: Trunk, cost: int) -> None:
         other, now = self._world.nodes[trunk.other(self.number)], self._world.clock.now
