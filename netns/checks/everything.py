@@ -37,9 +37,9 @@ def volume(a: Side, b: Side, *, short: bool) -> dict[str, object]:
     step = a.namespace.lab.report.step
     figures: dict[str, object] = {}
     with step("TCP by iperf3"):
-        figures |= throughput.tcp(a, b, seconds=3 if short else 8, runs=1 if short else 3)
+        figures |= throughput.tcp(a, b, seconds=1.5 if short else 8, runs=1 if short else 3)
     with step("UDP by iperf3"):
-        figures |= throughput.udp(a, b)
+        figures |= throughput.udp(a, b, seconds=1.5 if short else 3)
     total = 64 * MIB if short else GIB
     with step(f"{total // MIB} MiB over TCP, equal hash"):
         figures |= throughput.transfer(a, b, total)

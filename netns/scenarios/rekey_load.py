@@ -28,7 +28,7 @@ def run(lab: Lab, short: bool) -> Figures:
         a, b = clubs.founded(lab, 2)
         b.wait_trunk(a, carrier="udp")
         a.wait_trunk(b, carrier="udp")
-    busy = changes = 3 if short else CHANGES
+    busy = changes = 2 if short else CHANGES
     seconds = WINDOW_S * (2 * busy + 1)
     before = {node.name: node.drops() for node in (a, b)}
     first_epoch = clubs.members(a)["epoch"]
