@@ -289,9 +289,7 @@ class LoadMeasured:
 
 @dataclass(frozen=True, slots=True)
 class TimePassed:
-    """A deadline came; `late_s`: how long ago that was, for this machine may have no time for us."""
-
-    late_s: float = 0.0
+    """A deadline came."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,11 +218,8 @@ class Introductions:
         """When `tick` has something to do."""
         dues = [at for at in (self._repeat_at, self._prekey_until) if at is not None]
         dues += [candidate.due_at for candidate in self._candidates.values()]
-        for peer in self.peers.values():  # asked after every event: most have nothing under way
-            if peer.pending is not None:
-                dues.append(peer.pending.due_at)
-            if len(peer.pair_receive) > 1:
-                dues += [one.until for one in peer.pair_receive[1:]]
+        dues += [peer.pending.due_at for peer in self.peers.values() if peer.pending is not None]
+        dues += [one.until for peer in self.peers.values() for one in peer.pair_receive[1:]]
         due = min(min(dues, default=inf), self.epochs.next_deadline())
         return None if due == inf else due
 

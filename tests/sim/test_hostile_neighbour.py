@@ -14,7 +14,6 @@ from peertap.node import compile as compile_tables
 from peertap.node import labels
 from peertap.node.compile import Compiler
 from peertap.node.events import IntroReceived, MessageReceived, TimePassed, TrunkClosed
-from peertap.node.node import TABLES_AT_ONCE, TABLES_PACE_S
 from peertap.node.trunk import MAX_POLICIES
 from peertap.types import Token, TrunkId, VlanIndex
 from peertap.vlan import introductions
@@ -313,7 +312,7 @@ def confirm_all(mesh: SimMesh, neighbour: Neighbour) -> int:
         for message in neighbour.got(Bind)[done:]:
             neighbour.say(Bound(message.label))
             done += 1
-        mesh.run(TABLES_PACE_S)
+        mesh.run(0.05)
     return done
 
 
@@ -336,26 +335,6 @@ def test_tokens_that_fail_over_to_another_trunk_are_bound_a_few_at_a_time(monkey
     bound = {message.token for message in second.got(Bind)}
     assert bound >= set(tokens(100))
     assert len(relay.node.trunks) == 1
-
-
-def test_tables_follow_a_storm_of_labels_at_their_pace_and_a_lost_trunk_at_once() -> None:
-    """32 nodes on two cores healed in 11 s: each of 250 changes of a way in it made tables of its own."""
-    mesh = SimMesh()
-    member = vlan(mesh.add("a", "lab")).newest
-    relay = mesh.add("r", mode=Mode.OPEN)
-    link = mesh.link("a", "r")
-    x = hostile(mesh, "r")
-    mesh.run(10)
-    before = relay.node._barrier.version
-    for number in range(1, 201):  # two seconds
-        x.say(Bind(number, member.vtag, member.token, None))
-        mesh.run(0.01)
-    assert relay.node._barrier.version - before <= TABLES_AT_ONCE + 2.0 / TABLES_PACE_S + 1
-    mesh.run(TABLES_PACE_S)
-    assert len(x.got(Bound)) == 200
-    link.close("gone")
-    mesh.run(0.01)
-    assert len(relay.tables.trunks) == 1, "at once"
 
 
 def test_a_neighbour_that_confirms_no_label_keeps_no_member_behind_another_relay_out(
