@@ -127,7 +127,7 @@ class Introductions:
         self._by_sid: dict[Sid, Peer] = {}
         self._departed: OrderedDict[Sid, Peer] = OrderedDict()
         self._setups = 0
-        self._candidates: OrderedDict[Sid, Candidate] = OrderedDict()
+        self._candidates: OrderedDict[tuple[PeerId, Sid], Candidate] = OrderedDict()  # anybody may say any sid
         self._challenges = Challenges(random)
         self._answered: OrderedDict[tuple[PeerId, bytes], float] = OrderedDict()
         self._verified: deque[float] = deque(maxlen=VERIFICATIONS_PER_S)
@@ -192,8 +192,8 @@ class Introductions:
             self.forget(member)
             for sid in [sid for sid, one in self._departed.items() if one.member == member]:
                 del self._departed[sid]
-            for sid in [sid for sid, one in self._candidates.items() if one.hello.member == member]:
-                del self._candidates[sid]
+            for run in [run for run in self._candidates if run[0] == member]:
+                del self._candidates[run]
         epoch = self.epochs.begin(keys, now, removal=bool(removed), at_once=not self.peers)
         for peer in (*self.peers.values(), *self._departed.values()):
             peer.group_receive |= self._group_receivers(peer.hello, epoch, floor=0)
@@ -234,11 +234,11 @@ class Introductions:
             self._prekeys = [Prekey(), self._prekeys[0]]
             self._prekey_until = now + PREKEY_S
             out += self._to_group(self._hello(now))
-        for sid, candidate in list(self._candidates.items()):
+        for run, candidate in list(self._candidates.items()):
             if candidate.due_at <= now:
                 candidate.tries += 1
                 if candidate.tries > CANDIDATE_TRIES:
-                    del self._candidates[sid]
+                    del self._candidates[run]
                     continue
                 candidate.gap_s = min(2 * candidate.gap_s, RETRY_MOST_S)
                 candidate.due_at = now + candidate.gap_s
@@ -353,7 +353,7 @@ class Introductions:
         if peer is not None:
             self._refresh(peer, hello, epoch)
         elif hello.echo_sid == self.sid and self._challenges.is_ours(hello.echo_challenge, now):
-            overtaken_by = self._candidates.get(sid)
+            overtaken_by = self._candidates.get((hello.member, sid))
             peer = self._accept(hello, epoch)
             if overtaken_by is not None:
                 self._refresh(peer, overtaken_by.hello, overtaken_by.epoch)
@@ -371,7 +371,7 @@ class Introductions:
 
     def _is_old(self, hello: Hello, now: float) -> bool:
         """Whether we had this Hello, or a later one of the run that is no overtaken answer: a replay costs nothing."""
-        candidate = self._candidates.get(hello.sid)
+        candidate = self._candidates.get((hello.member, hello.sid))
         known = self._by_sid.get(hello.sid)
         if known is not None:
             return hello.serial <= known.hello.serial
@@ -405,7 +405,7 @@ class Introductions:
             peer = Peer(self._number(hello.member), hello.member, mac, hello, receivers, epoch)
         self.peers[hello.member] = peer
         self._by_sid[hello.sid] = peer
-        self._candidates.pop(hello.sid, None)
+        self._candidates.pop((hello.member, hello.sid), None)
         self._unknown.clear()
         self.changed = True
         return peer
@@ -541,9 +541,9 @@ class Introductions:
         return 0 if epoch.number > self.epochs.sending.number else MAX_COUNTER
 
     def _remember_candidate(self, hello: Hello, epoch: Epoch, now: float) -> None:
-        known = self._candidates.get(hello.sid)
+        known = self._candidates.get((hello.member, hello.sid))
         if known is None:
-            self._candidates[hello.sid] = Candidate(hello, epoch, now + RETRY_FIRST_S)
+            self._candidates[hello.member, hello.sid] = Candidate(hello, epoch, now + RETRY_FIRST_S)
             if len(self._candidates) > MAX_CANDIDATES:
                 self._candidates.popitem(last=False)
         elif hello.serial > known.hello.serial:

@@ -108,16 +108,18 @@ def no_refresh(_node: int, message: Message) -> Message:
 
 
 def who_was_told_knows_it(world: World) -> None:
-    for a, b in ((a, b) for link in case_links(world) for a, b in (link, link[::-1])):
+    """What each told a transit is what that heard of it."""
+    for a, b in ways_between_neighbours(world):
         there = world.nodes[b].fabric.routes
         if not there.is_leaf:
             told = world.nodes[a].fabric.routes.told_digests(TrunkId(b + 1))
             assert told == there.heard_digests(TrunkId(a + 1)), f"{a} told {b}"
 
 
-def case_links(world: World) -> list[tuple[int, int]]:
-    """Those that are up at both ends."""
-    return [(a, b) for a, b, _ in world.plan.links if world.carries(a, b)]
+def ways_between_neighbours(world: World) -> list[tuple[int, int]]:
+    """Links that are up, from each of their ends."""
+    up = [(a, b) for a, b, _ in world.plan.links if world.carries(a, b)]
+    return [*up, *((b, a) for a, b in up)]
 
 
 def everybody_is_reached_once(world: World) -> None:

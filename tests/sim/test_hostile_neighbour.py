@@ -14,13 +14,14 @@ from peertap.node import compile as compile_tables
 from peertap.node import labels
 from peertap.node.compile import Compiler
 from peertap.node.events import IntroReceived, MessageReceived, TimePassed, TrunkClosed
-from peertap.node.trunk import MAX_POLICIES
-from peertap.types import Token, TrunkId, VlanIndex
+from peertap.node.trunk import MAX_DIGESTS, MAX_POLICIES
+from peertap.types import Token, TrunkId, VlanIndex, VTag
 from peertap.vlan import introductions
 from peertap.wire.control import (
     Bind,
     Bound,
     Close,
+    Digest,
     Endpoints,
     Grant,
     Indexes,
@@ -31,6 +32,7 @@ from peertap.wire.control import (
     Ping,
     Policy,
     Pong,
+    Refresh,
     Rekey,
     RekeyStep,
     Routes,
@@ -289,6 +291,27 @@ def test_a_smaller_root_that_comes_and_goes_within_two_seconds_leaves_every_memb
         x.announce([route], metric=0xFFFF)
         mesh.run(6)
         assert_works(mesh, *names)
+
+
+def test_a_neighbour_whose_digests_are_lies_is_named_and_costs_few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh, signer = SimMesh(), Signer(b"o" * 32)
+    relay = mesh.add("r", mode=Mode.OPEN)
+    x = hostile(mesh, "r")
+    x.announce([signer.route(tokens(1)[0], SMALL)])
+    mesh.run(0.5)
+    looks, heard_digests = list[TrunkId](), relay.node.routes.heard_digests
+
+    def counted(trunk: TrunkId) -> dict[VTag, bytes]:
+        looks.append(trunk)
+        return heard_digests(trunk)
+
+    monkeypatch.setattr(relay.node.routes, "heard_digests", counted)
+    for _ in range(100):
+        x.say(Digest(((signer.vtag, b"8 bytes!"),)))
+    mesh.run(0.5)
+    assert len(looks) == MAX_DIGESTS
+    assert len(x.got(Refresh)) == 2
+    assert [log.fields["peer"] for log in relay.log if log.event == "routes differ"] == [x.identity.peer_id]
 
 
 # Labels and hops

@@ -131,6 +131,22 @@ def test_of_a_run_that_an_overtaken_hello_makes_known_the_latest_one_counts() ->
     assert a.peers[b.me].hello.generation == 1
 
 
+@pytest.mark.parametrize("first", ["victim", "thief"])
+def test_a_member_that_says_hello_with_anothers_sid_neither_takes_its_place_nor_silences_it(first: str) -> None:
+    """A later Hello of the same sid counted, whoever had signed it: the thief's keys were taken for the victim's."""
+    a, victim, thief = Member("a"), Member("v"), Member("t")
+    answer = heard(victim, a.edge_up(0.0), 0.0)
+    thief.sid, thief._serial = victim.sid, 1000
+    thief.generation_spent(thief.group_send.kid, 0.0)
+    if first == "victim":
+        heard(a, victim.edge_up(0.0), 0.0)
+    heard(a, thief.edge_up(0.0), 0.0)
+    heard(a, answer, 0.0)
+    assert a.peers.keys() == {victim.me}
+    assert a.peers[victim.me].hello.member == victim.me
+    assert a.peers[victim.me].hello.generation == 0
+
+
 # Hellos that nobody may say
 
 
