@@ -56,7 +56,6 @@ REPEAT_FIRST_S: Final = 1.0  # ours: a Hello to the group is said again, each ti
 REPEAT_MOST_S: Final = 300.0  # missed it; who knows us does not answer
 PREKEY_S: Final = 24 * 3600.0  # PROTOCOL 2: a new prekey every 24 h
 VERIFICATIONS_PER_S: Final = 64  # PROTOCOL 2
-RETRY_MOST_S: Final = 2.0  # ours
 CANDIDATE_TRIES: Final = 10  # ours: about 13 s; then the other side's own Hello has to come
 PREVIOUS_KEY_S: Final = 5.0  # PROTOCOL 2: receivers hold the previous generation for 5 s
 MAX_MEMBERS: Final = 4096  # ours: bounds the table against a member that invents identities
@@ -218,8 +217,11 @@ class Introductions:
         """When `tick` has something to do."""
         dues = [at for at in (self._repeat_at, self._prekey_until) if at is not None]
         dues += [candidate.due_at for candidate in self._candidates.values()]
-        dues += [peer.pending.due_at for peer in self.peers.values() if peer.pending is not None]
-        dues += [one.until for peer in self.peers.values() for one in peer.pair_receive[1:]]
+        for peer in self.peers.values():  # asked after every event: most have nothing under way
+            if peer.pending is not None:
+                dues.append(peer.pending.due_at)
+            if len(peer.pair_receive) > 1:
+                dues += [one.until for one in peer.pair_receive[1:]]
         due = min(min(dues, default=inf), self.epochs.next_deadline())
         return None if due == inf else due
 
@@ -240,14 +242,11 @@ class Introductions:
                 if candidate.tries > CANDIDATE_TRIES:
                     del self._candidates[run]
                     continue
-                candidate.gap_s = min(2 * candidate.gap_s, RETRY_MOST_S)
-                candidate.due_at = now + candidate.gap_s
+                candidate.said(now)
                 out += self._answer(candidate.hello, candidate.epoch, now)
         for peer in self.peers.values():
             if peer.pending is not None and peer.pending.due_at <= now:
-                peer.pending.gap_s = min(2 * peer.pending.gap_s, RETRY_MOST_S)
-                peer.pending.due_at = now + peer.pending.gap_s
-                out += self._to_member(peer.mac, peer.pending.setup, peer.pending.epoch)
+                out += self._repeat_setup(peer, peer.pending, now)
             usable = [one for one in peer.pair_receive if one.until > now]
             if len(usable) != len(peer.pair_receive):
                 peer.pair_receive = usable
@@ -279,9 +278,6 @@ class Introductions:
                 out += self.edge_up(now)
             for peer in (*self.peers.values(), *self._departed.values()):
                 self._follow_pair(peer)
-            for peer in self.peers.values():
-                if peer.pending is not None and peer.pending.epoch not in self.epochs.live:
-                    out += self._start_setup(peer, now)
         if ended:
             live = {one.id for one in self.epochs.live}
             for peer in (*self.peers.values(), *self._departed.values()):
@@ -295,6 +291,10 @@ class Introductions:
         if epoch.number > peer.epoch.number:
             peer.epoch = epoch
             self._follow_pair(peer)
+
+    def _common(self, peer: Peer) -> Epoch:
+        """The latest epoch that a member is known to have, while it lasts."""
+        return peer.epoch if peer.epoch in self.epochs.live else self.epochs.sending
 
     def _follow_pair(self, peer: Peer) -> None:
         """Seals for a member under the latest epoch that is due or that it has. Never twice under one."""
@@ -431,7 +431,8 @@ class Introductions:
             known = {name: key for name, key in peer.group_receive.items() if name[1] >= hello.generation - 1}
             peer.group_receive = fresh | known  # a key that we have keeps its window
             self.changed = True
-        if hello.prekey != peer.hello.prekey:
+        is_behind = peer.pending is not None and peer.pending.epoch is not self._common(peer)
+        if is_behind or hello.prekey != peer.hello.prekey:
             peer.pending = None
         peer.hello = hello
 
@@ -477,7 +478,7 @@ class Introductions:
         return []
 
     def _start_setup(self, peer: Peer, now: float) -> list[SendIntro]:
-        epoch = peer.epoch if peer.epoch in self.epochs.live else self.epochs.sending
+        epoch = self._common(peer)
         self._setups += 1  # of the process: rises for every receiver, whatever it forgot
         sender, receiver = (self.me, self.sid), (peer.member, peer.sid)
         info = pair_info(self.source.vlan_id, MlsId(epoch.id), sender, receiver, peer.hello.prekey)
@@ -487,8 +488,15 @@ class Introductions:
         pair = PairSecret(secret, info, sealed_hash(sealed), self.source.aead)
         confirm = epoch.keys.pair_sender(pair)[1]
         setup = Setup(peer.sid, self._setups, sealed)
-        peer.pending = PendingSetup(self._setups, setup, epoch, pair, confirm, now + RETRY_FIRST_S)
+        peer.pending = PendingSetup(now + RETRY_FIRST_S, self._setups, setup, epoch, pair, confirm)
         return self._to_member(peer.mac, setup, epoch)
+
+    def _repeat_setup(self, peer: Peer, pending: PendingSetup, now: float) -> list[SendIntro]:
+        """The same once more, or in the epoch that the member has by now."""
+        if pending.epoch is not self._common(peer):
+            return self._start_setup(peer, now)
+        pending.said(now)
+        return self._to_member(peer.mac, pending.setup, pending.epoch)
 
     # Hellos
 
@@ -543,7 +551,7 @@ class Introductions:
     def _remember_candidate(self, hello: Hello, epoch: Epoch, now: float) -> None:
         known = self._candidates.get((hello.member, hello.sid))
         if known is None:
-            self._candidates[hello.member, hello.sid] = Candidate(hello, epoch, now + RETRY_FIRST_S)
+            self._candidates[hello.member, hello.sid] = Candidate(now + RETRY_FIRST_S, hello, epoch)
             if len(self._candidates) > MAX_CANDIDATES:
                 self._candidates.popitem(last=False)
         elif hello.serial > known.hello.serial:

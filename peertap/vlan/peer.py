@@ -11,10 +11,23 @@ from peertap.vlan.epochs import Epoch
 from peertap.wire.introduction import Confirm, Hello, Setup
 
 RETRY_FIRST_S: Final = 0.1  # ours: about ten round trips of a near relay
+RETRY_MOST_S: Final = 2.0  # ours
 
 
 @dataclass(slots=True)
-class PendingSetup:
+class Repeated:
+    """Something that is said again until it is answered, each time after twice as long."""
+
+    due_at: float
+    gap_s: float = field(default=RETRY_FIRST_S, kw_only=True)
+
+    def said(self, now: float) -> None:
+        self.gap_s = min(2 * self.gap_s, RETRY_MOST_S)
+        self.due_at = now + self.gap_s
+
+
+@dataclass(slots=True)
+class PendingSetup(Repeated):
     """A pair key that the member has not confirmed."""
 
     generation: int
@@ -22,8 +35,6 @@ class PendingSetup:
     epoch: Epoch
     secret: PairSecret
     confirm: bytes
-    due_at: float
-    gap_s: float = RETRY_FIRST_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +71,9 @@ class Peer:
 
 
 @dataclass(slots=True)
-class Candidate:
+class Candidate(Repeated):
     """A run that said Hello and has not echoed us yet."""
 
     hello: Hello
     epoch: Epoch  # in which it came
-    due_at: float
-    gap_s: float = RETRY_FIRST_S
     tries: int = 0

@@ -11,6 +11,7 @@ import pytest
 from peertap._core import StaticSecret
 from peertap.types import Mac, PeerId, Sid, Token
 from peertap.vlan import introductions
+from peertap.vlan.epochs import GRACE_S
 from peertap.vlan.introductions import Introductions, SendIntro
 from peertap.vlan.membership import StaticMembership
 from peertap.vlan.names import BROADCAST, KIND_GROUP
@@ -462,6 +463,39 @@ def test_a_confirm_that_was_lost_is_said_again() -> None:
     assert net.frames(a, b)
     assert net.frames(b, a)
     assert b.peers[a.me].pair_receive[0].key is key
+
+
+def test_a_setup_whose_epoch_ended_before_its_confirm_came_is_made_in_the_next_one() -> None:
+    """A member back with the keys of long ago: who still had them answers, and drops them before the setup comes."""
+    net = Net(Member("a"), Member("b"))
+    a, b = net.members
+    net.drops = lambda sender, intro: sender is a and intro.mac == b.mac
+    net.meet()
+    first = a.peers[b.me].pending
+    assert first is not None
+    for member in net.members:
+        member.epoch_began(StaticSecret(b"m" * 32).keys(member.source.vlan_id), set(), net.now)
+    net.run(GRACE_S + 0.1)
+    assert first.epoch not in a.epochs.live
+    net.drops = lambda _sender, _intro: False
+    net.run(3)
+    assert net.frames(a, b)
+    assert net.frames(b, a)
+
+
+def test_a_member_heard_in_a_later_epoch_gets_its_setup_there() -> None:
+    net = Net(Member("a"), Member("b"))
+    a, b = net.members
+    net.drops = lambda sender, intro: sender is a and intro.mac == b.mac
+    net.meet()
+    later = StaticSecret(b"m" * 32).keys(a.source.vlan_id)
+    b.epoch_began(later, set(), net.now)
+    net.run(GRACE_S + 0.1)
+    net.drops = lambda _sender, _intro: False
+    a.epoch_began(later, set(), net.now)
+    net.carry(b, b.edge_up(net.now))
+    net.run(GRACE_S - 1)  # a has the former epoch still
+    assert net.frames(a, b)
 
 
 def test_a_setup_that_comes_twice_gets_the_same_confirm_and_no_other_key() -> None:
