@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from peertap.errors import PeerError
 from peertap.mesh.audience import Key
 from peertap.mesh.digests import Digests
+from peertap.mesh.inflow import Inflow
 from peertap.mesh.routes import RouteTable
 from peertap.mesh.signatures import Signatures
 from peertap.mesh.subscriptions import Sign, Subscriptions
@@ -79,6 +80,7 @@ class Fabric:
         self.trees: Final = Trees()
         self.subscriptions: Final = Subscriptions()
         self.differed: Final = Counter[TrunkId]()  # digests that said something else than what we heard
+        self.inflow: Final = Inflow()
         self._digests: Final = Digests()
         self._followed = -1  # the version of the trees that subscriptions know
         self._members: Final = members
@@ -136,6 +138,7 @@ class Fabric:
         if self.routes.has_neighbour(trunk):
             self._out += self.routes.remove_neighbour(trunk, now)
         self._digests.gone(trunk)
+        self.inflow.gone(trunk)
         self.differed.pop(trunk, None)
         self._out += self.trees.trunk_down(trunk, now)
         self._choose_stand()
@@ -216,7 +219,7 @@ class Fabric:
     def received_untrusted(self, trunk: TrunkId, message: MeshMessage, now: float, now_unix: float) -> None:
         """Takes a neighbour's message.
 
-        Raises: PeerError: routes came before we know whether the neighbour relays.
+        Raises: PeerError: routes came before we know whether the neighbour relays, or before it may tell more.
         """
         match message:
             case Join() if self.routes.is_leaf and trunk != self.routes.stands_at:
@@ -237,9 +240,10 @@ class Fabric:
             case Unsubscribe():
                 self._out += self.subscriptions.unsubscribed(trunk, message)
             case Routes():
-                self._out.append((trunk, RoutesAck(message.batch)))
                 if not self.routes.has_neighbour(trunk):
                     raise PeerError("routes before the policy")
+                if self.inflow.received(trunk, message.batch, max(1, len(message.adverts)), now):
+                    self._out.append((trunk, RoutesAck(message.batch)))
                 self._received_routes(trunk, message, now, now_unix)
             case _ if not self.routes.has_neighbour(trunk):
                 pass  # it asks about what it was never told
@@ -259,14 +263,16 @@ class Fabric:
     def next_deadline(self) -> float | None:
         """When `tick` has something to do, or `take`."""
         moves_at = None if self._apart_since is None else self._apart_since + STAND_S
-        routes_at = self.routes.next_deadline(), self.routes.next_batch_at(), self._digests.next_deadline()
-        dues = (*routes_at, self.trees.next_deadline(), moves_at)
+        routes_at = self.routes.next_deadline(), self.routes.next_batch_at()
+        told_at = self._digests.next_deadline(), self.inflow.next_deadline()
+        dues = (*routes_at, *told_at, self.trees.next_deadline(), moves_at)
         return min((due for due in dues if due is not None), default=None)
 
     def tick(self, now: float) -> None:
         """Says again what was not answered, takes better ways, ends old trees."""
         self._out += self.trees.tick(now)
         self._out += self.routes.tick(now)
+        self._out += [(trunk, RoutesAck(batch)) for trunk, batch in self.inflow.due(now)]
         for trunk in self._digests.due(now):
             if not self.routes.is_settled(trunk):
                 self._digests.postpone(trunk, now)

@@ -70,16 +70,15 @@ class Accusations:
 
     def misleads(self, trunk: Trunk, refused: dict[str, int], now: float) -> None:
         """A neighbour announces what is not signed, or more than there is room for; nothing of that was taken."""
-        count = sum(refused.values())
-        if count > trunk.refused_routes and self._is_due((trunk.id, "routes"), now):
-            trunk.refused_routes = count
-            self._say(Log("warning", "routes refused", {"peer": trunk.peer, "count": count, "why": refused}))
+        self._grew(trunk, "routes refused", sum(refused.values()), now, why=refused)
 
     def differs(self, trunk: Trunk, count: int, now: float) -> None:
         """What a neighbour says that it told us is not what we heard, though we asked again: that was forgotten."""
-        if count > trunk.differed and self._is_due((trunk.id, "digests"), now):
-            trunk.differed = count
-            self._say(Log("warning", "routes differ", {"peer": trunk.peer, "count": count}))
+        self._grew(trunk, "routes differ", count, now)
+
+    def floods(self, trunk: Trunk, count: int, now: float) -> None:
+        """A neighbour tells more routes than it may: what it says next waits."""
+        self._grew(trunk, "neighbour floods", count, now)
 
     def bridges(self, vlan: VlanIndex, number: int, now: float) -> None:
         """A member tells of hosts behind it, and may have none."""
@@ -88,6 +87,12 @@ class Accusations:
     def overdoes(self, vlan: VlanIndex, number: int, mac: Mac, now: float) -> None:
         """A member claims a host with a counter that nobody comes to honestly."""
         self._member(vlan, number, "claims a host out of turn", {"host": format_mac(mac)}, now)
+
+    def _grew(self, trunk: Trunk, event: str, count: int, now: float, **more: object) -> None:
+        """A neighbour is to blame for more than the log has, which says how much that is by now."""
+        if count > trunk.named[event] and self._is_due((trunk.id, event), now):
+            trunk.named[event] = count
+            self._say(Log("warning", event, {"peer": trunk.peer, "count": count, **more}))
 
     def _member(self, index: VlanIndex, number: int, what: str, more: dict[str, object], now: float) -> None:
         vlan = self._state.vlans.get(index)

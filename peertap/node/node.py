@@ -417,6 +417,7 @@ class Node:
                 self.fabric.received_untrusted(trunk.id, message, now, self.now_unix)
                 if isinstance(message, Routes):
                     self._accusations.misleads(trunk, self.routes.refusals(trunk.id), now)
+                    self._accusations.floods(trunk, self.fabric.inflow.held_back[trunk.id], now)
                 elif isinstance(message, Digest):
                     self._accusations.differs(trunk, self.fabric.differed[trunk.id], now)
             case Bind():

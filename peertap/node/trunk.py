@@ -1,5 +1,6 @@
 """One trunk session as the node keeps it: keys of its epochs, labels, carrier, liveness."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -54,8 +55,7 @@ class Trunk:
         self.relays = False
         self.wants_grants = False
         self.is_leaf = False
-        self.refused_routes = 0  # as the log has it
-        self.differed = 0  # likewise
+        self.named: Final = Counter[str]()  # what it is to blame for, as the log has it
         self.addresses: tuple[str, ...] = ()
         self.roaming: Address | None = None
         self.close_at: float | None = None

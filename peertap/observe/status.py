@@ -129,6 +129,7 @@ def _trunk(node: Node, trunk: Trunk, counters: Mapping[str, Any]) -> dict[str, A
         "relays": trunk.relays,
         "refused_routes": node.routes.refusals(trunk.id),
         "differed_routes": node.fabric.differed[trunk.id],
+        "held_batches": node.fabric.inflow.held_back[trunk.id],
         "refused_presences": node.presence.refused_from(trunk.id),
         "received": {"packets": counters.get("rx_packets", 0), "bytes": counters.get("rx_bytes", 0)},
         "sent": {"packets": counters.get("tx_packets", 0), "bytes": counters.get("tx_bytes", 0)},

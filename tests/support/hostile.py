@@ -90,6 +90,18 @@ class Neighbour:
         return self.link.up
 
 
+def hostile(mesh: SimMesh, victim: str, name: str = "x") -> Neighbour:
+    """One that has greeted its victim."""
+    neighbour = Neighbour(mesh, name, victim)
+    neighbour.greet()
+    mesh.run(0.2)
+    return neighbour
+
+
+def tokens(count: int) -> list[bytes]:
+    return [number.to_bytes(16, "big") for number in range(1, count + 1)]
+
+
 def line(mode: Mode = Mode.OPEN) -> SimMesh:
     """a — r — b, all settled."""
     mesh = SimMesh()
