@@ -32,6 +32,7 @@ class _Listener:
     again_at: float = float("-inf")  # to a leaf
     pace: Allowance = field(default_factory=lambda: Allowance(AT_ONCE, 1 / LEAF_PACE_S, 0.0))
     is_waiting: bool = False  # a batch is under way
+    settled_at: float = float("-inf")  # when it had last taken all that there was to say
 
 
 class Audience:
@@ -182,13 +183,19 @@ class Audience:
                 listener.is_waiting, listener.again_at = True, listener.pace.again_at(now)
                 yield trunk, Routes(listener.batch & 0xFFFFFFFF, tuple(adverts))
 
-    def acknowledged(self, trunk: TrunkId, batch: int) -> None:
+    def have_taken(self, since: float) -> bool:
+        """Whether all neighbours have taken what there was to say at that time."""
+        return all(self.is_settled(trunk) or one.settled_at > since for trunk, one in self._all.items())
+
+    def acknowledged(self, trunk: TrunkId, batch: int, now: float) -> None:
         """The neighbour has taken a batch."""
         listener = self._all[trunk]
         if batch == listener.batch & 0xFFFFFFFF:
             listener.is_waiting = False
             if listener.owed:
                 self._ready[trunk] = None
+            else:
+                listener.settled_at = now
             if len(listener.owed) >= MAX_ROUTES_PER_BATCH:
                 self._urgent[trunk] = None
 

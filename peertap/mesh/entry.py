@@ -105,6 +105,10 @@ class Entry:
         elif newer_or_same(route.sequence, self.sequence):
             self.sequence, self.distance = route.sequence, metric
 
+    def forget_distances(self) -> None:
+        """No neighbour goes by this node any more: whichever it goes by next, no frame comes back."""
+        self.origin, self.sequence, self.distance, self.others = None, 0, 0, None
+
     def _turn_to(self, origin: Origin, first: tuple[int, int]) -> None:
         """Another origin is announced; what is known of the one before is kept."""
         others = {} if self.others is None else self.others

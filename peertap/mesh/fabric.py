@@ -248,7 +248,7 @@ class Fabric:
             case _ if not self.routes.has_neighbour(trunk):
                 pass  # it asks about what it was never told
             case RoutesAck():
-                self.routes.acknowledged(trunk, message.batch)
+                self.routes.acknowledged(trunk, message.batch, now)
             case Refresh():
                 self.routes.refresh(trunk, message.vtag)
             case Digest():

@@ -298,8 +298,8 @@ class RouteTable(KnownRoutes):
         """What there is to say is said now: this node goes."""
         self._audience.hurry()
 
-    def acknowledged(self, trunk: TrunkId, batch: int) -> None:
-        self._audience.acknowledged(trunk, batch)
+    def acknowledged(self, trunk: TrunkId, batch: int, now: float) -> None:
+        self._audience.acknowledged(trunk, batch, now)
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do, or has to look whether it has."""
@@ -322,6 +322,13 @@ class RouteTable(KnownRoutes):
             if entry is not None and entry.heard:
                 out += self._reselect(key, entry, now)
                 self._waiting.starve_longer(key, now, gap_s)
+        for key, since in self._waiting.take_gone(now):
+            entry = self._entries.get(key)
+            if entry is not None and entry.empty_since is not None:
+                if self._audience.have_taken(since):
+                    entry.forget_distances()
+                else:
+                    self._waiting.go(key, since, now)
         self._waiting.looked()
         return out
 
@@ -414,6 +421,8 @@ class RouteTable(KnownRoutes):
                 new = self._settle(key, entry, new, stay, now)
         requests = self._ask_for_better(key, entry, new, now)
         entry.empty_since = None if entry.heard or entry.own else now
+        if entry.empty_since is not None:
+            self._waiting.go(key, now, now)
         if new == old:
             return requests
         if stay is not None and new is not stay:

@@ -1,4 +1,4 @@
-"""What a node looks at again later: routes that it asked for, and better ways that came too soon (SPEC 6.1)."""
+"""What a node looks at again later (SPEC 6.1): what it asked for, ways that came too soon, tokens that are gone."""
 
 from typing import Final
 
@@ -6,16 +6,18 @@ from peertap.mesh.audience import Key
 
 REQUEST_GAP_S: Final = 0.5  # ours: one request for a token in this time, the next one after twice as long
 REQUEST_GAP_MOST_S: Final = 60.0  # ours
+GONE_S: Final = 5.0  # ours: so long after nobody announces a token any more no ghost of it goes round any ring
 NEVER: Final = float("inf")
 
 
 class Waiting:
-    """Tokens of one table, which has room for so many; each is here at most twice."""
+    """Tokens of one table, which has room for so many; each is here at most three times."""
 
     def __init__(self) -> None:
         self._starved: dict[Key, tuple[float, float]] = {}  # asked for: again at, gap
         self._postponed: dict[Key, float] = {}  # a better way came too soon after the last change
-        self._due_at = NEVER  # no later than the first of these two
+        self._gone: dict[Key, tuple[float, float]] = {}  # nobody announces it: looked at again at, since
+        self._due_at = NEVER  # no later than the first of these
 
     def is_starved(self, key: Key) -> bool:
         """Whether a token was asked for, and did not come yet."""
@@ -49,9 +51,14 @@ class Waiting:
         self._postponed[key] = until
         self._due_at = min(self._due_at, until)
 
+    def go(self, key: Key, since: float, now: float) -> None:
+        """Nobody announces a token any more."""
+        self._gone[key] = (now + GONE_S, since)
+        self._due_at = min(self._due_at, now + GONE_S)
+
     def next_deadline(self) -> float | None:
         """When there is something to look at, or to look whether there is."""
-        return self._due_at if self._starved or self._postponed else None
+        return self._due_at if self._starved or self._postponed or self._gone else None
 
     def is_due(self, now: float) -> bool:
         return now >= self._due_at
@@ -69,6 +76,14 @@ class Waiting:
             del self._starved[key]
         return due
 
+    def take_gone(self, now: float) -> list[tuple[Key, float]]:
+        """Tokens that were gone a while ago, and since when."""
+        due = [(key, since) for key, (at, since) in self._gone.items() if at <= now]
+        for key, _ in due:
+            del self._gone[key]
+        return due
+
     def looked(self) -> None:
         """What was due was looked at."""
-        self._due_at = min((*(at for at, _ in self._starved.values()), *self._postponed.values()), default=NEVER)
+        asked, gone = (at for at, _ in self._starved.values()), (at for at, _ in self._gone.values())
+        self._due_at = min((*asked, *gone, *self._postponed.values()), default=NEVER)

@@ -104,7 +104,7 @@ class RouteMesh:
                 self._send(node, source, RoutesAck(message.batch))
                 self._ask(node, table.received_untrusted(trunk, message.adverts, self.now, NOW_UNIX)[0])
             case RoutesAck():
-                table.acknowledged(trunk, message.batch)
+                table.acknowledged(trunk, message.batch, self.now)
             case SequenceRequest():
                 self._requested(node, trunk, message)
         self._flush(node)

@@ -104,7 +104,7 @@ def test_a_withdrawal_that_never_came_is_made_good_though_it_is_not_said_again(t
     two.loses = Routes
     two.run(1)
     two.loses = None
-    two.a.routes.acknowledged(ONE, 2)
+    two.a.routes.acknowledged(ONE, 2, two.now)
     assert two.knows(), "it has not heard of the end"
     two.run(GAP_S + 1)
     assert two.knows(b"v" * 16), "asked for again"

@@ -7,6 +7,7 @@ import pytest
 
 from peertap.mesh import routes
 from peertap.mesh.routes import RouteTable
+from peertap.mesh.waiting import GONE_S
 from peertap.types import Token, TrunkId
 from peertap.wire.control import INFINITE_METRIC, Advert, SequenceRequest
 from peertap.wire.routes import KIND_TREE, Origin
@@ -80,7 +81,7 @@ def test_a_request_that_is_answered_marks_the_route_for_the_asker_alone() -> Non
     made = table()
     made.own(signed(TOKEN, ORIGIN, 5), 0.0)
     for trunk, batch in list(made.batches(0.0)):
-        made.acknowledged(trunk, batch.batch)
+        made.acknowledged(trunk, batch.batch, 0.0)
     assert made.requested(TWO, request(5), 1.0) == ("answered", None)
     assert [trunk for trunk, _ in made.batches(1.0)] == [TWO]
 
@@ -91,7 +92,7 @@ def test_a_leaf_that_asked_for_a_later_sequence_number_and_was_never_answered_he
     made.want(TWO, [KEY], ())
     hear(made, ONE, 5, 100)
     for trunk, batch in list(made.batches(0.0)):
-        made.acknowledged(trunk, batch.batch)
+        made.acknowledged(trunk, batch.batch, 0.0)
     assert made.requested(TWO, request(6), 10.0) == ("forward", ONE)
     hear(made, ONE, 6, 100, 10.1)
     said = {trunk: [advert.route.sequence for advert in batch.adverts] for trunk, batch in made.batches(10.1)}
@@ -236,8 +237,55 @@ def test_routes_that_expire_ask_for_what_is_missing_then() -> None:
     made = table()
     made.received_untrusted(ONE, [Advert(signed(TOKEN, ORIGIN, 5, KIND_TREE), 16, 1400)], 0.0, NOW_UNIX)
     made.expire(60.0, NOW_UNIX + 2000)
+    say(made, 60.0)
     assert made.selected(KEY) is None
+    assert made.tick(60.0 + GONE_S) == []
     assert made.next_deadline() is None
+
+
+def say(made: RouteTable, now: float, deaf: TrunkId | None = None) -> None:
+    """All neighbours take what there is to say, but for one that does not answer."""
+    while batches := list(made.batches(now)):
+        for trunk, batch in batches:
+            if trunk != deaf:
+                made.acknowledged(trunk, batch.batch, now)
+
+
+def lost(deaf: TrunkId | None) -> RouteTable:
+    """A node that went by ONE, until at 10 s that withdrew its route."""
+    made = table()
+    hear(made, ONE, 1, 16)
+    say(made, 0.0)
+    hear(made, ONE, 1, INFINITE_METRIC, 10.0)
+    say(made, 10.0, deaf)
+    return made
+
+
+def test_after_a_partition_a_token_is_taken_at_any_distance_without_asking_for_a_later_sequence() -> None:
+    made = lost(deaf=None)
+    made.tick(10.0 + GONE_S)
+    assert hear(made, TWO, 1, 500, 10.0 + GONE_S) == []
+    assert made.selected(KEY) is not None
+
+
+def test_a_token_that_is_back_at_once_farther_away_may_be_a_ghost_and_is_asked_for() -> None:
+    made = lost(deaf=None)
+    made.tick(9.9 + GONE_S)
+    assert [trunk for trunk, _ in hear(made, TWO, 1, 500, 9.9 + GONE_S)] == [TWO]
+    assert made.selected(KEY) is None
+
+
+def test_distances_are_kept_while_a_neighbour_may_go_by_this_node_still() -> None:
+    made = lost(deaf=THREE)
+    made.tick(10.0 + GONE_S)
+    assert hear(made, TWO, 1, 500, 10.0 + GONE_S) != []
+    assert made.selected(KEY) is None
+    hear(made, TWO, 1, INFINITE_METRIC, 20.0)
+    made.acknowledged(THREE, 2, 20.1)
+    say(made, 20.1)
+    made.tick(20.0 + GONE_S)
+    assert hear(made, TWO, 1, 500, 20.0 + GONE_S) == []
+    assert made.selected(KEY) is not None
 
 
 def test_a_way_that_became_long_is_left_at_once_for_one_that_is_much_shorter() -> None:

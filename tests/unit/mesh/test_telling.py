@@ -15,7 +15,7 @@ def said(made: RouteTable, now: float) -> dict[TrunkId, list[int]]:
     """The metrics that each neighbour is told now; it has taken them at once."""
     batches = dict(made.batches(now))
     for trunk, batch in batches.items():
-        made.acknowledged(trunk, batch.batch)
+        made.acknowledged(trunk, batch.batch, now)
     return {trunk: [advert.metric for advert in batch.adverts] for trunk, batch in batches.items()}
 
 
