@@ -28,7 +28,7 @@ HEAL_S = 3.0  # the issue's row
 ROUND_S = 0.2  # between two tries of each pair
 TRIES_S = 12.0
 IDLE_S = 60.0
-CALM_S = 80.0  # after the cable is back: trunks are made, cheaper transports found (30 s), Hellos repeated (SPEC 5.1)
+CALM_S = 150.0  # after the cable is back: trunks settle (30 s), then Hellos are repeated for 85 s (SPEC 5.1)
 BYTES_PER_HOUR = 1e6  # the row: control traffic of a trunk that carries nothing
 
 

@@ -80,11 +80,13 @@ class Dial:
     Args:
         addresses: in the order in which they are worth a try.
         is_quick: it was a neighbour until just now; one address is enough.
+        worked: the address that led to a trunk last.
     """
 
     peer: PeerId
     addresses: tuple[str, ...]
     is_quick: bool = False
+    worked: str | None = None
 
 
 @dataclass(slots=True)
@@ -321,7 +323,7 @@ class PeerBook:
         addresses = known.news if known.dials else known.addresses()
         known.dials, known.tried_at, known.news = known.dials + 1, now, ()
         tally.begin(known)
-        return Dial(peer, addresses, is_quick)
+        return Dial(peer, addresses, is_quick, known.worked)
 
     def _may_dial(self, peer: PeerId, known: _Peer) -> bool:
         """Not twice at a time, but for addresses that came in while others are silent still."""

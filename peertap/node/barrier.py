@@ -26,9 +26,12 @@ class Barrier:
     def applied(self, version: int) -> None:
         self._applied = max(self._applied, version)
 
-    def release(self) -> list[Action]:
-        """Ends an event: what was deferred waits for the present version; returns what need not wait any more."""
-        if self._new:
+    def release(self, *, is_behind: bool = False) -> list[Action]:
+        """Ends an event: what was deferred waits for the present version; returns what need not wait any more.
+
+        Args: is_behind: the present version does not have what this event led to: it waits for the next one.
+        """
+        if self._new and not is_behind:
             self._waiting.append((self.version, self._new))
             self._new = []
         out: list[Action] = []

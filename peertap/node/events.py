@@ -289,7 +289,9 @@ class LoadMeasured:
 
 @dataclass(frozen=True, slots=True)
 class TimePassed:
-    """A deadline came."""
+    """A deadline came; `late_s`: how long ago that was, for this machine may have no time for us."""
+
+    late_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from peertap.node.relays import OurRelays
 
 ANOTHER_IS_KEPT: Final = "another trunk to the same node is kept"
+LATE_FOR_S: Final = 2.0  # ours: so long after this node was late its measurements are taken for that
 LEAVE_S: Final = 1.0  # ours: a neighbour that was told to close has done so long before
 REPLACE_AFTER_S: Final = 1.0  # ours: labels of the newer trunk are bound long before
 TRANSPORT_RANK: Final = {"tcp": 0, "ws": 1, "quic": 2}  # docs/decisions/0003: what carries frames, and fails, best
@@ -54,9 +55,11 @@ class Neighbours:
         *,
         payload_bytes: int,
         udp_allowed: bool,
+        now: float,
     ) -> None:
         self.trunks: Final[dict[TrunkId, Trunk]] = {}
         self.changed = False
+        self._late_s, self._late_until = 0.0, now
         self._state = state
         self._me = me
         self._barrier = barrier
@@ -107,7 +110,7 @@ class Neighbours:
         trunk = self.trunks.get(event.trunk)
         if trunk is None:
             return
-        change = trunk.path_found(event.address, event.rtt_s, now)
+        change = trunk.path_found(event.address, event.rtt_s, now, self._lateness(now))
         self._state.fabric.set_cost(trunk.id, trunk.cost, now)
         if change is not None:
             self.changed = True
@@ -129,8 +132,13 @@ class Neighbours:
 
     def ponged(self, trunk: Trunk, message: Pong, now: float) -> None:
         """It answered a ping."""
-        trunk.ponged(message.id, now)
+        trunk.ponged(message.id, now, self._lateness(now))
         self._state.fabric.set_cost(trunk.id, trunk.cost, now)
+
+    def was_late(self, late_s: float, now: float) -> None:
+        """This node came to something so late: what it measures now may be that."""
+        if late_s >= self._late_s or now >= self._late_until:
+            self._late_s, self._late_until = late_s, now + LATE_FOR_S
 
     def losses_measured(self, losses: Mapping[TrunkId, float], now: float) -> None:
         """What share of packets trunks lost of late."""
@@ -183,6 +191,9 @@ class Neighbours:
         self.closed(trunk.id, reason, now)
 
     # Inside
+
+    def _lateness(self, now: float) -> float:
+        return self._late_s if now < self._late_until else 0.0
 
     def _introduced(self, trunk: Trunk, message: Policy, now: float) -> None:
         """From now on it hears of routes."""

@@ -11,6 +11,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Final
 
 from peertap.errors import PeerError
+from peertap.mesh.allowance import Allowance
 from peertap.mesh.fabric import Fabric, MeshMessage
 from peertap.mesh.policy import RelayPolicy
 from peertap.mesh.roles import Wish
@@ -102,6 +103,8 @@ from peertap.wire.path import PathAnswer, PathAsk
 from peertap.wire.presence import SignedLinkDown, SignedPresence
 from peertap.wire.relay import RelayResult, RelayUpdate
 
+TABLES_AT_ONCE: Final = 16  # ours: so often tables follow a change without waiting
+TABLES_PACE_S: Final = 0.1  # ours: then so often at most: in a storm most of them are outdated by the next change
 TABLE_EXPIRY_S: Final = 60.0  # ours: how often routes are looked through for expired ones
 
 
@@ -157,7 +160,7 @@ class Node:
         self._barrier: Final = Barrier()
         self._neighbours: Final = Neighbours(
             self, identity.peer_id, self._barrier, random, self.say,
-            payload_bytes=payload_bytes, udp_allowed=udp_allowed,
+            payload_bytes=payload_bytes, udp_allowed=udp_allowed, now=now,
         )  # fmt: skip
         self.trunks: Final = self._neighbours.trunks
         self.relaying: Final = Relaying(self, policy, self.say)
@@ -186,6 +189,9 @@ class Node:
         self._expire_at = now + TABLE_EXPIRY_S
         self._stopping = False
         self._dirty = True
+        self._is_behind = False  # the tables do not have what changed last
+        self._follow_at = now
+        self._pace: Final = Allowance(TABLES_AT_ONCE, 1 / TABLES_PACE_S, now)
         self.role.begin(now)
         for one in vlans:
             self.open_vlan(one)
@@ -241,7 +247,8 @@ class Node:
             case LoadMeasured():
                 self.presence.load_seen(event.load)
                 self._neighbours.losses_measured(event.losses, now)
-            case TimePassed():
+            case TimePassed(late_s):
+                self._neighbours.was_late(late_s, now)
                 self._time(now)
             case StopAsked():
                 self._stop(now)
@@ -273,6 +280,7 @@ class Node:
         timed = (self.relay_control, self.multicast, self.end_to_end)
         dues += [part.next_deadline(self._now) for part in timed]
         dues += [vlan.introductions.next_deadline() for vlan in self.vlans.values()]
+        dues += [self._follow_at] if self._is_behind else []
         return min(due for due in dues if due is not None)
 
     def group_hops(self, vlan: VlanIndex) -> tuple[Hop, ...]:
@@ -487,10 +495,13 @@ class Node:
             self._dirty |= bool(self.fabric.settle(now)) | self.routes.take_ways_changed()
             self.presence.settle(now)
         self._say_routes()
-        if self._take_dirty():
+        is_urgent = self._take_urgent() or self._stopping
+        self._is_behind |= self._take_dirty() or is_urgent
+        if self._is_behind and (is_urgent or now >= self._follow_at):
+            self._is_behind, self._follow_at = False, self._pace.again_at(now)
             self._follow_changes(now)
         self.multicast.follow(self.tables, now)
-        for action in self._barrier.release():
+        for action in self._barrier.release(is_behind=self._is_behind):
             if isinstance(action, Met):
                 self.groups.met(action, now)
                 self.bridges.met(action.vlan, action.member, now)
@@ -501,15 +512,19 @@ class Node:
             elif not isinstance(action, Send) or action.trunk in self.trunks:
                 self._out.append(action)
 
-    def _take_dirty(self) -> bool:
-        """Whether anything that the tables are made of changed: most events change nothing, and cost nothing then."""
-        dirty = self._dirty or self.trees.changed or self.subscriptions.changed or self._locals.changed
-        dirty |= self.bridges.changed or self._neighbours.changed
+    def _take_urgent(self) -> bool:
+        """Whether members, keys, ports or trunks changed, which tables follow at once."""
+        urgent = self._locals.changed or self.bridges.changed or self._neighbours.changed
         for vlan in self.vlans.values():
-            dirty |= vlan.introductions.changed
+            urgent |= vlan.introductions.changed
             vlan.introductions.changed = False
-        self._dirty = self.trees.changed = self.subscriptions.changed = self._locals.changed = False
-        self.bridges.changed = self._neighbours.changed = False
+        self._locals.changed = self.bridges.changed = self._neighbours.changed = False
+        return urgent
+
+    def _take_dirty(self) -> bool:
+        """Whether ways changed, which tables follow at their pace. Most events change nothing, and cost nothing."""
+        dirty = self._dirty or self.trees.changed or self.subscriptions.changed
+        self._dirty = self.trees.changed = self.subscriptions.changed = False
         return dirty
 
     def _follow_changes(self, now: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import ip_address
 from typing import Final, Protocol
 
 from peertap.mesh.audience import Key
@@ -59,7 +58,7 @@ class OurRole:
             return
         trunks = self._state.trunks.values()
         relays = {trunk.peer for trunk in trunks if trunk.relays and not trunk.is_silent and self.serves(trunk)}
-        if self._role.look(len(relays), now, is_public=any(map(_is_from_outside, trunks))):
+        if self._role.look(len(relays), now, is_public=any(one.is_from_outside for one in trunks)):
             self._changed(now, relays=len(relays))
             self._introduce_to_all()
 
@@ -101,8 +100,3 @@ class OurRole:
             return True
         routes = self._state.fabric.routes
         return all(routes.hears_of(vlan.newest.vtag, trunk.id) for vlan in self._vlans.all.values() if vlan.is_inside)
-
-
-def _is_from_outside(trunk: Trunk) -> bool:
-    """Whether a stranger found us over the Internet."""
-    return not trunk.dialled and trunk.host is not None and ip_address(trunk.host).is_global

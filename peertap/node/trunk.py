@@ -1,7 +1,8 @@
 """One trunk session as the node keeps it: keys of its epochs, labels, carrier, liveness."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from typing import Final
 
 from peertap._core import HopReceiveKey, HopSendKey
@@ -34,6 +35,8 @@ MAX_ASKS: Final = 16  # ours: questions about the way that a neighbour may ask a
 ASKS_PER_S: Final = 4.0  # ours: and over time
 MEASURE_S: Final = 5.0  # ours: the round trip is measured so often at least, also under load
 OLD_EPOCH_S: Final = 10.0  # ours: an old epoch's packets are opened for so long
+LATE_TIMES: Final = 3.0  # ours: a probe waits at our socket, at the data plane, and on its way to the node
+RTT_SAMPLES: Final = 3  # ours: the middle one of so many counts: one late answer changes no route
 SMOOTHING: Final = 0.25  # ours: weight of a new round-trip sample; RFC 6298 has 1/8, for one in each round trip
 MAX_ADDRESSES: Final = 16  # ours: libp2p addresses remembered for dialling
 
@@ -47,6 +50,9 @@ class Trunk:
         self.transport: Final = opened.transport
         self.dialled: Final = opened.dialled
         self.host: Final = opened.host
+        self.is_from_outside: Final = (  # found us over the Internet
+            not opened.dialled and opened.host is not None and ip_address(opened.host).is_global
+        )
         self.is_wanted: Final = opened.is_wanted
         self.aead: Final = opened.aead
         self.max_payload: Final = max_payload
@@ -63,6 +69,7 @@ class Trunk:
         self.is_silent = self.choice.name == "none"  # as the routes know it
         self.cost = LINK_COST
         self.rtt_s: float | None = None
+        self._samples: deque[float] = deque(maxlen=RTT_SAMPLES)
         self.loss = 0.0  # share of lost packets, 0 to 1, smoothed
         self.epoch = opened.keys.epoch
         self._epochs: dict[int, EpochKeys] = {opened.keys.epoch: opened.keys}
@@ -149,9 +156,9 @@ class Trunk:
         self._unanswered = 0
         return was_in_doubt
 
-    def path_found(self, address: Address, rtt_s: float, now: float) -> str | None:
+    def path_found(self, address: Address, rtt_s: float, now: float, late_s: float = 0.0) -> str | None:
         """A probe came back; returns what changes by it, for the log."""
-        self.rtt_measured(rtt_s, now)
+        self.rtt_measured(rtt_s, now, late_s)
         if self.roaming == address and self.choice.remote not in (None, address):
             self.choice.roam(address)
             return "trunk roamed"
@@ -192,16 +199,24 @@ class Trunk:
             due = min(self._heard_at + PING_AFTER_S, self._measured_at + MEASURE_S)
         return max(due, self._pinged_at + PING_GAP_S)
 
-    def ponged(self, number: int, now: float) -> None:
+    def ponged(self, number: int, now: float, late_s: float = 0.0) -> None:
         sent_at = self._pings.pop(number, None)
         if sent_at is not None:
             self._measured_at = now
             if self.choice.remote is None:
-                self.rtt_measured(now - sent_at, now)
+                self.rtt_measured(now - sent_at, now, late_s)
 
-    def rtt_measured(self, rtt_s: float, now: float) -> None:
-        """Smooths the round trip; the cost follows in steps."""
+    def rtt_measured(self, rtt_s: float, now: float, late_s: float = 0.0) -> None:
+        """Smooths the round trip, of each three the middle one; the cost follows in steps.
+
+        Args: late_s: how late this node was of late: so much of it, several times over, may be its own doing.
+        """
         self._measured_at = now
+        least_s = rtt_s - LATE_TIMES * late_s
+        if self.rtt_s is None and least_s < rtt_s / 2:
+            return  # it says nothing yet
+        self._samples.append(max(least_s, min(rtt_s, self.rtt_s or 0.0)))
+        rtt_s = sorted(self._samples)[(len(self._samples) - 1) // 2]
         self.rtt_s = rtt_s if self.rtt_s is None else self.rtt_s + SMOOTHING * (rtt_s - self.rtt_s)
         self.cost = link_cost(self.rtt_s, self.loss, self.cost)
 

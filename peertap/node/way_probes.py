@@ -39,6 +39,9 @@ class WayState(Enum):
     TRIED = "tried"  # demoted, and probed to see whether it is mended
 
 
+UNDER_WAY: Final = frozenset({WayState.ASKED, WayState.TRIED})  # states in which a probe is
+
+
 class WayInput(Enum):
     """What happens to it."""
 
@@ -163,7 +166,7 @@ class WayProbes:
                 way.next_at = now + way.gap_s
             elif way.state is WayState.ASKED and way.sent >= PROBES:
                 self._judge(peer, way, now)
-            elif way.state in (WayState.ASKED, WayState.TRIED):
+            elif way.state in UNDER_WAY:
                 way.sent += 1
                 out.append((peer, self._start(peer, number(), now)))
                 more = way.state is WayState.ASKED and way.sent < PROBES
@@ -174,11 +177,13 @@ class WayProbes:
 
     def next_deadline(self, now: float) -> float:
         """When `tick` has something to do."""
-        dues = [self._check_at] if self._is_active(now) and len(self._there) > 1 else []
+        is_active, due_at = self._is_active(now), NEVER
+        if is_active and len(self._there) > 1:
+            due_at = self._check_at
         for peer, way in self._ways.items():
-            if way.state in (WayState.ASKED, WayState.TRIED) or (peer in self._there and self._is_active(now)):
-                dues.append(way.next_at)
-        return min(dues, default=NEVER)
+            if way.next_at < due_at and (way.state in UNDER_WAY or (is_active and peer in self._there)):
+                due_at = way.next_at
+        return due_at
 
     # Inside
 

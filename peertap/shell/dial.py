@@ -18,10 +18,11 @@ from peertap.shell.host import Connection, Host
 from peertap.shell.ladder import ladder, parsed, rank
 from peertap.types import PeerId
 
-STAGGER_S: Final = 0.3  # ours: TCP first, then the next transport while the first is still silent
+STAGGER_S: Final = 1.0  # ours: TCP first, then the next transport beside it; a busy machine takes longer than 0.3 s
 DIAL_S: Final = 4.0  # ours: for one address
 QUICK_DIAL_S: Final = 2.0  # ours: for a neighbour that was there until just now; SYNs leave at 0 and 1 s
 QUIC_DIAL_S: Final = 1.0  # ours: QUIC is last, and would wait in silence for a peer that is only starting
+AGAIN_S: Final = 1.0  # ours: for the cheapest transport, tried afresh
 UPGRADE_S: Final = 30.0  # ours: how often a trunk on a dearer transport looks for a cheaper one
 
 
@@ -102,7 +103,7 @@ class Dialler:
                 if dial.is_quick:
                     connection = await self._race(dial.peer, ladder(dial.addresses[:1])[:1], QUICK_DIAL_S)
                 else:
-                    connection = await self._race(dial.peer, rungs, DIAL_S)
+                    connection = await self._race(dial.peer, rungs, DIAL_S, dial.worked)
                 await self._take(connection)
             except TrunkError as error:
                 if dial.peer not in self._up:
@@ -118,8 +119,21 @@ class Dialler:
             pass
         self._plan_upgrade(peer)
 
+    async def _rather(self, address: PeerAddress, instead: Connection) -> Connection:
+        """A dearer transport was faster than the cheapest: that one's try may be from before the peer was there."""
+        connection = None
+        with trio.move_on_after(AGAIN_S):
+            try:
+                connection = await self._host.dial(str(address), instead.peer)
+            except TrunkError:
+                pass
+        if connection is None:
+            return instead
+        await instead.close()
+        return connection
+
     async def _take(self, connection: Connection) -> None:
-        if TRANSPORT_RANK[connection.transport] < self._rank(connection.peer):
+        if self._rank_of(connection) < self._rank(connection.peer):
             await self._connected(connection)
         else:  # the peer's own dial was faster
             await connection.close()
@@ -140,17 +154,25 @@ class Dialler:
             self._upgrade_at.pop(peer, None)
         self.wake()
 
+    @staticmethod
+    def _rank_of(connection: Connection) -> int:
+        return TRANSPORT_RANK[connection.transport]
+
     def _rank(self, peer: PeerId) -> int:
         """Of the cheapest transport in use; above all where there is none."""
         return min((TRANSPORT_RANK[one] for one in self._up.get(peer, ())), default=len(TRANSPORT_RANK))
 
-    async def _race(self, peer: PeerId, rungs: Sequence[PeerAddress], limit_s: float) -> Connection:
+    async def _race(
+        self, peer: PeerId, rungs: Sequence[PeerAddress], limit_s: float, worked: str | None = None
+    ) -> Connection:
         """The first of these addresses that answers.
+
+        Args: worked: the address that did last.
 
         Raises: TrunkError: none does.
         """
         winner: list[Connection] = []
-        failures: list[str] = []
+        failures: dict[PeerAddress, str] = {}
         async with trio.open_nursery() as nursery:
 
             async def attempt(address: PeerAddress, over: trio.Event) -> None:
@@ -159,9 +181,9 @@ class Dialler:
                     with trio.fail_after(most_s):
                         connection = await self._host.dial(str(address), peer)
                 except TrunkError as error:
-                    failures.append(str(error))
+                    failures[address] = str(error)
                 except trio.TooSlowError:
-                    failures.append(f"{address}: no answer in {most_s:.0f} s")
+                    failures[address] = f"{address}: no answer in {most_s:.0f} s"
                 else:
                     if winner:
                         await connection.close()
@@ -176,7 +198,10 @@ class Dialler:
                 with trio.move_on_after(STAGGER_S):
                     await over.wait()
         if not winner:
-            raise TrunkError("; ".join(failures) or "no address to dial")
+            raise TrunkError("; ".join(failures.values()) or "no address to dial")
+        best = rungs[0]
+        if rank(best) < self._rank_of(winner[0]) and (best in failures or str(best) == worked):
+            return await self._rather(best, winner[0])
         return winner[0]
 
 

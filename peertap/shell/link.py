@@ -18,7 +18,7 @@ from peertap.identity.node import NodeIdentity
 from peertap.node.events import Event, MessageReceived, TrunkClosed, TrunkOpened, TrunkRekeyed
 from peertap.shell.host import FRAMES_PROTOCOL, Connection, Host, Stream
 from peertap.trunk.handshake import SUITES, Dialler, HandshakeFailed, Listener, TrunkSecrets
-from peertap.trunk.records import MAX_RECORD_BYTES, RecordReceiver, RecordSender
+from peertap.trunk.records import RecordFinder, RecordReceiver, RecordSender
 from peertap.trunk.rekey import Rekeying
 from peertap.types import TrunkId
 from peertap.wire.codec import lp
@@ -37,6 +37,8 @@ CLOSE_S: Final = 0.3  # ours: for the last record to get out
 FRAMES_S: Final = 5.0  # ours: for the frame stream to open
 FRAMES_PROOF_BYTES: Final = 32
 READ_BYTES: Final = 65_536
+WRITE_BYTES: Final = 65_536  # ours: of records that go together, and the last of them whole
+RECORDS_AT_ONCE: Final = 32  # ours: of one neighbour, before others have their turn
 GONE: Final = "the neighbour went away"
 
 
@@ -259,28 +261,41 @@ class Link:
         self._scope.cancel()
 
     async def _read_records(self) -> None:
-        while True:
-            size = int.from_bytes(await self._stream.read_exactly(2), "big")
-            if size > MAX_RECORD_BYTES:
-                raise PeerError(f"record of {size} bytes")
-            message = parse_untrusted(self._receiver.open_untrusted(await self._stream.read_exactly(size)))
-            if isinstance(message, Close):
-                self._end(f"the neighbour closed: {_code_name(message.code)}, {message.reason}")
-                return
-            if isinstance(message, Rekey):
-                self._rekeyed(message)
-            elif not isinstance(message, Unknown):
-                self._post(MessageReceived(self.number, message))
+        records = RecordFinder()
+        while piece := await self._stream.read_some(READ_BYTES):
+            for number, record in enumerate(records.found_untrusted(piece), 1):
+                message = parse_untrusted(self._receiver.open_untrusted(record))
+                if isinstance(message, Close):
+                    self._end(f"the neighbour closed: {_code_name(message.code)}, {message.reason}")
+                    return
+                if isinstance(message, Rekey):
+                    self._rekeyed(message)
+                elif not isinstance(message, Unknown):
+                    self._post(MessageReceived(self.number, message))
+                if number % RECORDS_AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
+        raise TrunkError("stream ended")
 
     async def _write_records(self) -> None:
-        async for message in self._queue_out:
+        """Whatever waits goes together: what a write costs is not its bytes."""
+        async for first in self._queue_out:
+            message, sealed = first, bytearray()
+            while message is not None:
+                if isinstance(message, _Switch):
+                    self._sender.rekey(message.key, message.aead)
+                else:
+                    sealed += self._sender.seal(emit(message))
+                if len(sealed) >= WRITE_BYTES:
+                    break
+                try:
+                    message = self._queue_out.receive_nowait()
+                except trio.WouldBlock:
+                    break
+            if sealed:
+                await self._stream.write(bytes(sealed))
             if message is None:
                 self._scope.cancel()
                 return
-            if isinstance(message, _Switch):
-                self._sender.rekey(message.key, message.aead)
-                continue
-            await self._stream.write(self._sender.seal(emit(message)))
 
     def _rekeyed(self, message: Rekey) -> None:
         if message.step is RekeyStep.OFFER and trio.current_time() < self._keyed_at + REKEY_GAP_S and self.epoch > 0:

@@ -379,12 +379,12 @@ class Runtime:
     async def _keep_time(self) -> None:
         while True:
             self._woken = trio.Event()
-            wait_s = self.node.next_deadline() - time.monotonic()
-            if wait_s > 0:
-                with trio.move_on_after(wait_s):
-                    await self._woken.wait()
-                    continue
-            self.post(TimePassed())
+            due_at = self.node.next_deadline()
+            with trio.move_on_after(max(0.0, due_at - time.monotonic())) as wait:
+                await self._woken.wait()
+            if not wait.cancelled_caught:
+                continue
+            self.post(TimePassed(late_s=time.monotonic() - due_at))
             await trio.lowlevel.checkpoint()
 
     async def _measure(self) -> None:

@@ -3,6 +3,7 @@
 ├ length 2 ┼ ciphertext, tag 16 ┤      nonce = 00 00 00 00 ‖ record number 8      AAD = length
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -37,6 +38,28 @@ class RecordSender:
         sealed = self._aead.encrypt(_nonce(self.sealed), plaintext, length)
         self.sealed += 1
         return length + sealed
+
+
+class RecordFinder:
+    """Finds sealed records in the pieces that a stream comes in."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def found_untrusted(self, piece: bytes) -> Iterator[bytes]:
+        """The records that are whole with this piece, without their lengths. Raises: PeerError: one is too long."""
+        rest = self._rest
+        rest += piece
+        at = 0
+        while len(rest) >= at + LENGTH_BYTES:
+            size = int.from_bytes(rest[at : at + LENGTH_BYTES], "big")
+            if size > MAX_RECORD_BYTES:
+                raise PeerError(f"record of {size} bytes")
+            if len(rest) < at + LENGTH_BYTES + size:
+                break
+            yield bytes(rest[at + LENGTH_BYTES : at + LENGTH_BYTES + size])
+            at += LENGTH_BYTES + size
+        del rest[:at]
 
 
 class RecordReceiver:

@@ -255,7 +255,9 @@ def test_a_rekey_over_a_full_queue_ends_the_link_and_raises_nothing(monkeypatch:
             assert isinstance(answer, Rekey)
             proof = rekeying.received(answer).reply
             end.stream.stalled = True
-            end.say(*(Ping(number) for number in range(51)))  # one is in the writer's hand
+            end.say(Ping(0))  # the writer's hands are full with the answer
+            await trio.sleep(0.1)
+            end.say(*(Ping(number) for number in range(51)))
             await trio.sleep(0.1)
             end.say(proof)
             await trio.sleep(1)

@@ -3,6 +3,7 @@
 import pytest
 
 from peertap._core import AES_256_GCM
+from peertap.mesh.score import link_cost
 from peertap.node.events import TrunkOpened
 from peertap.node.trunk import DEAD_AFTER_PINGS, PING_AFTER_ON_UDP_S, PING_AFTER_S, PING_GAP_S, Trunk
 from peertap.wire.control import Indexes
@@ -76,3 +77,33 @@ def test_a_busy_udp_path_is_measured_every_five_seconds(trunk: Trunk) -> None:
         trunk.heard(tenth / 10)  # it is busy: the data plane has no reason to ask
         asked += [(tenth / 10, address) for address in trunk.probes_due(tenth / 10)]
     assert asked == [(10.0 + 5.0 * number, THERE) for number in range(6)]
+
+
+def measured(trunk: Trunk, *samples_s: float, late_s: float = 0.0) -> int:
+    for number, sample in enumerate(samples_s):
+        trunk.rtt_measured(sample, 10.0 + 5 * number, late_s)
+    return trunk.cost
+
+
+def test_one_late_answer_in_three_changes_no_cost(trunk: Trunk) -> None:
+    calm = measured(trunk, 0.01, 0.01, 0.01, 0.01, 0.01)
+    assert measured(trunk, 0.5, 0.01, 0.01, 0.5, 0.01) == calm
+    assert measured(trunk, 0.5, 0.5, 0.5, 0.5) > calm
+
+
+def test_what_a_busy_machine_measures_is_taken_for_its_own_lateness_and_a_longer_way_is_not(trunk: Trunk) -> None:
+    """32 nodes on two cores: every round trip was "long" while trunks were made, and each change of cost cost more."""
+    calm = measured(trunk, 0.01, 0.01, 0.01)
+    assert measured(trunk, 0.1, 0.12, 0.09, 0.11, late_s=0.05) == calm
+    assert measured(trunk, 0.4, 0.4, 0.4, 0.4, late_s=0.05) > calm
+    assert measured(trunk, *[0.01] * 20, late_s=0.05) == link_cost(0.01), "a short one is believed at any time"
+
+
+def test_a_first_measurement_that_may_be_lateness_says_nothing() -> None:
+    opened = TrunkOpened(1, identity("b").peer_id, "tcp", True, None, True, SimKeys(0, 1), AES_256_GCM)
+    trunk = Trunk(opened, udp_allowed=True, max_payload=1400, now=0.0)
+    before = trunk.cost
+    trunk.rtt_measured(0.1, 1.0, 0.05)
+    assert (trunk.rtt_s, trunk.cost) == (None, before)
+    trunk.rtt_measured(0.1, 6.0, 0.01)
+    assert trunk.rtt_s == pytest.approx(0.07)
