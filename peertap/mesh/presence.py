@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from peertap.mesh.allowance import Allowance
+from peertap.mesh.score import UNKNOWN_RTT_S
 from peertap.types import PeerId, TrunkId
 from peertap.wire.presence import MAX_LINKS, Link, LinkDown, Presence, SignedLinkDown, SignedPresence
 
@@ -39,7 +40,6 @@ MAX_SAYINGS: Final = 8  # ours: of one author at once
 SAYINGS_PER_S: Final = 0.4  # ours: and over time
 MAX_OWN_SAYINGS: Final = 4  # ours: less than others take
 OWN_SAYINGS_PER_S: Final = 0.2  # ours
-UNKNOWN_RTT_S: Final = 0.05  # ours: of a link that was not measured yet
 NEVER: Final = float("inf")
 
 Message = SignedPresence | SignedLinkDown

@@ -7,6 +7,7 @@ LINK_COST: Final = 16  # ours: what a hop costs beside its round trip, so that f
 COST_PER_DOUBLING: Final = 8  # ours: and each doubling of the round trip beyond 1 ms
 LOSS_PER_DOUBLING: Final = 8  # ours: and of the loss beyond 1 %: TCP is half as fast at four times the loss
 COST_STEP: Final = 4  # ours: smaller changes of cost are not announced
+UNKNOWN_RTT_S: Final = 0.05  # ours: of a link that was not measured yet
 LOAD_COST: Final = 16  # ours: what a relay costs whose busiest core has no time left
 BUSY_COST: Final = 32  # ours: and if it says that it wants to be relieved: as a round trip 16 times as long
 LOSSES_COST: Final = 8  # ours: and for each time that its trunk was lost of late

@@ -7,7 +7,7 @@ from typing import Final
 
 from peertap._core import HopReceiveKey, HopSendKey
 from peertap.mesh.allowance import Allowance
-from peertap.mesh.score import LINK_COST, link_cost
+from peertap.mesh.score import COST_STEP, UNKNOWN_RTT_S, link_cost
 from peertap.node.carrier import CarrierChoice
 from peertap.node.events import EpochKeys, TrunkOpened
 from peertap.node.labels import Labels
@@ -34,6 +34,7 @@ DIGESTS_PER_S: Final = 8 / 60  # ours: and over time
 MAX_ASKS: Final = 16  # ours: questions about the way that a neighbour may ask at once
 ASKS_PER_S: Final = 4.0  # ours: and over time
 MEASURE_S: Final = 5.0  # ours: the round trip is measured so often at least, also under load
+MEASURE_AGAIN_S: Final = 1.0  # ours: where one measurement says little
 OLD_EPOCH_S: Final = 10.0  # ours: an old epoch's packets are opened for so long
 LATE_TIMES: Final = 3.0  # ours: a probe waits at our socket, at the data plane, and on its way to the node
 RTT_SAMPLES: Final = 3  # ours: the middle one of so many counts: one late answer changes no route
@@ -67,9 +68,10 @@ class Trunk:
         self.close_at: float | None = None
         self.is_leaving = False  # it takes frames until the neighbour closes, and nothing else
         self.is_silent = self.choice.name == "none"  # as the routes know it
-        self.cost = LINK_COST
+        self.cost = link_cost(UNKNOWN_RTT_S)  # more than it will turn out: what falls is feasible
         self.rtt_s: float | None = None
         self._samples: deque[float] = deque(maxlen=RTT_SAMPLES)
+        self._again = 0  # times on end that it was measured again soon
         self.loss = 0.0  # share of lost packets, 0 to 1, smoothed
         self.epoch = opened.keys.epoch
         self._epochs: dict[int, EpochKeys] = {opened.keys.epoch: opened.keys}
@@ -201,24 +203,36 @@ class Trunk:
 
     def ponged(self, number: int, now: float, late_s: float = 0.0) -> None:
         sent_at = self._pings.pop(number, None)
-        if sent_at is not None:
-            self._measured_at = now
-            if self.choice.remote is None:
-                self.rtt_measured(now - sent_at, now, late_s)
+        if sent_at is not None and self.choice.remote is None:
+            self.rtt_measured(now - sent_at, now, late_s)
 
     def rtt_measured(self, rtt_s: float, now: float, late_s: float = 0.0) -> None:
         """Smooths the round trip, of each three the middle one; the cost follows in steps.
 
+        One that may be lateness, or is unlike the others, is measured again soon; of the first ones the least counts.
+
         Args: late_s: how late this node was of late: so much of it, several times over, may be its own doing.
         """
-        self._measured_at = now
-        least_s = rtt_s - LATE_TIMES * late_s
-        if self.rtt_s is None and least_s < rtt_s / 2:
-            return  # it says nothing yet
-        self._samples.append(max(least_s, min(rtt_s, self.rtt_s or 0.0)))
-        rtt_s = sorted(self._samples)[(len(self._samples) - 1) // 2]
-        self.rtt_s = rtt_s if self.rtt_s is None else self.rtt_s + SMOOTHING * (rtt_s - self.rtt_s)
+        least_s = max(0.0, rtt_s - LATE_TIMES * late_s)
+        if self.rtt_s is None:
+            self._samples.append(rtt_s)
+            is_sure = link_cost(rtt_s) - link_cost(least_s) < COST_STEP
+            self._measured(now, again=not is_sure)
+            if not is_sure and len(self._samples) < RTT_SAMPLES:
+                return
+            self.rtt_s = min(self._samples)
+        else:
+            sample = max(least_s, min(rtt_s, self.rtt_s))
+            self._samples.append(sample)
+            middle = sorted(self._samples)[(len(self._samples) - 1) // 2]
+            self._measured(now, again=abs(link_cost(sample) - link_cost(middle)) >= COST_STEP)
+            self.rtt_s += SMOOTHING * (middle - self.rtt_s)
         self.cost = link_cost(self.rtt_s, self.loss, self.cost)
+
+    def _measured(self, now: float, *, again: bool) -> None:
+        """The round trip is measured next after MEASURE_S; after less if asked to, a few times on end."""
+        self._again = self._again + 1 if again and self._again < RTT_SAMPLES - 1 else 0
+        self._measured_at = now - MEASURE_S + MEASURE_AGAIN_S if self._again else now
 
     def loss_measured(self, loss: float) -> None:
         """Smooths the share of lost packets; the cost follows in steps."""

@@ -77,11 +77,16 @@ def test_labels_of_routes_in_use_are_wanted_before_those_of_backups() -> None:
     mesh = SimMesh()
     for name in ("r1", "r2"):
         mesh.add(name, mode=Mode.OPEN)
-    for name, near, far in (("a", "r1", "r2"), ("b", "r2", "r1"), ("c", "r1", "r2"), ("d", "r2", "r1")):
+    for name, to_first_s, to_second_s in (
+        ("a", 0.001, 0.001),
+        ("b", 0.03, 0.001),
+        ("c", 0.001, 0.03),
+        ("d", 0.03, 0.001),
+    ):
         mesh.add(name, "lab")
-        mesh.link(name, near, 0.001)
-        mesh.link(name, far, 0.03)
-    mesh.run(60)  # round trips are measured: a reaches some by each of its two relays
+        mesh.link(name, "r1", to_first_s)
+        mesh.link(name, "r2", to_second_s)
+    mesh.run(60)  # round trips are measured: a reaches c by r1, b and d by r2
     a = mesh.nodes["a"]
     hops = {one.token: one.hop[0] for one in a.tables.vlans[0].members if one.hop is not None}
     mixed = 0
