@@ -288,6 +288,16 @@ def test_distances_are_kept_while_a_neighbour_may_go_by_this_node_still() -> Non
     assert made.selected(KEY) is not None
 
 
+def test_distances_that_were_kept_for_a_slow_neighbour_are_forgotten_once_it_has_taken_the_end() -> None:
+    made = lost(deaf=THREE)
+    made.tick(10.0 + GONE_S)
+    assert made.next_deadline() == 10.0 + 2 * GONE_S
+    made.acknowledged(THREE, 2, 16.0)
+    made.tick(10.0 + 2 * GONE_S)
+    assert hear(made, TWO, 1, 500, 10.0 + 2 * GONE_S) == []
+    assert made.selected(KEY) is not None
+
+
 def test_a_way_that_became_long_is_left_at_once_for_one_that_is_much_shorter() -> None:
     made = table()
     hear(made, ONE, 1, 16)
