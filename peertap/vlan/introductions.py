@@ -12,38 +12,27 @@ Whatever is lost is repeated by the side that lacks something: a Hello until its
 until its Confirm. Nothing recorded before a restart of either end is ever accepted.
 """
 
-import hmac as constant_time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
-from itertools import product
 from math import inf
 from typing import Final, Protocol
 
-from peertap._core import FrameSigner, PairSecret, ReceiveKey, SendKey, VlanKeys
+from peertap._core import FrameSigner, ReceiveKey, SendKey, VlanKeys
 from peertap.errors import DecodeError, PeerError
 from peertap.types import Mac, MlsId, PeerId, Sid, Token, public_key_of
 from peertap.vlan.challenges import Challenges
 from peertap.vlan.epochs import Epoch, Epochs
 from peertap.vlan.membership import KeySource
 from peertap.vlan.names import virtual_mac
-from peertap.vlan.pairing import (
-    SECRET_BYTES,
-    Prekey,
-    open_secret_untrusted,
-    pair_info,
-    seal_secret,
-    sealed_hash,
-    setup_message,
-)
-from peertap.vlan.peer import RETRY_FIRST_S, Candidate, PairReceive, Peer, PendingSetup
+from peertap.vlan.pair_keys import PairKeys
+from peertap.vlan.peer import RETRY_FIRST_S, Candidate, Peer
 from peertap.vlan.unknown_keys import UnknownKeys
 from peertap.wire.content import Content, Reassembler, split, unpad_untrusted
 from peertap.wire.introduction import (
     CHALLENGE_BYTES,
     MAX_COUNTER,
     NO_KID,
-    Confirm,
     Hello,
     Introduction,
     Setup,
@@ -57,7 +46,6 @@ REPEAT_MOST_S: Final = 300.0  # missed it; who knows us does not answer
 PREKEY_S: Final = 24 * 3600.0  # PROTOCOL 2: a new prekey every 24 h
 VERIFICATIONS_PER_S: Final = 64  # PROTOCOL 2
 CANDIDATE_TRIES: Final = 10  # ours: about 13 s; then the other side's own Hello has to come
-PREVIOUS_KEY_S: Final = 5.0  # PROTOCOL 2: receivers hold the previous generation for 5 s
 MAX_MEMBERS: Final = 4096  # ours: bounds the table against a member that invents identities
 MAX_DEPARTED: Final = 4096  # ours: runs of members that are gone for the moment
 MAX_NUMBERED: Final = 65_536  # ours: members that one process ever met
@@ -102,7 +90,7 @@ class Introductions:
         mac_nonce: int = 0,
     ) -> None:
         """Args: token_to: the token by which a member is reached now; for None, all of them."""
-        self.source = source
+        self.source: Final = source
         self.epochs: Final = Epochs(source.keys)
         self.sid: Final = sid
         self.mac_nonce: Final = mac_nonce
@@ -113,11 +101,10 @@ class Introductions:
         self.must_renumber = False  # another member has our virtual MAC, and keeps it
         self.must_reclaim = False  # another member had it, and took another one
         self.rejected = 0
+        self.pairs: Final = PairKeys(source, self.epochs, (self.me, sid), identity.sign, random)
         self._identity = identity
-        self._random = random
         self._token_to = token_to
         self._signer = FrameSigner.generate()
-        self._prekeys = [Prekey()]  # ours, and the former one
         self._prekey_until: float | None = None
         self._generation = 0
         self.group_send = self._group_sender()
@@ -125,7 +112,6 @@ class Introductions:
         self._numbered: list[PeerId] = []
         self._by_sid: dict[Sid, Peer] = {}
         self._departed: OrderedDict[Sid, Peer] = OrderedDict()
-        self._setups = 0
         self._candidates: OrderedDict[tuple[PeerId, Sid], Candidate] = OrderedDict()  # anybody may say any sid
         self._challenges = Challenges(random)
         self._answered: OrderedDict[tuple[PeerId, bytes], float] = OrderedDict()
@@ -161,7 +147,7 @@ class Introductions:
             return self._to_group(self._hello(now))
         for peer in self.peers.values():
             if peer.pair_send is not None and peer.pair_send.kid == kid and peer.pending is None:
-                return self._start_setup(peer, now)
+                return self._offer(peer, now)
         return []
 
     def received_untrusted(self, token: bytes, nonce: bytes, sealed: bytes, now: float) -> list[SendIntro]:
@@ -196,8 +182,7 @@ class Introductions:
         epoch = self.epochs.begin(keys, now, removal=bool(removed), at_once=not self.peers)
         for peer in (*self.peers.values(), *self._departed.values()):
             peer.group_receive |= self._group_receivers(peer.hello, epoch, floor=0)
-            if peer.pair_in is not None:
-                peer.pair_receive.insert(0, PairReceive(keys.pair_receiver(peer.pair_in)[0], epoch.id))
+            self.pairs.epoch_began(peer, keys)
         self.changed = True
 
     def forget(self, member: PeerId) -> None:
@@ -211,18 +196,13 @@ class Introductions:
         if len(self._departed) > MAX_DEPARTED:
             self._departed.popitem(last=False)
             self._repeat_gap_s, self._repeat_at = REPEAT_FIRST_S, 0.0  # say so now
-            self._prekeys = [Prekey()]  # what it once sealed for us opens no more, so that it cannot be replayed
+            self.pairs.forget_prekeys()
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do."""
         dues = [at for at in (self._repeat_at, self._prekey_until) if at is not None]
         dues += [candidate.due_at for candidate in self._candidates.values()]
-        for peer in self.peers.values():  # asked after every event: most have nothing under way
-            if peer.pending is not None:
-                dues.append(peer.pending.due_at)
-            if len(peer.pair_receive) > 1:
-                dues += [one.until for one in peer.pair_receive[1:]]
-        due = min(min(dues, default=inf), self.epochs.next_deadline())
+        due = min(min(dues, default=inf), self.epochs.next_deadline(), self.pairs.next_deadline(self.peers.values()))
         return None if due == inf else due
 
     def tick(self, now: float) -> list[SendIntro]:
@@ -233,7 +213,7 @@ class Introductions:
             self._repeat_at = now + self._repeat_gap_s
             out += self._to_group(self._hello(now))
         if self._prekey_until is not None and self._prekey_until <= now:
-            self._prekeys = [Prekey(), self._prekeys[0]]
+            self.pairs.renew_prekey()
             self._prekey_until = now + PREKEY_S
             out += self._to_group(self._hello(now))
         for run, candidate in list(self._candidates.items()):
@@ -246,11 +226,9 @@ class Introductions:
                 out += self._answer(candidate.hello, candidate.epoch, now)
         for peer in self.peers.values():
             if peer.pending is not None and peer.pending.due_at <= now:
-                out += self._repeat_setup(peer, peer.pending, now)
-            usable = [one for one in peer.pair_receive if one.until > now]
-            if len(usable) != len(peer.pair_receive):
-                peer.pair_receive = usable
-                self.changed = True
+                pending = self.pairs.offer_again(peer, peer.pending, now)
+                out += self._to_member(peer.mac, pending.setup, pending.epoch)
+            self.changed |= self.pairs.drop_former(peer, now)
         return out
 
     def macs(self) -> set[Mac]:
@@ -277,7 +255,7 @@ class Introductions:
             if not self.peers:  # who was away knows nobody, and nobody heard it in an epoch that is over
                 out += self.edge_up(now)
             for peer in (*self.peers.values(), *self._departed.values()):
-                self._follow_pair(peer)
+                self.pairs.follow(peer)
         if ended:
             live = {one.id for one in self.epochs.live}
             for peer in (*self.peers.values(), *self._departed.values()):
@@ -290,19 +268,7 @@ class Introductions:
         """A member has this epoch: what is for it alone can be sealed there at once."""
         if epoch.number > peer.epoch.number:
             peer.epoch = epoch
-            self._follow_pair(peer)
-
-    def _common(self, peer: Peer) -> Epoch:
-        """The latest epoch that a member is known to have, while it lasts."""
-        return peer.epoch if peer.epoch in self.epochs.live else self.epochs.sending
-
-    def _follow_pair(self, peer: Peer) -> None:
-        """Seals for a member under the latest epoch that is due or that it has. Never twice under one."""
-        epoch = max(self.epochs.sending, peer.epoch, key=lambda one: one.number)
-        used = peer.pair_send_epoch
-        if peer.pair_out is not None and (used is None or epoch.number > used.number):
-            peer.pair_send, peer.pair_send_epoch = epoch.keys.pair_sender(peer.pair_out)[0], epoch
-            self.changed = True
+            self.changed |= self.pairs.follow(peer)
 
     def _open(self, nonce: bytes, token: bytes, sealed: bytes) -> tuple[bytes | None, Epoch]:
         """An INTRO's plaintext and the epoch that it was sealed in."""
@@ -327,7 +293,8 @@ class Introductions:
         self._heard_in(peer, epoch)
         if isinstance(message, Setup):
             return self._received_setup(peer, message, now)
-        return self._received_confirm(peer, message)
+        self.changed |= self.pairs.confirmed(peer, message)
+        return []
 
     def _received_hello(self, sid: Sid, hello: Hello, epoch: Epoch, now: float) -> list[SendIntro]:
         if hello.member == self.me:
@@ -366,7 +333,7 @@ class Introductions:
         if asks and self._may_answer(hello, epoch, now):
             out += self._answer(hello, epoch, now)
         if peer is not None and peer.pending is None and (peer.pair_send is None or lost_ours or was_pending):
-            out += self._start_setup(peer, now)
+            out += self._offer(peer, now)
         return out
 
     def _is_old(self, hello: Hello, now: float) -> bool:
@@ -431,71 +398,20 @@ class Introductions:
             known = {name: key for name, key in peer.group_receive.items() if name[1] >= hello.generation - 1}
             peer.group_receive = fresh | known  # a key that we have keeps its window
             self.changed = True
-        is_behind = peer.pending is not None and peer.pending.epoch is not self._common(peer)
-        if is_behind or hello.prekey != peer.hello.prekey:
-            peer.pending = None
+        self.pairs.met_again(peer, hello)
         peer.hello = hello
 
     def _received_setup(self, peer: Peer, setup: Setup, now: float) -> list[SendIntro]:
-        if peer.setup_seen is not None and setup.generation <= peer.setup_seen.generation:
-            if setup == peer.setup_seen and peer.confirm is not None:  # our Confirm was lost
-                return self._to_member(peer.mac, peer.confirm, peer.epoch)
-            raise PeerError(f"setup: generation {setup.generation} again")
+        confirm = self.pairs.said_again(peer, setup)
+        if confirm is not None:
+            return self._to_member(peer.mac, confirm, peer.epoch)
         self._spend_verification(now)
-        secret, epoch = self._open_setup(peer, setup)
-        key, confirm = epoch.keys.pair_receiver(secret)
-        later = [PairReceive(one.keys.pair_receiver(secret)[0], one.id) for one in self.epochs.later_than(epoch)]
-        former = [replace(one, until=min(one.until, now + PREVIOUS_KEY_S)) for one in peer.pair_receive]
-        peer.pair_receive = [*later, PairReceive(key, epoch.id), *former]
-        peer.pair_in = secret
-        peer.setup_seen = setup
-        peer.confirm = Confirm(peer.sid, setup.generation, confirm)
+        confirm, epoch = self.pairs.take_untrusted(peer, setup, now)
         self.changed = True
-        return self._to_member(peer.mac, peer.confirm, epoch, after_applied=True)
+        return self._to_member(peer.mac, confirm, epoch, after_applied=True)
 
-    def _open_setup(self, peer: Peer, setup: Setup) -> tuple[PairSecret, Epoch]:
-        """The pair secret under our prekey or the former one, and the epoch in which it was made."""
-        failure = PeerError("setup: no prekey")
-        sender, receiver = (peer.member, peer.sid), (self.me, self.sid)
-        for epoch, prekey in product(self.epochs.live, self._prekeys):
-            info = pair_info(self.source.vlan_id, MlsId(epoch.id), sender, receiver, prekey.public)
-            try:
-                secret = open_secret_untrusted(prekey, setup.sealed, info, setup.generation, peer.member)
-            except PeerError as error:
-                failure = error
-                continue
-            return PairSecret(secret, info, sealed_hash(setup.sealed), self.source.aead), epoch
-        raise failure
-
-    def _received_confirm(self, peer: Peer, confirm: Confirm) -> list[SendIntro]:
-        pending = peer.pending
-        if pending is None or confirm.generation != pending.generation:
-            return []
-        if not constant_time.compare_digest(confirm.confirm, pending.confirm):
-            raise PeerError("confirm does not match")
-        peer.pair_out, peer.pair_send_epoch, peer.pending = pending.secret, None, None
-        self._follow_pair(peer)
-        return []
-
-    def _start_setup(self, peer: Peer, now: float) -> list[SendIntro]:
-        epoch = self._common(peer)
-        self._setups += 1  # of the process: rises for every receiver, whatever it forgot
-        sender, receiver = (self.me, self.sid), (peer.member, peer.sid)
-        info = pair_info(self.source.vlan_id, MlsId(epoch.id), sender, receiver, peer.hello.prekey)
-        secret = self._random(SECRET_BYTES)
-        signature = self._identity.sign(setup_message(info, secret, self._setups))
-        sealed = seal_secret(peer.hello.prekey, info, secret, self._setups, signature)
-        pair = PairSecret(secret, info, sealed_hash(sealed), self.source.aead)
-        confirm = epoch.keys.pair_sender(pair)[1]
-        setup = Setup(peer.sid, self._setups, sealed)
-        peer.pending = PendingSetup(now + RETRY_FIRST_S, self._setups, setup, epoch, pair, confirm)
-        return self._to_member(peer.mac, setup, epoch)
-
-    def _repeat_setup(self, peer: Peer, pending: PendingSetup, now: float) -> list[SendIntro]:
-        """The same once more, or in the epoch that the member has by now."""
-        if pending.epoch is not self._common(peer):
-            return self._start_setup(peer, now)
-        pending.said(now)
+    def _offer(self, peer: Peer, now: float) -> list[SendIntro]:
+        pending = self.pairs.offer(peer, now)
         return self._to_member(peer.mac, pending.setup, pending.epoch)
 
     # Hellos
@@ -514,7 +430,7 @@ class Introductions:
             sid=self.sid,
             serial=self._serial,
             signing_key=self._signer.public,
-            prekey=self._prekeys[0].public,
+            prekey=self.pairs.prekey,
             generation=self._generation,
             floor=self._floor(epoch),
             challenge=self._challenges.offered(now),

@@ -195,7 +195,7 @@ def test_a_hello_with_a_signing_key_that_is_none_ends_nothing(signing_key: bytes
 @pytest.mark.parametrize("public", [bytes(1216), b"\xff" * 1216], ids=["zeros", "ones"])
 def test_a_member_with_a_prekey_that_is_none_ends_nothing(public: bytes) -> None:
     evil, a = Member("evil"), Member("a")
-    evil._prekeys[0].public = public  # type: ignore[misc]
+    evil.pairs._prekeys[0].public = public  # type: ignore[misc]
     net = Net(evil, a)
     net.meet()
     net.run(20)
@@ -289,7 +289,7 @@ def test_a_recorded_setup_opens_nothing_before_the_honest_one_comes(
     old = b.peers[a.me].pair_receive[0].key
     b.forget(a.me)
     net.now = 400.0
-    monkeypatch.setattr(a, "_start_setup", lambda _peer, _now: [])
+    monkeypatch.setattr(a, "_offer", lambda _peer, _now: [])
     net.meet()
     back = b.peers[a.me]
     for intro in setups:
@@ -361,14 +361,14 @@ def test_another_run_of_a_forgotten_member_begins_with_its_own_keys() -> None:
 def test_departed_runs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(introductions, "MAX_DEPARTED", 2)
     b = Member("b")
-    first = b._prekeys[0].public
+    first = b.pairs.prekey
     for number in range(5):
         net = Net(Member(f"m{number}"), b)
         net.now = 10.0 * number
         net.meet()
         b.forget(net.members[0].me)
     assert len(b._departed) == 2
-    assert b._prekeys[0].public != first
+    assert b.pairs.prekey != first
 
 
 # Unknown keys
@@ -522,10 +522,10 @@ def test_a_setup_of_an_older_generation_or_with_nonsense_changes_nothing() -> No
 
 def test_after_24_hours_a_setup_under_the_former_prekey_still_opens() -> None:
     net, a, b = two()
-    former = b._prekeys[0].public
+    former = b.pairs.prekey
     net.drops = lambda sender, _intro: sender is b  # a hears nothing of the renewal
     net.run(DAY_S + 10)
-    assert b._prekeys[0].public != former
+    assert b.pairs.prekey != former
     assert a.peers[b.me].hello.prekey == former
     net.drops = lambda _sender, _intro: False
     sender = a.peers[b.me].pair_send
@@ -554,8 +554,8 @@ def test_a_spent_pair_key_is_replaced_also_when_the_other_prekey_is_renewed_mean
 
 def test_a_prekey_is_gone_after_two_renewals() -> None:
     net, a, b = two()
-    former = b._prekeys[0].public
+    former = b.pairs.prekey
     net.run(2 * DAY_S + 10)
-    assert len(b._prekeys) == 2
-    assert former not in {one.public for one in b._prekeys}
-    assert a.peers[b.me].hello.prekey == b._prekeys[0].public
+    assert len(b.pairs._prekeys) == 2
+    assert former not in {one.public for one in b.pairs._prekeys}
+    assert a.peers[b.me].hello.prekey == b.pairs.prekey
