@@ -12,7 +12,7 @@ Whatever is lost is repeated by the side that lacks something: a Hello until its
 until its Confirm. Nothing recorded before a restart of either end is ever accepted.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 from math import inf
@@ -33,6 +33,7 @@ from peertap.wire.introduction import (
     CHALLENGE_BYTES,
     MAX_COUNTER,
     NO_KID,
+    Confirm,
     Hello,
     Introduction,
     Setup,
@@ -110,9 +111,9 @@ class Introductions:
         self.group_send = self._group_sender()
         self._ids: dict[PeerId, int] = {}
         self._numbered: list[PeerId] = []
-        self._by_sid: dict[Sid, Peer] = {}
-        self._departed: OrderedDict[Sid, Peer] = OrderedDict()
-        self._candidates: OrderedDict[tuple[PeerId, Sid], Candidate] = OrderedDict()  # anybody may say any sid
+        self._by_sid: defaultdict[Sid, dict[PeerId, Peer]] = defaultdict(dict)  # anybody may say any sid
+        self._departed: OrderedDict[tuple[PeerId, Sid], Peer] = OrderedDict()
+        self._candidates: OrderedDict[tuple[PeerId, Sid], Candidate] = OrderedDict()
         self._challenges = Challenges(random)
         self._answered: OrderedDict[tuple[PeerId, bytes], float] = OrderedDict()
         self._verified: deque[float] = deque(maxlen=VERIFICATIONS_PER_S)
@@ -175,10 +176,9 @@ class Introductions:
         """The VLAN's keys are others from now on; `removed` are no members any more, and are not heard again."""
         for member in removed:
             self.forget(member)
-            for sid in [sid for sid, one in self._departed.items() if one.member == member]:
-                del self._departed[sid]
-            for run in [run for run in self._candidates if run[0] == member]:
-                del self._candidates[run]
+            for runs in (self._departed, self._candidates):
+                for run in [run for run in runs if run[0] == member]:
+                    del runs[run]
         epoch = self.epochs.begin(keys, now, removal=bool(removed), at_once=not self.peers)
         for peer in (*self.peers.values(), *self._departed.values()):
             peer.group_receive |= self._group_receivers(peer.hello, epoch, floor=0)
@@ -190,8 +190,8 @@ class Introductions:
         peer = self.peers.pop(member, None)
         if peer is None:
             return
-        self._by_sid.pop(peer.sid, None)
-        self._departed[peer.sid] = peer
+        self._end_run(peer)
+        self._departed[member, peer.sid] = peer
         self.changed = True
         if len(self._departed) > MAX_DEPARTED:
             self._departed.popitem(last=False)
@@ -287,14 +287,17 @@ class Introductions:
     def _received(self, sid: Sid, message: Introduction, epoch: Epoch, now: float) -> list[SendIntro]:
         if isinstance(message, Hello):
             return self._received_hello(sid, message, epoch, now)
-        peer = self._by_sid.get(sid)
-        if peer is None or message.to_sid != self.sid:
+        if sid not in self._by_sid or message.to_sid != self.sid:
             raise PeerError("introduction for or from another run")
-        self._heard_in(peer, epoch)
-        if isinstance(message, Setup):
-            return self._received_setup(peer, message, now)
-        self.changed |= self.pairs.confirmed(peer, message)
-        return []
+        if isinstance(message, Confirm):
+            return self._received_confirm(sid, message, epoch)
+        failure = PeerError("setup: no such run")
+        for peer in self._by_sid[sid].values():  # one, unless a member says another's sid
+            try:
+                return self._received_setup(peer, message, epoch, now)
+            except PeerError as error:
+                failure = error
+        raise failure
 
     def _received_hello(self, sid: Sid, hello: Hello, epoch: Epoch, now: float) -> list[SendIntro]:
         if hello.member == self.me:
@@ -313,9 +316,7 @@ class Introductions:
             return [] if self.must_renumber else self._keep_mac(hello, epoch, now)
         if hello.mac_nonce and virtual_mac(hello.member, hello.vlan_id, hello.mac_nonce - 1) == self.mac:
             self.must_reclaim = True
-        peer = self._by_sid.get(sid)
-        if peer is not None and peer.member != hello.member:
-            raise PeerError("hello: a sid of another member")
+        peer = self._known(hello.member, sid)
         was_pending = peer is not None and peer.pending is not None
         if peer is not None:
             self._refresh(peer, hello, epoch)
@@ -339,7 +340,7 @@ class Introductions:
     def _is_old(self, hello: Hello, now: float) -> bool:
         """Whether we had this Hello, or a later one of the run that is no overtaken answer: a replay costs nothing."""
         candidate = self._candidates.get((hello.member, hello.sid))
-        known = self._by_sid.get(hello.sid)
+        known = self._known(hello.member, hello.sid)
         if known is not None:
             return hello.serial <= known.hello.serial
         if candidate is None or hello.serial > candidate.hello.serial:
@@ -358,12 +359,12 @@ class Introductions:
         if old is None and len(self.peers) >= MAX_MEMBERS:
             raise PeerError(f"hello: more than {MAX_MEMBERS} members")
         if old is not None:
-            self._by_sid.pop(old.sid, None)  # a replaced sid takes its keys along
+            self._end_run(old)  # a replaced sid takes its keys along
         mac = self._mac_of(hello)
         if mac == self.mac or any(one.mac == mac and one is not old for one in self.peers.values()):
             raise PeerError("hello: the virtual MAC is another member's")
-        peer = self._departed.pop(hello.sid, None)
-        if peer is not None and peer.member == hello.member:
+        peer = self._departed.pop((hello.member, hello.sid), None)
+        if peer is not None:
             self._refresh(peer, hello, epoch)
         else:
             receivers = self._group_receivers(hello, epoch, floor=hello.floor)
@@ -371,11 +372,22 @@ class Introductions:
                 receivers |= self._group_receivers(hello, later, floor=0)  # it seals nothing there yet
             peer = Peer(self._number(hello.member), hello.member, mac, hello, receivers, epoch)
         self.peers[hello.member] = peer
-        self._by_sid[hello.sid] = peer
+        self._by_sid[hello.sid][hello.member] = peer
         self._candidates.pop((hello.member, hello.sid), None)
         self._unknown.clear()
         self.changed = True
         return peer
+
+    def _known(self, member: PeerId, sid: Sid) -> Peer | None:
+        """The member, if this is its present run."""
+        peer = self.peers.get(member)
+        return peer if peer is not None and peer.sid == sid else None
+
+    def _end_run(self, peer: Peer) -> None:
+        runs = self._by_sid[peer.sid]
+        runs.pop(peer.member, None)
+        if not runs:
+            del self._by_sid[peer.sid]
 
     def _number(self, member: PeerId) -> int:
         """The member's number in the data plane, the same for as long as the process runs."""
@@ -401,14 +413,23 @@ class Introductions:
         self.pairs.met_again(peer, hello)
         peer.hello = hello
 
-    def _received_setup(self, peer: Peer, setup: Setup, now: float) -> list[SendIntro]:
+    def _received_setup(self, peer: Peer, setup: Setup, came_in: Epoch, now: float) -> list[SendIntro]:
         confirm = self.pairs.said_again(peer, setup)
         if confirm is not None:
+            self._heard_in(peer, came_in)
             return self._to_member(peer.mac, confirm, peer.epoch)
         self._spend_verification(now)
         confirm, epoch = self.pairs.take_untrusted(peer, setup, now)
+        self._heard_in(peer, came_in)
         self.changed = True
         return self._to_member(peer.mac, confirm, epoch, after_applied=True)
+
+    def _received_confirm(self, sid: Sid, confirm: Confirm, came_in: Epoch) -> list[SendIntro]:
+        for peer in self._by_sid[sid].values():
+            if self.pairs.confirmed(peer, confirm):
+                self._heard_in(peer, came_in)
+                self.changed = True
+        return []
 
     def _offer(self, peer: Peer, now: float) -> list[SendIntro]:
         pending = self.pairs.offer(peer, now)
@@ -445,7 +466,7 @@ class Introductions:
         self._note_answer(hello, epoch, now)
         epoch = epoch if epoch in self.epochs.live else self.epochs.sending
         asked = NO_KID
-        if hello.sid not in self._by_sid:
+        if self._known(hello.member, hello.sid) is None:
             asked = self._group_receivers(hello, epoch, floor=0)[epoch.id, hello.generation].kid
         return self._to_member(self._mac_of(hello), self._hello(now, echo=hello, asked_kid=asked, epoch=epoch), epoch)
 

@@ -26,11 +26,10 @@ DAY_S = 24 * 3600.0
 class Member(Introductions):
     """One run of a member."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, sid: Sid | None = None) -> None:
         membership = StaticMembership("lab", StaticSecret(b"l" * 32))
-        super().__init__(
-            membership, identity(name), sid=Sid(CHANCE.randbytes(16)), random=CHANCE.randbytes, token_to=self.token_to
-        )
+        sid = sid or Sid(CHANCE.randbytes(16))
+        super().__init__(membership, identity(name), sid=sid, random=CHANCE.randbytes, token_to=self.token_to)
 
     def token_to(self, mac: Mac | None) -> Token:
         kind, at = (KIND_GROUP, BROADCAST) if mac is None else (KIND_UNICAST, mac)
@@ -146,6 +145,25 @@ def test_a_member_that_says_hello_with_anothers_sid_neither_takes_its_place_nor_
     assert a.peers.keys() == {victim.me}
     assert a.peers[victim.me].hello.member == victim.me
     assert a.peers[victim.me].hello.generation == 0
+
+
+def test_a_member_that_is_known_by_anothers_sid_keeps_nobody_out() -> None:
+    """Whoever said Hello with a sid first had it: the member whose it was could not be met."""
+    victim = Member("v")
+    a, thief = Member("a"), Member("t", victim.sid)
+    Net(a, thief).meet()
+    assert a.peers.keys() == {thief.me}
+    net = Net(a, victim)
+    net.meet()
+    assert net.frames(a, victim)
+    assert net.frames(victim, a)
+    a.forget(victim.me)
+    a.forget(thief.me)
+    net.now = 400.0
+    net.meet()
+    assert a.peers.keys() == {victim.me}
+    assert net.frames(a, victim)
+    assert not a.rejected
 
 
 # Hellos that nobody may say
