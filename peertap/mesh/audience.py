@@ -183,9 +183,9 @@ class Audience:
                 listener.is_waiting, listener.again_at = True, listener.pace.again_at(now)
                 yield trunk, Routes(listener.batch & 0xFFFFFFFF, tuple(adverts))
 
-    def have_taken(self, since: float) -> bool:
-        """Whether all neighbours have taken what there was to say at that time."""
-        return all(self.is_settled(trunk) or one.settled_at > since for trunk, one in self._all.items())
+    def have_taken(self, key: Key, since: float) -> bool:
+        """Whether all neighbours have taken what there was to say of a token at that time."""
+        return all(one.settled_at > since or (not one.is_waiting and key not in one.owed) for one in self._all.values())
 
     def acknowledged(self, trunk: TrunkId, batch: int, now: float) -> None:
         """The neighbour has taken a batch."""

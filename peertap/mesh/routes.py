@@ -325,11 +325,11 @@ class RouteTable(KnownRoutes):
         for key, since in self._waiting.take_gone(now):
             entry = self._entries.get(key)
             if entry is not None and entry.empty_since is not None:
-                if self._audience.have_taken(since):
+                if self._audience.have_taken(key, since):
                     entry.forget_distances()
                 else:
                     self._waiting.go(key, since, now)
-        self._waiting.looked()
+        self._waiting.looked(now)
         return out
 
     def expire(self, now: float, now_unix: float) -> list[Outgoing]:

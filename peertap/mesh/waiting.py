@@ -1,11 +1,14 @@
 """What a node looks at again later (SPEC 6.1): what it asked for, ways that came too soon, tokens that are gone."""
 
+from collections import OrderedDict
+from itertools import islice
 from typing import Final
 
 from peertap.mesh.audience import Key
 
 REQUEST_GAP_S: Final = 0.5  # ours: one request for a token in this time, the next one after twice as long
 REQUEST_GAP_MOST_S: Final = 60.0  # ours
+LOOK_GAP_S: Final = 0.05  # ours: each look goes through all of them
 GONE_S: Final = 5.0  # ours: so long after nobody announces a token any more no ghost of it goes round any ring
 NEVER: Final = float("inf")
 
@@ -16,7 +19,7 @@ class Waiting:
     def __init__(self) -> None:
         self._starved: dict[Key, tuple[float, float]] = {}  # asked for: again at, gap
         self._postponed: dict[Key, float] = {}  # a better way came too soon after the last change
-        self._gone: dict[Key, tuple[float, float]] = {}  # nobody announces it: looked at again at, since
+        self._gone: OrderedDict[Key, tuple[float, float]] = OrderedDict()  # nobody announces it: look again at, since
         self._due_at = NEVER  # no later than the first of these
 
     def is_starved(self, key: Key) -> bool:
@@ -54,6 +57,7 @@ class Waiting:
     def go(self, key: Key, since: float, now: float) -> None:
         """Nobody announces a token any more."""
         self._gone[key] = (now + GONE_S, since)
+        self._gone.move_to_end(key)
         self._due_at = min(self._due_at, now + GONE_S)
 
     def next_deadline(self) -> float | None:
@@ -78,12 +82,14 @@ class Waiting:
 
     def take_gone(self, now: float) -> list[tuple[Key, float]]:
         """Tokens that were gone a while ago, and since when."""
-        due = [(key, since) for key, (at, since) in self._gone.items() if at <= now]
-        for key, _ in due:
-            del self._gone[key]
+        due: list[tuple[Key, float]] = []
+        while self._gone and next(iter(self._gone.values()))[0] <= now:
+            key, (_, since) = self._gone.popitem(last=False)
+            due.append((key, since))
         return due
 
-    def looked(self) -> None:
+    def looked(self, now: float) -> None:
         """What was due was looked at."""
-        asked, gone = (at for at, _ in self._starved.values()), (at for at, _ in self._gone.values())
-        self._due_at = min((*asked, *gone, *self._postponed.values()), default=NEVER)
+        asked, gone = (at for at, _ in self._starved.values()), [at for at, _ in islice(self._gone.values(), 1)]
+        due_at = min((*asked, *gone, *self._postponed.values()), default=NEVER)
+        self._due_at = max(due_at, now + LOOK_GAP_S)
