@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 
 from peertap.errors import TrunkError
 from peertap.identity.node import format_peer_id
 from peertap.mesh.book import Source
-from peertap.shell.dial import AGAIN_S, STAGGER_S, Dialler
+from peertap.shell.dial import AGAIN_S, DEARER_S, STAGGER_S, Dialler
 from peertap.types import PeerId
 from tests.support.identities import identity
 
@@ -39,6 +40,7 @@ class Network:
     there_s: float = 0.0
     dialled: list[tuple[float, str]] = field(default_factory=list)
     made: list[Made] = field(default_factory=list)
+    taken_at: float = 0.0
 
     async def dial(self, address: str, _peer: PeerId) -> Made:
         transport = next(one for one in ("ws", "quic", "tcp") if one in address)
@@ -55,7 +57,7 @@ class Network:
         return self.made[-1]
 
 
-def taken(network: Network, *, worked: bool) -> Made:
+def taken(network: Network, *, worked: bool = False, ways: Sequence[str] = ("tcp/4511", "tcp/4512/ws")) -> Made:
     """Which connection the first dial led to; the others are closed."""
     connected: list[Made] = []
 
@@ -65,13 +67,13 @@ def taken(network: Network, *, worked: bool) -> Made:
 
         async def take(connection: Any) -> None:
             connected.append(connection)
+            network.taken_at = trio.current_time()
             scope.cancel()
 
         dialler = Dialler(network, ME, take, lambda *_: None)  # type: ignore[arg-type]
-        tcp, ws = address("tcp/4511"), address("tcp/4512/ws")
-        dialler.book.learn(Source.CONFIGURED, PEER, [tcp, ws], 0.0)
+        dialler.book.learn(Source.CONFIGURED, PEER, [address(way) for way in ways], 0.0)
         if worked:
-            dialler.book.reached(PEER, tcp, 0.0)
+            dialler.book.reached(PEER, address(ways[0]), 0.0)
             dialler.book.lost(PEER, 0.0)
         with trio.move_on_after(6) as scope:
             await dialler.run()
@@ -99,10 +101,18 @@ def test_after_a_cut_the_transport_that_worked_is_tried_afresh_and_the_old_try_i
 def test_a_transport_that_is_blocked_delays_the_others_by_no_more_than_two_seconds() -> None:
     network = Network(lambda _: "silence")
     assert taken(network, worked=True).transport == "ws"
-    assert network.dialled[-1][0] - network.dialled[0][0] <= STAGGER_S + AGAIN_S
+    assert network.taken_at - network.dialled[0][0] == pytest.approx(DEARER_S + AGAIN_S)
+    assert DEARER_S + AGAIN_S <= 2
 
 
 def test_where_it_never_worked_silence_is_not_asked_again() -> None:
     network = Network(lambda _: "silence")
     assert taken(network, worked=False).transport == "ws"
     assert [transport for _, transport in network.dialled[:2]] == ["tcp", "ws"]
+
+
+def test_silent_addresses_of_one_transport_delay_one_that_answers_by_little() -> None:
+    """A second for each of a peer's unreachable addresses, where only a dearer transport is to wait for so long."""
+    network = Network(lambda number: "silence" if number <= 4 else "answers")
+    assert taken(network, ways=[f"tcp/{4511 + number}" for number in range(5)]).transport == "tcp"
+    assert network.taken_at - network.dialled[0][0] == pytest.approx(4 * STAGGER_S)
