@@ -104,7 +104,7 @@ from peertap.wire.presence import SignedLinkDown, SignedPresence
 from peertap.wire.relay import RelayResult, RelayUpdate
 
 TABLES_AT_ONCE: Final = 16  # ours: so often tables follow a change without waiting
-TABLES_PACE_S: Final = 0.1  # ours: then so often at most: in a storm most of them are outdated by the next change
+TABLES_PACE_S: Final = 0.1  # ours: then so often, or with the next announcement: in a storm most are soon outdated
 TABLE_EXPIRY_S: Final = 60.0  # ours: how often routes are looked through for expired ones
 
 
@@ -480,7 +480,7 @@ class Node:
         self.presence.leave(now)
         self.fabric.leave()
         self._locals.withdraw(now)
-        self._say_routes()
+        self._out += self._routes_to_say()
         for trunk in list(self.trunks.values()):
             self._neighbours.close(trunk, CloseCode.SHUTDOWN, "the node is going down", now)
 
@@ -494,12 +494,14 @@ class Node:
             self.role.ask(now)
             self._dirty |= bool(self.fabric.settle(now)) | self.routes.take_ways_changed()
             self.presence.settle(now)
-        self._say_routes()
+        said = self._routes_to_say()
         is_urgent = self._take_urgent() or self._stopping
         self._is_behind |= self._take_dirty() or is_urgent
+        is_urgent |= any(isinstance(one.message, Routes) for one in said)  # tables go before what is announced
         if self._is_behind and (is_urgent or now >= self._follow_at):
             self._is_behind, self._follow_at = False, self._pace.again_at(now)
             self._follow_changes(now)
+        self._out += said
         self.multicast.follow(self.tables, now)
         for action in self._barrier.release(is_behind=self._is_behind):
             if isinstance(action, Met):
@@ -546,8 +548,8 @@ class Node:
             self.tables = tables
             self._out.append(Apply(self._barrier.publish(), tables))
 
-    def _say_routes(self) -> None:
-        self._out += [Send(trunk, message) for trunk, message in self.fabric.take(self._now) if trunk in self.trunks]
+    def _routes_to_say(self) -> list[Send]:
+        return [Send(trunk, message) for trunk, message in self.fabric.take(self._now) if trunk in self.trunks]
 
     def _taken(self) -> list[Action]:
         out, self._out = self._out, []

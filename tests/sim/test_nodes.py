@@ -5,9 +5,12 @@ import os
 import pytest
 
 from peertap.mesh.policy import Mode
+from peertap.node import node as busy
+from peertap.node.actions import Action, Apply, Send
 from peertap.node.events import PathFound, PathLost, PingAsked, StopAsked
 from peertap.types import VlanIndex
 from peertap.wire import control
+from peertap.wire.control import Routes
 from tests.support.mesh import SimLink, SimMesh, SimNode
 
 SEEDS = range(20 if os.environ.get("PEERTAP_FULL") else 4)
@@ -307,3 +310,27 @@ def test_an_answer_for_which_no_label_is_confirmed_yet_goes_when_it_is() -> None
         known = [len(mesh.nodes[name].vlan("lab").introductions.peers) for name in ("a", "b")]  # type: ignore[attr-defined]
         late += [number] if known != [1, 1] else []
     assert not late
+
+
+def test_tables_go_before_what_is_announced_however_many_changes_there_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At their pace they came 0.1 s after it: a neighbour that went by what was announced met the way before."""
+    monkeypatch.setattr(busy, "TABLES_AT_ONCE", 1)
+    monkeypatch.setattr(busy, "TABLES_PACE_S", 60.0)
+    mesh = line()
+    mesh.add("c", "lab")
+    mesh.link("b", "c")
+    mesh.run(10)
+    relay = mesh.nodes["r"]
+    carry_out, late = relay.carry_out, list[bool]()
+
+    def watched(actions: list[Action]) -> None:
+        for number, one in enumerate(actions):
+            if isinstance(one, Send) and isinstance(one.message, Routes):
+                late.append(relay.node._is_behind or any(isinstance(after, Apply) for after in actions[number:]))
+        carry_out(actions)
+
+    monkeypatch.setattr(relay, "carry_out", watched)
+    mesh.nodes["c"].post(StopAsked())
+    mesh.run(1)
+    assert late
+    assert not any(late)
