@@ -71,6 +71,7 @@ class Trunk:
         self.cost = link_cost(UNKNOWN_RTT_S)  # more than it will turn out: what falls is feasible
         self.rtt_s: float | None = None
         self._samples: deque[float] = deque(maxlen=RTT_SAMPLES)
+        self._is_sure = False  # whether a round trip was measured that was no lateness of ours
         self._again = 0  # times on end that it was measured again soon
         self.loss = 0.0  # share of lost packets, 0 to 1, smoothed
         self.epoch = opened.keys.epoch
@@ -209,25 +210,34 @@ class Trunk:
     def rtt_measured(self, rtt_s: float, now: float, late_s: float = 0.0) -> None:
         """Smooths the round trip, of each three the middle one; the cost follows in steps.
 
-        One that may be lateness, or is unlike the others, is measured again soon; of the first ones the least counts.
+        One that may be lateness, or is unlike the others, is measured again soon; until one is sure the least counts.
 
         Args: late_s: how late this node was of late: so much of it, several times over, may be its own doing.
         """
         least_s = max(0.0, rtt_s - LATE_TIMES * late_s)
+        is_sure = link_cost(rtt_s) - link_cost(least_s) < COST_STEP
         if self.rtt_s is None:
             self._samples.append(rtt_s)
-            is_sure = link_cost(rtt_s) - link_cost(least_s) < COST_STEP
             self._measured(now, again=not is_sure)
-            if not is_sure and len(self._samples) < RTT_SAMPLES:
-                return
-            self.rtt_s = min(self._samples)
+            if is_sure or len(self._samples) == RTT_SAMPLES:
+                self._begin_with(min(self._samples))
+        elif not self._is_sure and rtt_s < self.rtt_s:
+            self._measured(now, again=not is_sure)
+            self._begin_with(rtt_s)
         else:
             sample = max(least_s, min(rtt_s, self.rtt_s))
             self._samples.append(sample)
             middle = sorted(self._samples)[(len(self._samples) - 1) // 2]
             self._measured(now, again=abs(link_cost(sample) - link_cost(middle)) >= COST_STEP)
             self.rtt_s += SMOOTHING * (middle - self.rtt_s)
-        self.cost = link_cost(self.rtt_s, self.loss, self.cost)
+        self._is_sure |= is_sure
+        if self.rtt_s is not None:
+            self.cost = link_cost(self.rtt_s, self.loss, self.cost)
+
+    def _begin_with(self, rtt_s: float) -> None:
+        self.rtt_s = rtt_s
+        self._samples.clear()
+        self._samples.append(rtt_s)
 
     def _measured(self, now: float, *, again: bool) -> None:
         """The round trip is measured next after MEASURE_S; after less if asked to, a few times on end."""

@@ -66,6 +66,7 @@ from peertap.node.relay_control import RelayCommand, RelaySettings
 from peertap.node.vlan import VlanSettings
 from peertap.observe import logs
 from peertap.shell import admin
+from peertap.shell.alarm import Alarm
 from peertap.shell.answers import Answers
 from peertap.shell.dataplane import DataPlane
 from peertap.shell.dial import Dialler
@@ -377,15 +378,16 @@ class Runtime:
         self._changed = trio.Event()
 
     async def _keep_time(self) -> None:
+        alarm = Alarm()
         while True:
             self._woken = trio.Event()
-            due_at = self.node.next_deadline()
-            with trio.move_on_after(max(0.0, due_at - time.monotonic())) as wait:
+            due_at, now = self.node.next_deadline(), time.monotonic()
+            alarm.set(due_at, now)
+            with trio.move_on_after(max(0.0, due_at - now)) as wait:
                 await self._woken.wait()
-            if not wait.cancelled_caught:
-                continue
-            self.post(TimePassed(late_s=time.monotonic() - due_at))
-            await trio.lowlevel.checkpoint()
+            if wait.cancelled_caught:
+                self.post(TimePassed(late_s=alarm.rang(time.monotonic())))
+                await trio.lowlevel.checkpoint()
 
     async def _measure(self) -> None:
         """Tells the node how busy it is, and what its trunks lose."""

@@ -141,3 +141,15 @@ def test_a_trunk_that_was_not_measured_costs_more_than_a_near_one() -> None:
     unmeasured = trunk.cost
     trunk.rtt_measured(0.01, 1.0)
     assert trunk.cost < unmeasured
+
+
+def test_a_trunk_that_was_measured_on_a_busy_machine_is_short_with_the_first_short_answer() -> None:
+    """Its cost fell by a quarter of the way each 5 s, for over a minute."""
+    trunk = new_trunk()
+    for second in (1, 2, 3):
+        trunk.rtt_measured(0.3, second, 0.2)
+    assert trunk.rtt_s == 0.3
+    trunk.rtt_measured(0.002, 8.0, 0.2)
+    assert trunk.rtt_s == 0.002
+    trunk.rtt_measured(0.1, 13.0, 0.0)
+    assert trunk.rtt_s == 0.002, "one late answer in three changes nothing"
