@@ -1,16 +1,17 @@
 """One trunk session as the node keeps it: keys of its epochs, labels, carrier, liveness."""
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from typing import Final
 
 from peertap._core import HopReceiveKey, HopSendKey
 from peertap.mesh.allowance import Allowance
-from peertap.mesh.score import COST_STEP, UNKNOWN_RTT_S, link_cost
+from peertap.mesh.score import UNKNOWN_RTT_S, link_cost
 from peertap.node.carrier import CarrierChoice
 from peertap.node.events import EpochKeys, TrunkOpened
 from peertap.node.labels import Labels
+from peertap.node.round_trip import MEASURE_S, RoundTrip
 from peertap.node.tables import Address, TrunkTable
 from peertap.wire.control import Indexes, Ping
 
@@ -33,12 +34,8 @@ MAX_DIGESTS: Final = 8  # ours: at once: 2,048 VTags each, and each costs a look
 DIGESTS_PER_S: Final = 8 / 60  # ours: and over time
 MAX_ASKS: Final = 16  # ours: questions about the way that a neighbour may ask at once
 ASKS_PER_S: Final = 4.0  # ours: and over time
-MEASURE_S: Final = 5.0  # ours: the round trip is measured so often at least, also under load
-MEASURE_AGAIN_S: Final = 1.0  # ours: where one measurement says little
 OLD_EPOCH_S: Final = 10.0  # ours: an old epoch's packets are opened for so long
-LATE_TIMES: Final = 3.0  # ours: a probe waits at our socket, at the data plane, and on its way to the node
-RTT_SAMPLES: Final = 3  # ours: the middle one of so many counts: one late answer changes no route
-SMOOTHING: Final = 0.25  # ours: weight of a new round-trip sample; RFC 6298 has 1/8, for one in each round trip
+SMOOTHING: Final = 0.25  # ours: weight of a new share of lost packets
 MAX_ADDRESSES: Final = 16  # ours: libp2p addresses remembered for dialling
 
 
@@ -69,10 +66,7 @@ class Trunk:
         self.is_leaving = False  # it takes frames until the neighbour closes, and nothing else
         self.is_silent = self.choice.name == "none"  # as the routes know it
         self.cost = link_cost(UNKNOWN_RTT_S)  # more than it will turn out: what falls is feasible
-        self.rtt_s: float | None = None
-        self._samples: deque[float] = deque(maxlen=RTT_SAMPLES)
-        self._is_sure = False  # whether a round trip was measured that was no lateness of ours
-        self._again = 0  # times on end that it was measured again soon
+        self._round_trip: Final = RoundTrip()
         self.loss = 0.0  # share of lost packets, 0 to 1, smoothed
         self.epoch = opened.keys.epoch
         self._epochs: dict[int, EpochKeys] = {opened.keys.epoch: opened.keys}
@@ -80,7 +74,6 @@ class Trunk:
         self._old_until: dict[int, float] = {}
         self._heard_at = now
         self._pinged_at = now
-        self._measured_at = float("-inf")
         self._pings: dict[int, float] = {}
         self.refreshes: Final = Allowance(MAX_REFRESHES, REFRESHES_PER_S, now)  # each costs a look through all routes
         self.grants: Final = Allowance(MAX_GRANTS, GRANTS_PER_S, now)
@@ -90,6 +83,11 @@ class Trunk:
         self.asks: Final = Allowance(MAX_ASKS, ASKS_PER_S, now)
         self._unanswered = 0
         self._doubted_at: float | None = None  # its udp path went, and nothing was heard since
+
+    @property
+    def rtt_s(self) -> float | None:
+        """The round trip, smoothed; None: not measured yet."""
+        return self._round_trip.rtt_s
 
     # Keys
 
@@ -145,8 +143,8 @@ class Trunk:
         if self._sending is None:
             return []
         remote, due = self.choice.remote, self.choice.due(now)
-        if remote is not None and self._measured_at + MEASURE_S <= now:  # the data plane asks where it is silent only
-            self._measured_at = now
+        if remote is not None and self._round_trip.due_at <= now:  # the data plane asks where it is silent only
+            self._round_trip.asked(now)
             due.append(remote)
         return due
 
@@ -199,7 +197,7 @@ class Trunk:
         if self.choice.remote is not None:
             due = self._heard_at + PING_AFTER_ON_UDP_S
         else:
-            due = min(self._heard_at + PING_AFTER_S, self._measured_at + MEASURE_S)
+            due = min(self._heard_at + PING_AFTER_S, self._round_trip.due_at)
         return max(due, self._pinged_at + PING_GAP_S)
 
     def ponged(self, number: int, now: float, late_s: float = 0.0) -> None:
@@ -208,45 +206,16 @@ class Trunk:
             self.rtt_measured(now - sent_at, now, late_s)
 
     def rtt_measured(self, rtt_s: float, now: float, late_s: float = 0.0) -> None:
-        """Smooths the round trip, of each three the middle one; the cost follows in steps.
-
-        One that may be lateness, or is unlike the others, is measured again soon; until one is sure the least counts.
-
-        Args: late_s: how late this node was of late: so much of it, several times over, may be its own doing.
-        """
-        least_s = max(0.0, rtt_s - LATE_TIMES * late_s)
-        is_sure = link_cost(rtt_s) - link_cost(least_s) < COST_STEP
-        if self.rtt_s is None:
-            self._samples.append(rtt_s)
-            self._measured(now, again=not is_sure)
-            if is_sure or len(self._samples) == RTT_SAMPLES:
-                self._begin_with(min(self._samples))
-        elif not self._is_sure and rtt_s < self.rtt_s:
-            self._measured(now, again=not is_sure)
-            self._begin_with(rtt_s)
-        else:
-            sample = max(least_s, min(rtt_s, self.rtt_s))
-            self._samples.append(sample)
-            middle = sorted(self._samples)[(len(self._samples) - 1) // 2]
-            self._measured(now, again=abs(link_cost(sample) - link_cost(middle)) >= COST_STEP)
-            self.rtt_s += SMOOTHING * (middle - self.rtt_s)
-        self._is_sure |= is_sure
-        if self.rtt_s is not None:
-            self.cost = link_cost(self.rtt_s, self.loss, self.cost)
-
-    def _begin_with(self, rtt_s: float) -> None:
-        self.rtt_s = rtt_s
-        self._samples.clear()
-        self._samples.append(rtt_s)
-
-    def _measured(self, now: float, *, again: bool) -> None:
-        """The round trip is measured next after MEASURE_S; after less if asked to, a few times on end."""
-        self._again = self._again + 1 if again and self._again < RTT_SAMPLES - 1 else 0
-        self._measured_at = now - MEASURE_S + MEASURE_AGAIN_S if self._again else now
+        """Its round trip was measured; the cost follows in steps. Args: late_s: how late this node was of late."""
+        self._round_trip.measured(rtt_s, now, late_s)
+        self._follow_cost()
 
     def loss_measured(self, loss: float) -> None:
         """Smooths the share of lost packets; the cost follows in steps."""
         self.loss += SMOOTHING * (loss - self.loss)
+        self._follow_cost()
+
+    def _follow_cost(self) -> None:
         if self.rtt_s is not None:
             self.cost = link_cost(self.rtt_s, self.loss, self.cost)
 
@@ -261,7 +230,7 @@ class Trunk:
         if self._sending is not None and probe_at is not None:
             dues.append(probe_at)
         if self._sending is not None and self.choice.remote is not None:
-            dues.append(self._measured_at + MEASURE_S)
+            dues.append(self._round_trip.due_at)
         dues += self._old_until.values()
         return min(dues)
 

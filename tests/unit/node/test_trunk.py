@@ -58,9 +58,10 @@ def test_a_lost_udp_path_is_asked_about_at_once_and_the_dead_are_given_up_within
 
 @pytest.mark.parametrize(("rtt_s", "patience_s"), [(0.01, 0.5), (0.3, 1.2)])
 def test_a_neighbour_whose_udp_path_is_gone_has_half_a_second_or_four_round_trips_to_answer(
-    trunk: Trunk, rtt_s: float, patience_s: float
+    rtt_s: float, patience_s: float
 ) -> None:
-    trunk.rtt_s = rtt_s
+    trunk = new_trunk()
+    trunk.rtt_measured(rtt_s, 1.0)
     trunk.choice.found(THERE)
     assert trunk.path_lost(7.0)
     assert trunk.pings_due(7.0, bytes)
