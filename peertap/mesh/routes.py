@@ -230,6 +230,7 @@ class RouteTable(KnownRoutes):
                     self.refuse(trunk, "too many")
                     continue
             entry.looks += 1
+            self._ways_changed = True
             if trunk in entry.heard:
                 entry.hear(trunk, advert)
             elif neighbour.tokens >= MAX_TOKENS_PER_TRUNK:
@@ -238,7 +239,6 @@ class RouteTable(KnownRoutes):
             else:
                 entry.heard[trunk] = advert
                 neighbour.tokens += 1
-                self._ways_changed = True
             taken.append(route)
             metric = advert.metric + cost
             if is_new and is_heard and metric < INFINITE_METRIC:  # the only way

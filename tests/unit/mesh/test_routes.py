@@ -288,6 +288,18 @@ def test_distances_are_kept_while_a_neighbour_may_go_by_this_node_still() -> Non
     assert made.selected(KEY) is not None
 
 
+def test_a_way_that_came_near_enough_to_be_the_backup_is_news_for_the_tables() -> None:
+    """A relay that came back was the backup only once something else changed, half a minute later."""
+    made = table()
+    hear(made, ONE, 1, 16)
+    hear(made, TWO, 1, 500)
+    assert made.alternatives(KEY) == []
+    assert made.take_ways_changed()
+    hear(made, TWO, 1, 18)
+    assert [one.trunk for one in made.alternatives(KEY)] == [TWO]
+    assert made.take_ways_changed()
+
+
 def test_distances_that_were_kept_for_a_slow_neighbour_are_forgotten_once_it_has_taken_the_end() -> None:
     made = lost(deaf=THREE)
     made.tick(10.0 + GONE_S)
