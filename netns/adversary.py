@@ -33,7 +33,7 @@ from peertap.shell.link import Link, shake_hands
 from peertap.shell.store import Store, load_vlan_secret_file
 from peertap.trunk.handshake import TrunkSecrets
 from peertap.types import PeerId, TrunkId
-from peertap.vlan import introductions
+from peertap.vlan import pair_keys
 from peertap.vlan.membership import StaticMembership
 from peertap.vlan.record import VlanRecord
 from peertap.vlan.saved import SavedGroup
@@ -62,7 +62,7 @@ def note_pair_secrets() -> list[tuple[object, Noted]]:
         notes.append((made, (secret, info, sealed_hash, aead)))
         return made
 
-    vars(introductions)["PairSecret"] = noted
+    vars(pair_keys)["PairSecret"] = noted
     return notes
 
 

@@ -3,15 +3,16 @@
      c  x
      │ ╱
 a ── r1 ── r2 ── b        a, b: members of one VLAN; r1 to r4: open relays; c: r1's controller; x: the liar
- ╲── r3 ── r4 ──╱
+ ╲── r3 ── r4 ──╱         r1 ── r2 and r3 ── r4 are long, so that x is nearer whatever its trunk measures
 """
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from netns import liar, links, thief
 from netns.checks import reach
+from netns.emulator import EmulatedLink, Impairment
 from netns.errors import require
 from netns.identity import create_identity
 from netns.lab import Lab
@@ -28,6 +29,8 @@ CONTAINED_S = 8.0  # SPEC 7.1: 5 s, and a way that is drawn by and by
 CABLES = (
     ("a", "r1"), ("c", "r1"), ("x", "r1"), ("r1", "r2"), ("b", "r2"), ("a", "r3"), ("r3", "r4"), ("b", "r4"),
 )  # fmt: skip
+LONG: Final = (("r1", "r2"), ("r3", "r4"))
+DELAY: Final = Impairment(delay_ms=5)
 
 
 def run(lab: Lab, short: bool) -> Figures:
@@ -90,9 +93,13 @@ def _build(lab: Lab) -> tuple[dict[str, Node], dict[str, str]]:
     peers: dict[str, dict[str, Node]] = {name: {} for name in machines}
     addresses = {}
     for number, (near, far) in enumerate(CABLES, 1):
-        links.veth(
+        ends = (
             machines[near], f"to-{far}", f"10.91.{number}.1/24", machines[far], f"to-{near}", f"10.91.{number}.2/24"
-        )
+        )  # fmt: skip
+        if (near, far) in LONG:
+            EmulatedLink(*ends, there=DELAY, back=DELAY)
+        else:
+            links.veth(*ends)
         addresses[near] = f"10.91.{number}.2"
         peers[near][addresses[near]] = nodes[far]
     nodes["c"].configure(peers=peers["c"])
@@ -149,4 +156,5 @@ SCENARIO = Scenario(
     run=run,
     bound_s=120,
     short_bound_s=120,
+    needs_emulator=True,
 )
