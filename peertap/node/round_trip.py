@@ -11,7 +11,7 @@ MEASURE_S: Final = 5.0  # ours: it is measured so often at least, also under loa
 AGAIN_S: Final = 1.0  # ours: and again where one measurement says little
 SAMPLES: Final = 3  # ours: the middle one of so many counts: one late answer changes no route
 LATE_TIMES: Final = 3.0  # ours: a probe waits at our socket, at the data plane, and on its way to the node
-SMOOTHING: Final = 0.25  # ours: weight of a new sample; RFC 6298 has 1/8, for one in each round trip
+SMOOTHING: Final = 0.25  # ours: weight of a longer one; RFC 6298 has 1/8, for one in each round trip
 
 
 class RoundTrip:
@@ -20,7 +20,6 @@ class RoundTrip:
     def __init__(self) -> None:
         self.rtt_s: float | None = None
         self._samples: deque[float] = deque(maxlen=SAMPLES)
-        self._is_sure = False  # whether one was measured that was no lateness of ours
         self._again = 0  # times on end that it was to be measured again soon
         self._due_at = float("-inf")
 
@@ -33,34 +32,25 @@ class RoundTrip:
         self._due_at = now + MEASURE_S
 
     def measured(self, rtt_s: float, now: float, late_s: float) -> None:
-        """Smooths it, of each three the middle one; until one is sure the least counts.
+        """Follows the middle one of each three: down at once, for nothing makes a round trip too short; up smoothly.
 
-        One that may be lateness, or is unlike the others, is measured again soon, a few times on end.
+        The first ones, and those unlike the others, are soon followed by more. A first one that may be lateness alone
+        says nothing; of three of them the least counts.
 
         Args: late_s: how late this node was of late: so much of it, several times over, may be its own doing.
         """
         least_s = max(0.0, rtt_s - LATE_TIMES * late_s)
-        is_sure = not _differ(rtt_s, least_s)
         if self.rtt_s is None:
             self._samples.append(rtt_s)
-            self._next(now, again=not is_sure)
-            if is_sure or len(self._samples) == SAMPLES:
-                self._begin_with(min(self._samples))
-        elif not self._is_sure and rtt_s < self.rtt_s:
-            self._next(now, again=not is_sure)
-            self._begin_with(rtt_s)
-        else:
-            sample = max(least_s, min(rtt_s, self.rtt_s))
-            self._samples.append(sample)
-            middle = sorted(self._samples)[(len(self._samples) - 1) // 2]
-            self._next(now, again=_differ(sample, middle))
-            self.rtt_s += SMOOTHING * (middle - self.rtt_s)
-        self._is_sure |= is_sure
-
-    def _begin_with(self, rtt_s: float) -> None:
-        self.rtt_s = rtt_s
-        self._samples.clear()
-        self._samples.append(rtt_s)
+            self._next(now, again=True)
+            if len(self._samples) == SAMPLES or not _differ(rtt_s, least_s):
+                self.rtt_s = min(self._samples)
+            return
+        sample = max(least_s, min(rtt_s, self.rtt_s))
+        self._samples.append(sample)
+        middle = sorted(self._samples)[(len(self._samples) - 1) // 2]
+        self._next(now, again=len(self._samples) < SAMPLES or _differ(sample, middle))
+        self.rtt_s = min(middle, self.rtt_s + SMOOTHING * (middle - self.rtt_s))
 
     def _next(self, now: float, *, again: bool) -> None:
         self._again = self._again + 1 if again and self._again < SAMPLES - 1 else 0

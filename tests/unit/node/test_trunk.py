@@ -5,6 +5,7 @@ import pytest
 from peertap._core import AES_256_GCM
 from peertap.mesh.score import link_cost
 from peertap.node.events import TrunkOpened
+from peertap.node.round_trip import SAMPLES
 from peertap.node.trunk import DEAD_AFTER_PINGS, PING_AFTER_ON_UDP_S, PING_AFTER_S, PING_GAP_S, Trunk
 from peertap.wire.control import Indexes
 from tests.support.identities import identity
@@ -24,6 +25,8 @@ def trunk() -> Trunk:
     made = new_trunk()
     (ping,) = made.pings_due(PING_GAP_S, bytes)
     made.ponged(ping.id, PING_GAP_S)
+    for _ in range(SAMPLES - 1):
+        made.rtt_measured(0.0, PING_GAP_S)
     made.heard(PING_GAP_S)
     return made
 
@@ -144,13 +147,21 @@ def test_a_trunk_that_was_not_measured_costs_more_than_a_near_one() -> None:
     assert trunk.cost < unmeasured
 
 
-def test_a_trunk_that_was_measured_on_a_busy_machine_is_short_with_the_first_short_answer() -> None:
-    """Its cost fell by a quarter of the way each 5 s, for over a minute."""
+def test_a_trunk_that_was_measured_on_a_busy_machine_is_short_with_the_second_short_answer() -> None:
+    """Its cost fell by a quarter of the way each 5 s, for over a minute, and was no backup for so long."""
     trunk = new_trunk()
     for second in (1, 2, 3):
         trunk.rtt_measured(0.3, second, 0.2)
     assert trunk.rtt_s == 0.3
     trunk.rtt_measured(0.002, 8.0, 0.2)
+    trunk.rtt_measured(0.002, 9.0, 0.2)
     assert trunk.rtt_s == 0.002
-    trunk.rtt_measured(0.1, 13.0, 0.0)
+    trunk.rtt_measured(0.1, 14.0)
     assert trunk.rtt_s == 0.002, "one late answer in three changes nothing"
+
+
+def test_a_new_trunk_whose_first_answer_was_late_is_short_a_second_later() -> None:
+    trunk = new_trunk()
+    trunk.rtt_measured(0.01, 1.0)
+    trunk.rtt_measured(0.0005, 2.0)
+    assert trunk.rtt_s == 0.0005
