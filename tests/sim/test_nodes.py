@@ -11,6 +11,7 @@ from peertap.node.events import PathFound, PathLost, PingAsked, StopAsked
 from peertap.types import VlanIndex
 from peertap.wire import control
 from peertap.wire.control import Routes
+from peertap.wire.routes import Origin
 from tests.support.mesh import SimLink, SimMesh, SimNode
 
 SEEDS = range(20 if os.environ.get("PEERTAP_FULL") else 4)
@@ -32,6 +33,12 @@ def assert_complete(mesh: SimMesh, label: str) -> None:
     for node in members:
         others = {one.identity.peer_id for one in members if one is not node}
         assert node.knows(label) == others, f"{node.name} knows {len(node.knows(label))} of {len(others)}"
+    assert_heard(mesh, label)
+
+
+def assert_heard(mesh: SimMesh, label: str) -> None:
+    """A broadcast of each member reaches every other exactly once, and nobody else."""
+    members = list(mesh.members(label))
     for node in mesh.nodes.values():
         node.delivered.clear()
     for node in members:
@@ -104,6 +111,42 @@ def test_two_vlans_on_a_random_mesh_are_each_complete_and_nothing_crosses(seed: 
     mesh.run(5)
     assert_complete(mesh, "red")
     assert_complete(mesh, "blue")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_after_the_root_is_gone_broadcasts_reach_everybody_within_two_seconds(seed: int) -> None:
+    """No standby is kept (docs/decisions/0029): who knows no better one stands at once."""
+    mesh = SimMesh(seed)
+    names = [f"m{number}" for number in range(10)]
+    for name in names:
+        mesh.add(name, "lab")
+    for number in range(3):
+        mesh.add(f"r{number}", mode=Mode.OPEN)
+    for near, far in (("r0", "r1"), ("r1", "r2"), ("r2", "r0")):
+        mesh.link(near, far)
+    for name in names:
+        for relay in mesh.random.sample(range(3), 2):
+            mesh.link(name, f"r{relay}")
+    mesh.run(20)
+    (root,) = {root_of(mesh.nodes[name]) for name in names}
+    victim = next(name for name in names if stands_as(mesh.nodes[name], root))
+    for link in set(mesh.nodes[victim].trunks.values()):
+        link.close("gone")
+    del mesh.nodes[victim]
+    mesh.run(2)
+    assert_heard(mesh, "lab")
+
+
+def root_of(member: SimNode) -> Origin:
+    names = member.vlan("lab").newest  # type: ignore[attr-defined]
+    sending = member.node.trees.sending_group(names.vtag, names.group_token)
+    assert sending is not None
+    return sending[0]
+
+
+def stands_as(member: SimNode, root: Origin) -> bool:
+    owned = (entry.own for entry in member.node.routes._entries.values())
+    return any(own is not None and own.route.origin == root for own in owned)
 
 
 @pytest.mark.parametrize("victim", ["a", "r", "b"])
