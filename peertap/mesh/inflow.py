@@ -16,7 +16,7 @@ from peertap.mesh.routes import MAX_TOKENS_PER_TRUNK
 from peertap.types import TrunkId
 
 ADVERTS_AT_ONCE: Final = MAX_TOKENS_PER_TRUNK  # all that a new neighbour can have to tell
-ADVERTS_PER_S: Final = 4096  # ours: some hundredths of a core; whoever has more to say says the latest state of it
+ADVERTS_PER_S: Final = 4096  # ours: whoever has more to say than that says the latest state of it
 
 
 @dataclass(slots=True)

@@ -21,15 +21,11 @@ class RoundTrip:
         self.rtt_s: float | None = None
         self._samples: deque[float] = deque(maxlen=SAMPLES)
         self._again = 0  # times on end that it was to be measured again soon
-        self._due_at = float("-inf")
-
-    @property
-    def due_at(self) -> float:
-        return self._due_at
+        self.due_at = float("-inf")
 
     def asked(self, now: float) -> None:
         """A measurement is under way."""
-        self._due_at = now + MEASURE_S
+        self.due_at = now + MEASURE_S
 
     def measured(self, rtt_s: float, now: float, late_s: float) -> None:
         """Follows the middle one of each three: down at once, for nothing makes a round trip too short; up smoothly.
@@ -54,7 +50,7 @@ class RoundTrip:
 
     def _next(self, now: float, *, again: bool) -> None:
         self._again = self._again + 1 if again and self._again < SAMPLES - 1 else 0
-        self._due_at = now + (AGAIN_S if self._again else MEASURE_S)
+        self.due_at = now + (AGAIN_S if self._again else MEASURE_S)
 
 
 def _differ(one_s: float, other_s: float) -> bool:

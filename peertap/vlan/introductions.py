@@ -182,7 +182,7 @@ class Introductions:
         epoch = self.epochs.begin(keys, now, removal=bool(removed), at_once=not self.peers)
         for peer in (*self.peers.values(), *self._departed.values()):
             peer.group_receive |= self._group_receivers(peer.hello, epoch, floor=0)
-            self.pairs.epoch_began(peer, keys)
+            peer.epoch_began(keys)
         self.changed = True
 
     def forget(self, member: PeerId) -> None:
@@ -202,7 +202,8 @@ class Introductions:
         """When `tick` has something to do."""
         dues = [at for at in (self._repeat_at, self._prekey_until) if at is not None]
         dues += [candidate.due_at for candidate in self._candidates.values()]
-        due = min(min(dues, default=inf), self.epochs.next_deadline(), self.pairs.next_deadline(self.peers.values()))
+        dues += [peer.next_deadline() for peer in self.peers.values()]
+        due = min(min(dues, default=inf), self.epochs.next_deadline())
         return None if due == inf else due
 
     def tick(self, now: float) -> list[SendIntro]:
@@ -228,7 +229,7 @@ class Introductions:
             if peer.pending is not None and peer.pending.due_at <= now:
                 pending = self.pairs.offer_again(peer, peer.pending, now)
                 out += self._to_member(peer.mac, pending.setup, pending.epoch)
-            self.changed |= self.pairs.drop_former(peer, now)
+            self.changed |= peer.drop_former(now)
         return out
 
     def macs(self) -> set[Mac]:
@@ -414,7 +415,7 @@ class Introductions:
         peer.hello = hello
 
     def _received_setup(self, peer: Peer, setup: Setup, came_in: Epoch, now: float) -> list[SendIntro]:
-        confirm = self.pairs.said_again(peer, setup)
+        confirm = peer.confirm_again(setup)
         if confirm is not None:
             self._heard_in(peer, came_in)
             return self._to_member(peer.mac, confirm, peer.epoch)

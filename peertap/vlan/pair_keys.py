@@ -7,12 +7,12 @@ A                                          B
 """
 
 import hmac as constant_time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from typing import Final
 
-from peertap._core import PairSecret, VlanKeys
+from peertap._core import PairSecret
 from peertap.errors import PeerError
 from peertap.types import MlsId, PeerId, Sid
 from peertap.vlan.epochs import Epoch, Epochs
@@ -127,19 +127,6 @@ class PairKeys:
 
     # Keys to open with
 
-    @staticmethod
-    def said_again(peer: Peer, setup: Setup) -> Confirm | None:
-        """The Confirm of a setup that was taken before: it was lost. None: the setup is new.
-
-        Raises: PeerError: it is an older one.
-        """
-        seen = peer.setup_seen
-        if seen is None or setup.generation > seen.generation:
-            return None
-        if setup != seen or peer.confirm is None:
-            raise PeerError(f"setup: generation {setup.generation} again")
-        return peer.confirm
-
     def take_untrusted(self, peer: Peer, setup: Setup, now: float) -> tuple[Confirm, Epoch]:
         """Opens with a member's new key from now on; returns what to confirm it with, and in which epoch.
 
@@ -153,29 +140,6 @@ class PairKeys:
         peer.pair_in, peer.setup_seen = secret, setup
         peer.confirm = Confirm(peer.sid, setup.generation, confirm)
         return peer.confirm, epoch
-
-    @staticmethod
-    def epoch_began(peer: Peer, keys: VlanKeys) -> None:
-        if peer.pair_in is not None:
-            peer.pair_receive.insert(0, PairReceive(keys.pair_receiver(peer.pair_in)[0], keys.mls_id))
-
-    @staticmethod
-    def next_deadline(peers: Iterable[Peer]) -> float:
-        """When there is an offer to repeat, or a key to drop: asked after every event, and most have neither."""
-        due_at = float("inf")
-        for peer in peers:
-            if peer.pending is not None:
-                due_at = min(due_at, peer.pending.due_at)
-            for one in peer.pair_receive[1:] if len(peer.pair_receive) > 1 else ():
-                due_at = min(due_at, one.until)
-        return due_at
-
-    @staticmethod
-    def drop_former(peer: Peer, now: float) -> bool:
-        """Forgets keys whose time is over; returns whether there were any."""
-        usable = [one for one in peer.pair_receive if one.until > now]
-        were, peer.pair_receive = len(peer.pair_receive), usable
-        return len(usable) < were
 
     # Inside
 

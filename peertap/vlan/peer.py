@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from peertap._core import PairSecret, ReceiveKey, SendKey
+from peertap._core import PairSecret, ReceiveKey, SendKey, VlanKeys
+from peertap.errors import PeerError
 from peertap.types import Mac, PeerId, Sid
 from peertap.vlan.epochs import Epoch
 from peertap.wire.introduction import Confirm, Hello, Setup
@@ -68,6 +69,36 @@ class Peer:
     @property
     def sid(self) -> Sid:
         return self.hello.sid
+
+    def confirm_again(self, setup: Setup) -> Confirm | None:
+        """What a setup that was taken before was confirmed with, for that was lost. None: the setup is new.
+
+        Raises: PeerError: it is an older one.
+        """
+        seen = self.setup_seen
+        if seen is None or setup.generation > seen.generation:
+            return None
+        if setup != seen or self.confirm is None:
+            raise PeerError(f"setup: generation {setup.generation} again")
+        return self.confirm
+
+    def epoch_began(self, keys: VlanKeys) -> None:
+        """What it seals for us alone in a new epoch is opened from now on."""
+        if self.pair_in is not None:
+            self.pair_receive.insert(0, PairReceive(keys.pair_receiver(self.pair_in)[0], keys.mls_id))
+
+    def drop_former(self, now: float) -> bool:
+        """Forgets pair keys of theirs whose time is over; returns whether there were any."""
+        were = len(self.pair_receive)
+        self.pair_receive = [one for one in self.pair_receive if one.until > now]
+        return len(self.pair_receive) < were
+
+    def next_deadline(self) -> float:
+        """When a setup is to be repeated, or a key to be dropped. Asked after every event: most have neither."""
+        due_at = self.pending.due_at if self.pending is not None else float("inf")
+        for one in self.pair_receive[1:] if len(self.pair_receive) > 1 else ():
+            due_at = min(due_at, one.until)
+        return due_at
 
 
 @dataclass(slots=True)

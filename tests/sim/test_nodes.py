@@ -5,7 +5,7 @@ import os
 import pytest
 
 from peertap.mesh.policy import Mode
-from peertap.node import node as busy
+from peertap.node import node as node_module
 from peertap.node.actions import Action, Apply, Send
 from peertap.node.events import PathFound, PathLost, PingAsked, StopAsked
 from peertap.types import VlanIndex
@@ -357,8 +357,8 @@ def test_an_answer_for_which_no_label_is_confirmed_yet_goes_when_it_is() -> None
 
 def test_tables_go_before_what_is_announced_however_many_changes_there_were(monkeypatch: pytest.MonkeyPatch) -> None:
     """At their pace they came 0.1 s after it: a neighbour that went by what was announced met the way before."""
-    monkeypatch.setattr(busy, "TABLES_AT_ONCE", 1)
-    monkeypatch.setattr(busy, "TABLES_PACE_S", 60.0)
+    monkeypatch.setattr(node_module, "TABLES_AT_ONCE", 1)
+    monkeypatch.setattr(node_module, "TABLES_PACE_S", 60.0)
     mesh = line()
     mesh.add("c", "lab")
     mesh.link("b", "c")

@@ -75,29 +75,31 @@ def test_a_neighbour_whose_udp_path_is_gone_has_half_a_second_or_four_round_trip
     assert not trunk.seems_gone(9.0)
 
 
-def test_a_busy_udp_path_is_measured_every_five_seconds(trunk: Trunk) -> None:
+@pytest.fixture
+def on_udp(trunk: Trunk) -> Trunk:
+    """The same on a udp path whose round trip was 0.01 s, and was measured at 5 s."""
     trunk.begin_epoch(SimKeys(1, 1), 0.0)
     trunk.peer_ready(Indexes(1, 1, 1), 0.0)
     trunk.choice.found(THERE)
     measured(trunk, 0.01, 0.01, until=5.0)
+    return trunk
+
+
+def test_a_busy_udp_path_is_measured_every_five_seconds(on_udp: Trunk) -> None:
     asked = []
     for tenth in range(50, 360):
-        trunk.heard(tenth / 10)  # it is busy: the data plane has no reason to ask
-        asked += [(tenth / 10, address) for address in trunk.probes_due(tenth / 10)]
+        on_udp.heard(tenth / 10)  # it is busy: the data plane has no reason to ask
+        asked += [(tenth / 10, address) for address in on_udp.probes_due(tenth / 10)]
     assert asked == [(10.0 + 5.0 * number, THERE) for number in range(6)]
 
 
-def test_a_round_trip_unlike_the_others_is_measured_again_after_a_second_and_at_most_twice(trunk: Trunk) -> None:
+def test_a_round_trip_unlike_the_others_is_measured_again_after_a_second_and_at_most_twice(on_udp: Trunk) -> None:
     """A relay that had become slow was left after 16 s: each of three measurements was waited for 5 s."""
-    trunk.begin_epoch(SimKeys(1, 1), 0.0)
-    trunk.peer_ready(Indexes(1, 1, 1), 0.0)
-    trunk.choice.found(THERE)
-    measured(trunk, 0.01, 0.01, until=5.0)
     asked = []
     for tenth in range(50, 260):
-        if trunk.probes_due(tenth / 10):
+        if on_udp.probes_due(tenth / 10):
             asked.append(tenth / 10)
-            trunk.rtt_measured(0.01 * 4 ** len(asked), tenth / 10)  # it is never like the others
+            on_udp.rtt_measured(0.01 * 4 ** len(asked), tenth / 10)  # it is never like the others
     assert asked == [10.0, 11.0, 12.0, 17.0, 18.0, 19.0, 24.0, 25.0]
 
 
