@@ -507,9 +507,7 @@ class RouteTable(KnownRoutes):
         ):
             self._waiting.feed(key)
             return []
-        requests = self._ask(key, entry, wanted)
-        self._waiting.starve(key, now)
-        return requests
+        return self._ask(key, entry, wanted, now)
 
     def _settle(self, key: Key, entry: Entry, new: Selected, stay: Selected, now: float) -> Selected:
         """A better way, if it is much better, and the last change is a while ago; else it is looked at again then."""
@@ -521,14 +519,15 @@ class RouteTable(KnownRoutes):
             return stay
         return new
 
-    def _ask(self, key: Key, entry: Entry, origin: Origin) -> list[Outgoing]:
+    def _ask(self, key: Key, entry: Entry, origin: Origin, now: float) -> list[Outgoing]:
         """The best origin has only infeasible routes: ask it for a later sequence number, again until it comes."""
-        known = entry.distance_to(origin)
-        if self._waiting.is_starved(key) or known is None:
+        announcers = (trunk for trunk, advert in entry.heard.items() if advert.route.origin == origin)
+        asked, known = self._waiting.ask(key, announcers, now), entry.distance_to(origin)
+        if known is None:
             return []
         wanted = (known[0] + 1) % SEQUENCE_MODULUS
         request = SequenceRequest(key[0], key[1], origin, wanted, REQUEST_HOPS)
-        return [(trunk, request) for trunk, advert in entry.heard.items() if advert.route.origin == origin]
+        return [(trunk, request) for trunk in asked]
 
     def _advert_for(self, trunk: TrunkId, key: Key) -> Advert | None:
         """What a neighbour is told of a token now: what it may use, that it may use nothing any more, or nothing."""

@@ -1,23 +1,35 @@
 """What a node looks at again later (SPEC 6.1): what it asked for, ways that came too soon, tokens that are gone."""
 
 from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
 from peertap.mesh.audience import Key
+from peertap.types import TrunkId
 
-REQUEST_GAP_S: Final = 0.5  # ours: one request for a token in this time, the next one after twice as long
+REQUEST_GAP_S: Final = 0.5  # ours: a neighbour is asked for a token once in this time, then after twice as long
 REQUEST_GAP_MOST_S: Final = 60.0  # ours
 LOOK_GAP_S: Final = 0.05  # ours: each look goes through all of them
 GONE_S: Final = 5.0  # ours: so long after nobody announces a token any more no ghost of it goes round any ring
 NEVER: Final = float("inf")
 
 
+@dataclass(slots=True)
+class _Starved:
+    """A token that was asked for."""
+
+    again_at: float
+    gap_s: float
+    asked: list[TrunkId]
+
+
 class Waiting:
     """Tokens of one table, which has room for so many; each is here at most three times."""
 
     def __init__(self) -> None:
-        self._starved: dict[Key, tuple[float, float]] = {}  # asked for: again at, gap
+        self._starved: dict[Key, _Starved] = {}
         self._postponed: dict[Key, float] = {}  # a better way came too soon after the last change
         self._gone: OrderedDict[Key, tuple[float, float]] = OrderedDict()  # nobody announces it: look again at, since
         self._due_at = NEVER  # no later than the first of these
@@ -33,17 +45,25 @@ class Waiting:
     def is_waiting(self, key: Key) -> bool:
         return key in self._starved or key in self._postponed
 
-    def starve(self, key: Key, now: float) -> None:
-        """A token was asked for: it is looked at again soon, the next time later."""
-        if key not in self._starved:
-            self._starved[key] = (now + REQUEST_GAP_S, REQUEST_GAP_S)
-            self._due_at = min(self._due_at, now + REQUEST_GAP_S)
+    def ask(self, key: Key, announcers: Iterable[TrunkId], now: float) -> list[TrunkId]:
+        """A token is missing, and these announce it. Returns whom to ask: each once before it is looked at again.
+
+        Who announces it only now may be the one by whom it can be reached, and does not have to wait.
+        """
+        starved = self._starved.get(key)
+        if starved is None:
+            starved = self._starved[key] = _Starved(now + REQUEST_GAP_S, REQUEST_GAP_S, [])
+            self._due_at = min(self._due_at, starved.again_at)
+        more = [trunk for trunk in announcers if trunk not in starved.asked]
+        starved.asked += more
+        return more
 
     def starve_longer(self, key: Key, now: float, gap_s: float) -> None:
         """A token that was asked for in vain after this gap was asked for again."""
-        if key in self._starved:
-            longer_s = min(2 * gap_s, REQUEST_GAP_MOST_S)
-            self._starved[key] = (now + longer_s, longer_s)
+        starved = self._starved.get(key)
+        if starved is not None:
+            starved.gap_s = min(2 * gap_s, REQUEST_GAP_MOST_S)
+            starved.again_at = now + starved.gap_s
 
     def feed(self, key: Key) -> None:
         """A token is missing no more."""
@@ -75,7 +95,7 @@ class Waiting:
 
     def take_starved(self, now: float) -> list[tuple[Key, float]]:
         """Tokens to ask for again, and the gap after which that is."""
-        due = [(key, gap_s) for key, (at, gap_s) in self._starved.items() if at <= now]
+        due = [(key, starved.gap_s) for key, starved in self._starved.items() if starved.again_at <= now]
         for key, _ in due:
             del self._starved[key]
         return due
@@ -90,6 +110,6 @@ class Waiting:
 
     def looked(self, now: float) -> None:
         """What was due was looked at."""
-        asked, gone = (at for at, _ in self._starved.values()), [at for at, _ in islice(self._gone.values(), 1)]
+        asked, gone = (one.again_at for one in self._starved.values()), [at for at, _ in islice(self._gone.values(), 1)]
         due_at = min((*asked, *gone, *self._postponed.values()), default=NEVER)
         self._due_at = max(due_at, now + LOOK_GAP_S)

@@ -129,6 +129,16 @@ def test_a_neighbour_that_withdraws_and_returns_within_the_gap_is_asked_again() 
     assert any(trunk == TWO and one.sequence == 6 for requests in asked for trunk, one in requests)
 
 
+def test_a_neighbour_that_announces_what_is_missing_is_asked_at_once() -> None:
+    """In a ring the other way round is told of when the short one is withdrawn: it was asked half a second later."""
+    made = table()
+    hear(made, ONE, 5, 16)
+    assert made.silence(ONE, 10.0, is_silent=True)[0][0] == ONE
+    asked = [*hear(made, TWO, 5, 60, 10.05), *hear(made, TWO, 5, 61, 10.06), *hear(made, TWO, 5, 62, 10.07)]
+    assert [(trunk, one.sequence) for trunk, one in asked] == [(TWO, 6)]
+    assert sorted(trunk for trunk, _ in made.tick(10.5)) == [ONE, TWO]
+
+
 def test_a_request_in_vain_is_repeated_at_most_once_a_minute_and_never_in_the_past() -> None:
     made, times, now = starved(), [], 10.0
     while now < 1000:
