@@ -24,6 +24,7 @@ from netns.waiting import wait_for
 
 FOUND_S: Final = 1.0  # the row
 MOVES: Final = 3  # by one MAC: five freeze it
+MOVE_GAP_S: Final = 0.4  # longer than it takes to believe a move (SPEC 14.3)
 FLAPS: Final = 8
 
 
@@ -73,7 +74,7 @@ def run(lab: Lab, short: bool) -> Figures:
         frozen_after = None
         for number in range(2 * FLAPS):
             sockets[number % 2].send(marked_frame(BROADCAST, flapper, new_marker()))
-            time.sleep(0.1)
+            time.sleep(MOVE_GAP_S)
             if frozen_after is None and all(_frozen(node, flapper) for node in (a, b, c, hub)):
                 frozen_after = number  # of moves: the first frame is none
         require(frozen_after is not None, f"not frozen: {_host(c, flapper)}")

@@ -47,6 +47,8 @@ drop_reasons! {
     Bpdu => "bpdu",
     /// A local frame's source MAC is frozen elsewhere: it moved too often.
     MacFrozen => "mac_frozen",
+    /// A local frame's source MAC is behind another member, which may forward for the same LAN.
+    MacMoving => "mac_moving",
     /// More broadcasts than a port or member may send.
     StormBroadcast => "storm_broadcast",
     /// More multicasts than a port or member may send.

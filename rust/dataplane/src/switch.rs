@@ -16,6 +16,8 @@ pub const REMOTE_SLOTS: usize = 8192;
 pub const MAX_MACS_PER_PLACE: u32 = 1024;
 /// The place of an address that no port may use: the control plane froze it elsewhere.
 const REFUSED: u32 = u32::MAX;
+/// The place of an address that speaks at a port and may be elsewhere.
+const DOUBTED: u32 = u32::MAX - 1;
 
 /// An address within its 802.1Q VLAN.
 pub type Address = (Mac, Option<u16>);
@@ -87,12 +89,12 @@ impl MacTable {
 
     /// Where an address is.
     pub fn lookup(&self, mac: &Mac, vid: Option<u16>, now_s: u32) -> Option<u32> {
-        self.find(mac, vid, now_s).filter(|&place| place != REFUSED)
+        self.find(mac, vid, now_s).filter(|&place| is_place(place))
     }
 
-    /// Whether an address was seen and refused.
-    pub fn is_refused(&self, mac: &Mac, vid: Option<u16>, now_s: u32) -> bool {
-        self.find(mac, vid, now_s) == Some(REFUSED)
+    /// Whether an address was seen, and is refused or doubted.
+    pub fn is_barred(&self, mac: &Mac, vid: Option<u16>, now_s: u32) -> bool {
+        self.find(mac, vid, now_s).is_some_and(|place| !is_place(place))
     }
 
     fn find(&self, mac: &Mac, vid: Option<u16>, now_s: u32) -> Option<u32> {
@@ -109,22 +111,26 @@ impl MacTable {
 
     /// Notes that an address was seen at a place.
     pub fn learn(&self, mac: &Mac, vid: Option<u16>, place: u32, now_s: u32) -> Learned {
+        self.refresh(mac, vid, place, now_s).unwrap_or_else(|| self.put(key_of(mac, vid), place, now_s))
+    }
+
+    /// As `learn` where that changes no place: `Known` or `Refused`; None where the address is new at this place.
+    pub fn refresh(&self, mac: &Mac, vid: Option<u16>, place: u32, now_s: u32) -> Option<Learned> {
         let key = key_of(mac, vid);
-        if let Some(slot) = self.bucket(key).iter().find(|s| s.key.load(Ordering::Acquire) == key) {
-            let old = slot.place.load(Ordering::Acquire);
-            if (old >> 32) as u32 == REFUSED && self.is_fresh(old, now_s) {
-                return Learned::Refused;
-            }
-            if (old >> 32) as u32 == place {
-                let value = value_of(place, now_s);
-                if old != value {
-                    // Whoever changed it meanwhile knows better.
-                    let _ = slot.place.compare_exchange(old, value, Ordering::AcqRel, Ordering::Relaxed);
-                }
-                return Learned::Known;
-            }
+        let slot = self.bucket(key).iter().find(|s| s.key.load(Ordering::Acquire) == key)?;
+        let old = slot.place.load(Ordering::Acquire);
+        if (old >> 32) as u32 == REFUSED && self.is_fresh(old, now_s) {
+            return Some(Learned::Refused);
         }
-        self.put(key, place, now_s)
+        if (old >> 32) as u32 != place {
+            return None;
+        }
+        let value = value_of(place, now_s);
+        if old != value {
+            // Whoever changed it meanwhile knows better.
+            let _ = slot.place.compare_exchange(old, value, Ordering::AcqRel, Ordering::Relaxed);
+        }
+        Some(Learned::Known)
     }
 
     /// Says where an address is, whatever was seen.
@@ -135,6 +141,11 @@ impl MacTable {
     /// No place may have an address until it ages or is forgotten.
     pub fn refuse(&self, mac: &Mac, vid: Option<u16>, now_s: u32) {
         self.put(key_of(mac, vid), REFUSED, now_s);
+    }
+
+    /// An address was seen and is at no place until it is learned or forgotten.
+    pub fn doubt(&self, mac: &Mac, vid: Option<u16>, now_s: u32) {
+        self.put(key_of(mac, vid), DOUBTED, now_s);
     }
 
     /// An address is nowhere any more.
@@ -159,7 +170,7 @@ impl MacTable {
         let (mut counts, mut gone) = (self.counts(), Vec::new());
         for slot in self.slots.iter().filter(|slot| slot.is_used()) {
             if !self.is_fresh(slot.place.load(Ordering::Acquire), now_s) {
-                if slot.place() != REFUSED {
+                if is_place(slot.place()) {
                     gone.push(address_of(slot.key.load(Ordering::Acquire)));
                 }
                 free(&mut counts, slot);
@@ -178,7 +189,7 @@ impl MacTable {
         let entry = |slot: &Slot| {
             let (key, value) = (slot.key.load(Ordering::Acquire), slot.place.load(Ordering::Acquire));
             let (place, age_s) = ((value >> 32) as u32, now_s.saturating_sub(value as u32));
-            let is_there = key != 0 && place != REFUSED && self.is_fresh(value, now_s);
+            let is_there = key != 0 && is_place(place) && self.is_fresh(value, now_s);
             is_there.then_some((address_of(key), place, age_s))
         };
         self.slots.iter().filter_map(entry).collect()
@@ -202,7 +213,7 @@ impl MacTable {
             })
         };
         let Some(slot) = present.or_else(oldest) else { return Learned::Full };
-        let displaced = (present.is_none() && slot.is_used() && slot.place() != REFUSED)
+        let displaced = (present.is_none() && slot.is_used() && is_place(slot.place()))
             .then(|| address_of(slot.key.load(Ordering::Acquire)));
         if slot.is_used() {
             release(&mut counts, slot.place());
@@ -230,6 +241,10 @@ impl MacTable {
         let at = (hash >> 40) as usize % (self.slots.len() / WAYS) * WAYS;
         &self.slots[at..at + WAYS]
     }
+}
+
+fn is_place(place: u32) -> bool {
+    place < DOUBTED
 }
 
 fn free(counts: &mut HashMap<u32, u32>, slot: &Slot) {
@@ -314,13 +329,17 @@ mod tests {
         let table = table(1);
         table.learn(&mac(1), None, 7, 0);
         table.refuse(&mac(1), None, 0);
-        assert!(table.is_refused(&mac(1), None, 0) && !table.is_refused(&mac(2), None, 0));
+        assert!(table.is_barred(&mac(1), None, 0) && !table.is_barred(&mac(2), None, 0));
         assert_eq!((table.lookup(&mac(1), None, 0), table.learn(&mac(1), None, 7, 1)), (None, Learned::Refused));
         assert_eq!(table.entries(0), []);
         table.forget(&mac(1), None);
         assert_eq!(table.learn(&mac(1), None, 7, 1), Learned::New(None));
         table.refuse(&mac(1), None, 1);
         assert_eq!(table.learn(&mac(1), None, 7, 301), Learned::New(None), "a refusal ages too");
+        table.doubt(&mac(1), None, 302);
+        assert!(table.is_barred(&mac(1), None, 302) && table.entries(302).is_empty());
+        assert_eq!((table.lookup(&mac(1), None, 302), table.refresh(&mac(1), None, 7, 302)), (None, None));
+        assert_eq!(table.learn(&mac(1), None, 7, 303), Learned::New(None));
         table.clear();
         assert!(table.is_empty() && table.lookup(&mac(1), None, 301).is_none());
     }

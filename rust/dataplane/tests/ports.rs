@@ -14,6 +14,8 @@ use peertap_dataplane::tables::{Carrier, Passage, Probing};
 
 const HOST: [u8; 6] = [6, 0, 0, 0, 0, 1];
 const OTHER: [u8; 6] = [6, 0, 0, 0, 0, 2];
+/// Longer than a host is not believed that comes over.
+const COMES_OVER: Duration = Duration::from_millis(400);
 
 fn probing(handle: u8, gap_ms: u64) -> Passage {
     let keys = vec![Arc::new(vlan_keys().probe_key())];
@@ -126,6 +128,48 @@ fn a_host_that_comes_over_from_a_member_and_a_rival_that_forwards_hasten_the_nex
     let quiet = Probe { forwards: false, ..rival(2) };
     two.tap_a.send(&quiet.emit(&vlan_keys().probe_key()));
     two.tap_a.expect_nothing();
+}
+
+/// Passing a cable that joined two LANs, a broadcast of one was carried back to it by the other's member.
+#[test]
+fn a_host_that_comes_over_is_not_carried_while_another_member_may_forward_for_its_lan() {
+    let mut two = Two::bridged(probing(1, 60_000), Passage::default());
+    two.tap_a.receive_within(WAIT).unwrap();
+    two.a.engine.place_macs(VLAN, &[((HOST, None), Some(2))]).unwrap();
+    let rival =
+        |number, forwards| Probe { forwards, handle: [9; 8], run: [3; 8], number }.emit(&vlan_keys().probe_key());
+    for number in 1..=2 {
+        two.tap_a.send(&frame(GROUP, HOST, 60));
+        two.tap_a.receive_within(WAIT).unwrap(); // our probe, which it answers
+        two.tap_a.send(&rival(number, true));
+        std::thread::sleep(COMES_OVER);
+        two.tap_a.receive_within(WAIT).unwrap(); // ours again: both forward
+    }
+    two.tap_a.send(&rival(3, false));
+    two.tap_b.expect_nothing();
+    assert_eq!(two.a.drops("mac_moving"), 2);
+    assert!(!two.a.engine.events().iter().any(|event| matches!(event, Event::MacSeen { .. })));
+    two.tap_a.send(&frame(GROUP, HOST, 60));
+    two.a.wait(|event| matches!(event, Event::MacSeen { mac: HOST, .. }));
+    two.tap_a.send(&frame(GROUP, HOST, 61));
+    two.tap_b.expect(&frame(GROUP, HOST, 61));
+    assert_eq!(two.a.drops("mac_moving"), 3);
+}
+
+#[test]
+fn a_host_comes_over_by_one_frame_and_by_none_to_a_port_that_is_blocked_meanwhile() {
+    let mut two = Two::bridged(probing(1, 60_000), Passage::default());
+    two.a.engine.place_macs(VLAN, &[((HOST, None), Some(2)), ((OTHER, None), Some(2))]).unwrap();
+    two.tap_a.send(&frame(GROUP, HOST, 60));
+    two.a.wait(|event| matches!(event, Event::MacSeen { mac: HOST, .. }));
+    two.tap_a.send(&frame(GROUP, OTHER, 60));
+    two.a.wait_for(|a| a.drops("mac_moving") == 2);
+    two.tap_b.send(&frame(GROUP, OTHER, 60)); // what B carried of it goes back to no LAN that A is on
+    two.a.wait_for(|a| a.drops("mac_elsewhere") == 1);
+    two.pass_a(shut(probing(1, 60_000)));
+    std::thread::sleep(COMES_OVER);
+    assert!(!two.a.engine.events().iter().any(|event| matches!(event, Event::MacSeen { .. })));
+    assert_eq!(two.a.engine.snapshot().vlans[0].1.local_macs, []);
 }
 
 #[test]

@@ -388,11 +388,11 @@ impl Delivery {
                 return Err(self.spoofed(state, vlan, content.member_at, "mac", DropReason::SpoofedMac));
             }
             // A host that moves is announced by its new member; until then it is where it was (SPEC 14.3). One that is
-            // frozen elsewhere and was seen here all the same is on a LAN that both of us bridge.
+            // barred here, and was seen here all the same, is on a LAN that both of us bridge.
             let hosts = &state.state.local_macs;
             let is_here = hosts.lookup(&src, vid, now_s).is_some_and(|port| spec.ports.contains(&port));
             let remote = state.state.remote_macs.lookup(&src, vid, now_s);
-            if is_here || remote.is_some_and(|id| id != member.id) || hosts.is_refused(&src, vid, now_s) {
+            if is_here || remote.is_some_and(|id| id != member.id) || hosts.is_barred(&src, vid, now_s) {
                 return Err(DropReason::MacElsewhere);
             }
         }

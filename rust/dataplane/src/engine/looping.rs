@@ -1,5 +1,7 @@
-//! Loop probes at the ports of bridging VLANs: sent in time, whatever Python does, and recognised (SPEC 14.2).
+//! Loop probes at the ports of bridging VLANs: sent in time, whatever Python does, and recognised (SPEC 14.2). A host that
+//! comes over from another member is believed when no other one answers that it forwards for the same LAN.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::live::Live;
@@ -9,12 +11,17 @@ use crate::events::Event;
 use crate::lookup::FastMap;
 use crate::loops::{MAX_CHECKS_PER_S, OWN_IS_RECENT, Probe};
 use crate::port::{Port, Ports};
+use crate::switch::Address;
 use crate::tables::{Probing, Vlan};
 use crate::{Nanos, PortId, VlanId};
 
 const NANOS_PER_S: Nanos = 1_000_000_000;
 /// Probes out of turn are so far apart at least (ours).
-const HURRY_GAP_NS: Nanos = 100_000_000;
+const HURRY_GAP_NS: Nanos = 50_000_000;
+/// A host that comes over is believed after so long (ours: for a probe and its answer, each up to a gap late, and to spare).
+const COMES_OVER_NS: Nanos = 250_000_000;
+/// Hosts that come over at once (ours: as many as a port learns).
+const MAX_COMING: usize = 1024;
 
 /// One VLAN's probes.
 #[derive(Default)]
@@ -24,13 +31,28 @@ struct Sent {
     number: u64,
     sent_at: Nanos,
     next_at: Nanos,
+    /// When another one last said that it forwards.
+    rival_at: Nanos,
 }
 
-/// What was sent, and how much was checked in this second.
+impl Sent {
+    fn hurry(&mut self) {
+        self.next_at = self.next_at.min(self.sent_at + HURRY_GAP_NS);
+    }
+}
+
+/// A host that spoke at a port while it is behind another member.
+struct Coming {
+    port: PortId,
+    since: Nanos,
+}
+
+/// What was sent, how much was checked in this second, and which hosts come over.
 #[derive(Default)]
 pub(super) struct Looping {
     sent: FastMap<VlanId, Sent>,
     checks: FastMap<PortId, (Nanos, u32)>,
+    coming: HashMap<(VlanId, Address), Coming>,
 }
 
 impl Looping {
@@ -39,6 +61,8 @@ impl Looping {
         let wants = |vlan: &Vlan| vlan.spec.passage.probing.as_ref().is_some_and(|probing| probing.gap_ns > 0);
         self.sent.retain(|&id, _| live.tables.vlan(id).is_some_and(|at| wants(&live.tables.vlans[at])));
         self.checks.retain(|id, _| ports.contains_key(id));
+        self.coming
+            .retain(|(id, _), _| live.tables.vlan(*id).is_some_and(|at| live.tables.vlans[at].spec.passage.forwards));
         for vlan in live.tables.vlans.iter().filter(|vlan| wants(vlan)) {
             let Some(probing) = &vlan.spec.passage.probing else { continue };
             let sent = self.sent.entry(vlan.spec.id).or_default();
@@ -51,9 +75,10 @@ impl Looping {
         }
     }
 
-    /// When the next probe is due.
+    /// When the next probe is due, or a host has come over.
     pub(super) fn deadline(&self) -> Option<Nanos> {
-        self.sent.values().map(|sent| sent.next_at).min()
+        let coming = self.coming.values().map(|one| one.since + COMES_OVER_NS);
+        self.sent.values().map(|sent| sent.next_at).chain(coming).min()
     }
 
     /// Sends what is due.
@@ -73,11 +98,34 @@ impl Looping {
         }
     }
 
-    /// Another member may forward for the same LAN: it is to hear of us now.
-    pub(super) fn hurry(&mut self, vlan: VlanId) {
-        if let Some(sent) = self.sent.get_mut(&vlan) {
-            sent.next_at = sent.next_at.min(sent.sent_at + HURRY_GAP_NS);
+    /// Whether a VLAN's port says what it does, so that others answer.
+    pub(super) fn probes(&self, vlan: VlanId) -> bool {
+        self.sent.contains_key(&vlan)
+    }
+
+    /// A host that is behind another member speaks at a port: it moved here, or is on a LAN that another one forwards for,
+    /// who is to hear of us now. Returns whether there is room to note it.
+    pub(super) fn comes_over(&mut self, vlan: VlanId, host: Address, port: PortId, now: Nanos) -> bool {
+        if self.coming.contains_key(&(vlan, host)) {
+            return true;
         }
+        if self.coming.len() >= MAX_COMING {
+            return false;
+        }
+        self.coming.insert((vlan, host), Coming { port, since: now });
+        if let Some(sent) = self.sent.get_mut(&vlan) {
+            sent.hurry();
+        }
+        true
+    }
+
+    /// The hosts that are judged now, each with the port at which it is; None where another one said meanwhile that it forwards.
+    pub(super) fn take_judged(&mut self, now: Nanos) -> Vec<(VlanId, Address, Option<PortId>)> {
+        let is_alone = |vlan: &VlanId, since| self.sent.get(vlan).is_none_or(|sent| sent.rival_at < since);
+        self.coming
+            .extract_if(|_, one| one.since + COMES_OVER_NS <= now)
+            .map(|((vlan, host), one)| (vlan, host, is_alone(&vlan, one.since).then_some(one.port)))
+            .collect()
     }
 
     /// Whether a frame from a port is a member's probe; Python is told then.
@@ -105,8 +153,13 @@ impl Looping {
         if !own || probe.number.saturating_add(OWN_IS_RECENT) > newest && probe.number <= newest {
             shared.tell(Event::Probed { vlan: vlan.spec.id, probe, own });
         }
-        if !own && probe.forwards && vlan.spec.passage.forwards {
-            self.hurry(vlan.spec.id);
+        if !own
+            && probe.forwards
+            && vlan.spec.passage.forwards
+            && let Some(sent) = self.sent.get_mut(&vlan.spec.id)
+        {
+            sent.rival_at = now;
+            sent.hurry();
         }
         Ok(true)
     }

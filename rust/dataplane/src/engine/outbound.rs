@@ -24,7 +24,7 @@ use crate::offload::Virtio;
 use crate::offload::segment::plan_untrusted;
 use crate::port::{Port, Ports, Read};
 use crate::storm::{Buckets, Class};
-use crate::switch::Learned;
+use crate::switch::{Address, Learned};
 use crate::sys::{Epoll, Ready};
 use crate::tables::{Vlan, Way};
 use crate::vlan_keys::KIND_GROUP;
@@ -144,6 +144,7 @@ impl Outbound {
         self.flush(live, now);
         self.expire(now);
         self.looping.turn(&self.shared, live, &self.ports, now);
+        self.judge(live, now);
         if self.sweep_at > 0 && self.sweep_at <= now {
             self.sweep(live, now);
         }
@@ -321,21 +322,37 @@ impl Outbound {
         live: &LiveVlan,
         vlan: &Vlan,
         port: PortId,
-        (mac, vid): (Mac, Option<u16>),
+        (mac, vid): Address,
         now: Nanos,
     ) -> Result<(), DropReason> {
         if vlan.member_by_mac(&mac).is_some() {
             return Err(DropReason::ForeignMac);
         }
         let (id, now_s) = (vlan.spec.id, (now / 1_000_000_000) as u32);
-        match live.state.local_macs.learn(&mac, vid, port, now_s) {
-            Learned::Known => {}
+        let (local, remote) = (&live.state.local_macs, &live.state.remote_macs);
+        match local.refresh(&mac, vid, port, now_s) {
+            Some(Learned::Refused) => Err(DropReason::MacFrozen),
+            Some(_) => Ok(()),
+            None if self.looping.probes(id) && remote.lookup(&mac, vid, now_s).is_some() => {
+                if self.looping.comes_over(id, (mac, vid), port, now) {
+                    local.doubt(&mac, vid, now_s); // what comes of it from the overlay would go back to its LAN
+                }
+                Err(DropReason::MacMoving)
+            }
+            None => {
+                self.learn(live, vlan, port, (mac, vid), now);
+                Ok(())
+            }
+        }
+    }
+
+    /// A host is at a port from now on.
+    fn learn(&mut self, live: &LiveVlan, vlan: &Vlan, port: PortId, (mac, vid): Address, now: Nanos) {
+        let id = vlan.spec.id;
+        match live.state.local_macs.learn(&mac, vid, port, (now / 1_000_000_000) as u32) {
             Learned::New(displaced) => {
                 if let Some((mac, vid)) = displaced {
                     self.shared.tell(Event::MacGone { vlan: id, mac, vid });
-                }
-                if live.state.remote_macs.lookup(&mac, vid, now_s).is_some() {
-                    self.looping.hurry(id); // it moved here, or is on a LAN that both of us bridge
                 }
                 if mac != vlan.spec.mac {
                     self.shared.tell(Event::MacSeen { vlan: id, mac, vid });
@@ -344,10 +361,21 @@ impl Outbound {
                     self.sweep_at = now + SWEEP_NS;
                 }
             }
-            Learned::Refused => return Err(DropReason::MacFrozen),
             Learned::Full => self.shared.drops.count(DropReason::MacNotLearned),
+            Learned::Known | Learned::Refused => {}
         }
-        Ok(())
+    }
+
+    /// Hosts that come over from other members are believed now, or not.
+    fn judge(&mut self, live: &Live, now: Nanos) {
+        for (id, (mac, vid), port) in self.looping.take_judged(now) {
+            let Some(at) = live.tables.vlan(id) else { continue };
+            let (vlan, state) = live.vlan_at(at);
+            match port.filter(|port| vlan.spec.ports.contains(port)) {
+                Some(port) => self.learn(state, vlan, port, (mac, vid), now),
+                None => state.state.local_macs.forget(&mac, vid),
+            }
+        }
     }
 
     /// Forgets hosts that were not seen for long.
