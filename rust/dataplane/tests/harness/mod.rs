@@ -256,6 +256,9 @@ impl Tap {
     }
 }
 
+/// Bytes that wait for a reader who is late: twice as many are counted, 2,304 a frame of 1,000.
+const WAITING_BYTES: libc::c_int = 208 << 10;
+
 #[allow(unsafe_code)]
 pub fn seqpacket_pair() -> (OwnedFd, Tap) {
     let mut fds = [0; 2];
@@ -264,6 +267,13 @@ pub fn seqpacket_pair() -> (OwnedFd, Tap) {
         assert_eq!(libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr()), 0);
         (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1]))
     };
+    let bytes = WAITING_BYTES;
+    // SAFETY: the option's value lives as long as the call, and its size is given.
+    let set = unsafe {
+        let size = size_of_val(&bytes) as libc::socklen_t;
+        libc::setsockopt(a.as_raw_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, (&raw const bytes).cast(), size)
+    };
+    assert_eq!(set, 0);
     (a, Tap(UnixDatagram::from(b)))
 }
 
