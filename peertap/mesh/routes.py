@@ -521,8 +521,9 @@ class RouteTable(KnownRoutes):
 
     def _ask(self, key: Key, entry: Entry, origin: Origin, now: float) -> list[Outgoing]:
         """The best origin has only infeasible routes: ask it for a later sequence number, again until it comes."""
-        announcers = (trunk for trunk, advert in entry.heard.items() if advert.route.origin == origin)
-        asked, known = self._waiting.ask(key, announcers, now), entry.distance_to(origin)
+        known = entry.distance_to(origin)
+        announcers = [trunk for trunk, advert in entry.heard.items() if advert.route.origin == origin]
+        asked = self._waiting.ask(key, origin, announcers if known is not None else (), now)
         if known is None:
             return []
         wanted = (known[0] + 1) % SEQUENCE_MODULUS

@@ -1,13 +1,14 @@
 """What a node looks at again later (SPEC 6.1): what it asked for, ways that came too soon, tokens that are gone."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
 from peertap.mesh.audience import Key
 from peertap.types import TrunkId
+from peertap.wire.routes import Origin
 
 REQUEST_GAP_S: Final = 0.5  # ours: a neighbour is asked for a token once in this time, then after twice as long
 REQUEST_GAP_MOST_S: Final = 60.0  # ours
@@ -22,7 +23,7 @@ class _Starved:
 
     again_at: float
     gap_s: float
-    asked: list[TrunkId]
+    asked: dict[Origin, frozenset[TrunkId]] = field(default_factory=dict)  # of origins that we used, which are few
 
 
 class Waiting:
@@ -45,18 +46,19 @@ class Waiting:
     def is_waiting(self, key: Key) -> bool:
         return key in self._starved or key in self._postponed
 
-    def ask(self, key: Key, announcers: Iterable[TrunkId], now: float) -> list[TrunkId]:
+    def ask(self, key: Key, origin: Origin, announcers: Sequence[TrunkId], now: float) -> list[TrunkId]:
         """A token is missing, and these announce it. Returns whom to ask: each once before it is looked at again.
 
-        Who announces it only now may be the one by whom it can be reached, and does not have to wait.
+        Who begins to announce it, or does so again, may be the only one who leads there, and does not have to wait.
         """
         starved = self._starved.get(key)
         if starved is None:
-            starved = self._starved[key] = _Starved(now + REQUEST_GAP_S, REQUEST_GAP_S, [])
+            starved = self._starved[key] = _Starved(now + REQUEST_GAP_S, REQUEST_GAP_S)
             self._due_at = min(self._due_at, starved.again_at)
-        more = [trunk for trunk in announcers if trunk not in starved.asked]
-        starved.asked += more
-        return more
+        asked = starved.asked.get(origin, frozenset())
+        if announcers:
+            starved.asked[origin] = frozenset(announcers)
+        return [trunk for trunk in announcers if trunk not in asked]
 
     def starve_longer(self, key: Key, now: float, gap_s: float) -> None:
         """A token that was asked for in vain after this gap was asked for again."""

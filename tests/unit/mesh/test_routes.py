@@ -137,6 +137,8 @@ def test_a_neighbour_that_announces_what_is_missing_is_asked_at_once() -> None:
     asked = [*hear(made, TWO, 5, 60, 10.05), *hear(made, TWO, 5, 61, 10.06), *hear(made, TWO, 5, 62, 10.07)]
     assert [(trunk, one.sequence) for trunk, one in asked] == [(TWO, 6)]
     assert sorted(trunk for trunk, _ in made.tick(10.5)) == [ONE, TWO]
+    assert not hear(made, TWO, 5, INFINITE_METRIC, 10.6)
+    assert [trunk for trunk, _ in hear(made, TWO, 5, 63, 10.7)] == [TWO]
 
 
 def test_a_request_in_vain_is_repeated_at_most_once_a_minute_and_never_in_the_past() -> None:
