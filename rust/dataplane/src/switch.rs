@@ -18,6 +18,8 @@ pub const MAX_MACS_PER_PLACE: u32 = 1024;
 const REFUSED: u32 = u32::MAX;
 /// The place of an address that speaks at a port and may be elsewhere.
 const DOUBTED: u32 = u32::MAX - 1;
+/// A doubt ends so long after the address was last seen (ours: longer than it takes to believe it).
+const DOUBT_S: u32 = 2;
 
 /// An address within its 802.1Q VLAN.
 pub type Address = (Mac, Option<u16>);
@@ -143,9 +145,9 @@ impl MacTable {
         self.put(key_of(mac, vid), REFUSED, now_s);
     }
 
-    /// An address was seen and is at no place until it is learned or forgotten.
-    pub fn doubt(&self, mac: &Mac, vid: Option<u16>, now_s: u32) {
-        self.put(key_of(mac, vid), DOUBTED, now_s);
+    /// An address was seen and is at no place, until it is learned or was not seen for a while.
+    pub fn doubt(&self, mac: &Mac, vid: Option<u16>, now_s: u32) -> Learned {
+        self.put(key_of(mac, vid), DOUBTED, now_s)
     }
 
     /// An address is nowhere any more.
@@ -232,7 +234,8 @@ impl MacTable {
     }
 
     fn is_fresh(&self, value: u64, now_s: u32) -> bool {
-        now_s.saturating_sub(value as u32) < self.age_s
+        let age_s = if (value >> 32) as u32 == DOUBTED { DOUBT_S } else { self.age_s };
+        now_s.saturating_sub(value as u32) < age_s
     }
 
     fn bucket(&self, key: Key) -> &[Slot] {
@@ -337,7 +340,8 @@ mod tests {
         table.refuse(&mac(1), None, 1);
         assert_eq!(table.learn(&mac(1), None, 7, 301), Learned::New(None), "a refusal ages too");
         table.doubt(&mac(1), None, 302);
-        assert!(table.is_barred(&mac(1), None, 302) && table.entries(302).is_empty());
+        assert!(table.is_barred(&mac(1), None, 303) && table.entries(303).is_empty());
+        assert!(!table.is_barred(&mac(1), None, 304), "a doubt is short");
         assert_eq!((table.lookup(&mac(1), None, 302), table.refresh(&mac(1), None, 7, 302)), (None, None));
         assert_eq!(table.learn(&mac(1), None, 7, 303), Learned::New(None));
         table.clear();

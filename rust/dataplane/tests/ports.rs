@@ -145,6 +145,9 @@ fn a_host_that_comes_over_is_not_carried_while_another_member_may_forward_for_it
         std::thread::sleep(COMES_OVER);
         two.tap_a.receive_within(WAIT).unwrap(); // ours again: both forward
     }
+    two.tap_b.send(&frame(GROUP, HOST, 60)); // what B carried of it goes back to no LAN that A is on
+    two.a.wait_for(|a| a.drops("mac_elsewhere") == 1);
+    two.b.engine.forget_local_macs(VLAN, &[(HOST, None)], false).unwrap();
     two.tap_a.send(&rival(3, false));
     two.tap_b.expect_nothing();
     assert_eq!(two.a.drops("mac_moving"), 2);
@@ -164,12 +167,26 @@ fn a_host_comes_over_by_one_frame_and_by_none_to_a_port_that_is_blocked_meanwhil
     two.a.wait(|event| matches!(event, Event::MacSeen { mac: HOST, .. }));
     two.tap_a.send(&frame(GROUP, OTHER, 60));
     two.a.wait_for(|a| a.drops("mac_moving") == 2);
-    two.tap_b.send(&frame(GROUP, OTHER, 60)); // what B carried of it goes back to no LAN that A is on
-    two.a.wait_for(|a| a.drops("mac_elsewhere") == 1);
     two.pass_a(shut(probing(1, 60_000)));
     std::thread::sleep(COMES_OVER);
     assert!(!two.a.engine.events().iter().any(|event| matches!(event, Event::MacSeen { .. })));
     assert_eq!(two.a.engine.snapshot().vlans[0].1.local_macs, []);
+}
+
+/// Who replayed one old probe on a LAN kept every host from coming over to it.
+#[test]
+fn a_recorded_probe_keeps_no_host_from_coming_over() {
+    let mut two = Two::bridged(probing(1, 60_000), Passage::default());
+    let rival = |number| Probe { forwards: true, handle: [9; 8], run: [3; 8], number }.emit(&vlan_keys().probe_key());
+    two.tap_a.send(&rival(7));
+    two.a.wait(|event| matches!(event, Event::Probed { .. }));
+    two.a.engine.place_macs(VLAN, &[((HOST, None), Some(2))]).unwrap();
+    two.tap_a.send(&frame(GROUP, HOST, 60));
+    two.a.wait_for(|a| a.drops("mac_moving") == 1);
+    for number in [7, 6, 1] {
+        two.tap_a.send(&rival(number));
+    }
+    two.a.wait(|event| matches!(event, Event::MacSeen { mac: HOST, .. }));
 }
 
 #[test]

@@ -387,8 +387,8 @@ impl Delivery {
             if !member.bridge || src == spec.mac || vlan.member_by_mac(&src).is_some() {
                 return Err(self.spoofed(state, vlan, content.member_at, "mac", DropReason::SpoofedMac));
             }
-            // A host that moves is announced by its new member; until then it is where it was (SPEC 14.3). One that is
-            // barred here, and was seen here all the same, is on a LAN that both of us bridge.
+            // A host that moves is announced by its new member; until then it is where it was (SPEC 14.3). One that was
+            // seen here, and is frozen elsewhere or not believed yet, may be on a LAN that both of us bridge.
             let hosts = &state.state.local_macs;
             let is_here = hosts.lookup(&src, vid, now_s).is_some_and(|port| spec.ports.contains(&port));
             let remote = state.state.remote_macs.lookup(&src, vid, now_s);

@@ -20,10 +20,12 @@ const NANOS_PER_S: Nanos = 1_000_000_000;
 const HURRY_GAP_NS: Nanos = 50_000_000;
 /// A host that comes over is believed after so long (ours: for a probe and its answer, each up to a gap late, and to spare).
 const COMES_OVER_NS: Nanos = 250_000_000;
-/// Hosts that come over at once (ours: as many as a port learns).
+/// Hosts of a VLAN that come over at once (ours: as many as a port learns).
 const MAX_COMING: usize = 1024;
+/// Runs of others whose last number is known (ours: a LAN has few members).
+const MAX_RIVALS: usize = 64;
 
-/// One VLAN's probes.
+/// One VLAN's probes, and the hosts that come over there.
 #[derive(Default)]
 struct Sent {
     run: [u8; 8],
@@ -31,13 +33,28 @@ struct Sent {
     number: u64,
     sent_at: Nanos,
     next_at: Nanos,
-    /// When another one last said that it forwards.
+    /// The last number of each run of another one.
+    rivals: HashMap<([u8; 8], [u8; 8]), u64>,
+    /// When one of them last said that it forwards.
     rival_at: Nanos,
+    coming: HashMap<Address, Coming>,
 }
 
 impl Sent {
     fn hurry(&mut self) {
         self.next_at = self.next_at.min(self.sent_at + HURRY_GAP_NS);
+    }
+
+    /// Whether a probe of another one is later than all of its run before it; a recording is not.
+    fn is_news(&mut self, probe: &Probe) -> bool {
+        let has_room = self.rivals.len() < MAX_RIVALS;
+        match self.rivals.get_mut(&(probe.handle, probe.run)) {
+            Some(last) if probe.number <= *last => return false,
+            Some(last) => *last = probe.number,
+            None if has_room => _ = self.rivals.insert((probe.handle, probe.run), probe.number),
+            None => {}
+        }
+        true
     }
 }
 
@@ -47,12 +64,11 @@ struct Coming {
     since: Nanos,
 }
 
-/// What was sent, how much was checked in this second, and which hosts come over.
+/// What was sent, and how much was checked in this second.
 #[derive(Default)]
 pub(super) struct Looping {
     sent: FastMap<VlanId, Sent>,
     checks: FastMap<PortId, (Nanos, u32)>,
-    coming: HashMap<(VlanId, Address), Coming>,
 }
 
 impl Looping {
@@ -61,8 +77,6 @@ impl Looping {
         let wants = |vlan: &Vlan| vlan.spec.passage.probing.as_ref().is_some_and(|probing| probing.gap_ns > 0);
         self.sent.retain(|&id, _| live.tables.vlan(id).is_some_and(|at| wants(&live.tables.vlans[at])));
         self.checks.retain(|id, _| ports.contains_key(id));
-        self.coming
-            .retain(|(id, _), _| live.tables.vlan(*id).is_some_and(|at| live.tables.vlans[at].spec.passage.forwards));
         for vlan in live.tables.vlans.iter().filter(|vlan| wants(vlan)) {
             let Some(probing) = &vlan.spec.passage.probing else { continue };
             let sent = self.sent.entry(vlan.spec.id).or_default();
@@ -71,13 +85,14 @@ impl Looping {
             }
             if sent.forwards != vlan.spec.passage.forwards {
                 (sent.forwards, sent.next_at) = (vlan.spec.passage.forwards, 0);
+                sent.coming.clear();
             }
         }
     }
 
     /// When the next probe is due, or a host has come over.
     pub(super) fn deadline(&self) -> Option<Nanos> {
-        let coming = self.coming.values().map(|one| one.since + COMES_OVER_NS);
+        let coming = self.sent.values().flat_map(|sent| sent.coming.values()).map(|one| one.since + COMES_OVER_NS);
         self.sent.values().map(|sent| sent.next_at).chain(coming).min()
     }
 
@@ -106,26 +121,25 @@ impl Looping {
     /// A host that is behind another member speaks at a port: it moved here, or is on a LAN that another one forwards for,
     /// who is to hear of us now. Returns whether there is room to note it.
     pub(super) fn comes_over(&mut self, vlan: VlanId, host: Address, port: PortId, now: Nanos) -> bool {
-        if self.coming.contains_key(&(vlan, host)) {
+        let Some(sent) = self.sent.get_mut(&vlan) else { return false };
+        let is_known = sent.coming.contains_key(&host);
+        if !is_known && sent.coming.len() < MAX_COMING {
+            sent.coming.insert(host, Coming { port, since: now });
+            sent.hurry();
             return true;
         }
-        if self.coming.len() >= MAX_COMING {
-            return false;
-        }
-        self.coming.insert((vlan, host), Coming { port, since: now });
-        if let Some(sent) = self.sent.get_mut(&vlan) {
-            sent.hurry();
-        }
-        true
+        is_known
     }
 
-    /// The hosts that are judged now, each with the port at which it is; None where another one said meanwhile that it forwards.
-    pub(super) fn take_judged(&mut self, now: Nanos) -> Vec<(VlanId, Address, Option<PortId>)> {
-        let is_alone = |vlan: &VlanId, since| self.sent.get(vlan).is_none_or(|sent| sent.rival_at < since);
-        self.coming
-            .extract_if(|_, one| one.since + COMES_OVER_NS <= now)
-            .map(|((vlan, host), one)| (vlan, host, is_alone(&vlan, one.since).then_some(one.port)))
-            .collect()
+    /// The hosts that have come over by now; not those in whose time another one said that it forwards.
+    pub(super) fn take_come_over(&mut self, now: Nanos) -> Vec<(VlanId, Address, PortId)> {
+        let mut out = Vec::new();
+        for (&id, sent) in &mut self.sent {
+            let rival_at = sent.rival_at;
+            let due = sent.coming.extract_if(|_, one| one.since + COMES_OVER_NS <= now);
+            out.extend(due.filter(|(_, one)| rival_at < one.since).map(|(host, one)| (id, host, one.port)));
+        }
+        out
     }
 
     /// Whether a frame from a port is a member's probe; Python is told then.
@@ -154,9 +168,10 @@ impl Looping {
             shared.tell(Event::Probed { vlan: vlan.spec.id, probe, own });
         }
         if !own
+            && let Some(sent) = self.sent.get_mut(&vlan.spec.id)
+            && sent.is_news(&probe)
             && probe.forwards
             && vlan.spec.passage.forwards
-            && let Some(sent) = self.sent.get_mut(&vlan.spec.id)
         {
             sent.rival_at = now;
             sent.hurry();

@@ -144,7 +144,7 @@ impl Outbound {
         self.flush(live, now);
         self.expire(now);
         self.looping.turn(&self.shared, live, &self.ports, now);
-        self.judge(live, now);
+        self.believe(live, now);
         if self.sweep_at > 0 && self.sweep_at <= now {
             self.sweep(live, now);
         }
@@ -329,13 +329,13 @@ impl Outbound {
             return Err(DropReason::ForeignMac);
         }
         let (id, now_s) = (vlan.spec.id, (now / 1_000_000_000) as u32);
-        let (local, remote) = (&live.state.local_macs, &live.state.remote_macs);
-        match local.refresh(&mac, vid, port, now_s) {
+        match live.state.local_macs.refresh(&mac, vid, port, now_s) {
             Some(Learned::Refused) => Err(DropReason::MacFrozen),
             Some(_) => Ok(()),
-            None if self.looping.probes(id) && remote.lookup(&mac, vid, now_s).is_some() => {
+            None if self.looping.probes(id) && behind(vlan, live, &mac, vid, now).is_some() => {
                 if self.looping.comes_over(id, (mac, vid), port, now) {
-                    local.doubt(&mac, vid, now_s); // what comes of it from the overlay would go back to its LAN
+                    // What comes of it from the overlay may be what another member took from this very LAN.
+                    self.tell_displaced(id, &live.state.local_macs.doubt(&mac, vid, now_s));
                 }
                 Err(DropReason::MacMoving)
             }
@@ -349,11 +349,10 @@ impl Outbound {
     /// A host is at a port from now on.
     fn learn(&mut self, live: &LiveVlan, vlan: &Vlan, port: PortId, (mac, vid): Address, now: Nanos) {
         let id = vlan.spec.id;
-        match live.state.local_macs.learn(&mac, vid, port, (now / 1_000_000_000) as u32) {
-            Learned::New(displaced) => {
-                if let Some((mac, vid)) = displaced {
-                    self.shared.tell(Event::MacGone { vlan: id, mac, vid });
-                }
+        let learned = live.state.local_macs.learn(&mac, vid, port, (now / 1_000_000_000) as u32);
+        self.tell_displaced(id, &learned);
+        match learned {
+            Learned::New(_) => {
                 if mac != vlan.spec.mac {
                     self.shared.tell(Event::MacSeen { vlan: id, mac, vid });
                 }
@@ -366,14 +365,20 @@ impl Outbound {
         }
     }
 
-    /// Hosts that come over from other members are believed now, or not.
-    fn judge(&mut self, live: &Live, now: Nanos) {
-        for (id, (mac, vid), port) in self.looping.take_judged(now) {
+    /// A host made room for another one.
+    fn tell_displaced(&self, vlan: VlanId, learned: &Learned) {
+        if let Learned::New(Some((mac, vid))) = *learned {
+            self.shared.tell(Event::MacGone { vlan, mac, vid });
+        }
+    }
+
+    /// Hosts that came over from other members are believed now.
+    fn believe(&mut self, live: &Live, now: Nanos) {
+        for (id, host, port) in self.looping.take_come_over(now) {
             let Some(at) = live.tables.vlan(id) else { continue };
             let (vlan, state) = live.vlan_at(at);
-            match port.filter(|port| vlan.spec.ports.contains(port)) {
-                Some(port) => self.learn(state, vlan, port, (mac, vid), now),
-                None => state.state.local_macs.forget(&mac, vid),
+            if vlan.spec.ports.contains(&port) {
+                self.learn(state, vlan, port, host, now);
             }
         }
     }
