@@ -14,7 +14,7 @@ use peertap_dataplane::tables::{Carrier, Passage, Probing};
 
 const HOST: [u8; 6] = [6, 0, 0, 0, 0, 1];
 const OTHER: [u8; 6] = [6, 0, 0, 0, 0, 2];
-/// Longer than a host is not believed that comes over.
+/// Longer than it takes to believe that a host came over.
 const COMES_OVER: Duration = Duration::from_millis(400);
 
 fn probing(handle: u8, gap_ms: u64) -> Passage {
@@ -130,7 +130,7 @@ fn a_host_that_comes_over_from_a_member_and_a_rival_that_forwards_hasten_the_nex
     two.tap_a.expect_nothing();
 }
 
-/// Passing a cable that joined two LANs, a broadcast of one was carried back to it by the other's member.
+/// When a cable joined two LANs, a host's broadcast was carried back to it by the other LAN's member.
 #[test]
 fn a_host_that_comes_over_is_not_carried_while_another_member_may_forward_for_its_lan() {
     let mut two = Two::bridged(probing(1, 60_000), Passage::default());

@@ -25,9 +25,9 @@ const MAX_COMING: usize = 1024;
 /// Runs of others whose last number is known (ours: a LAN has few members).
 const MAX_RIVALS: usize = 64;
 
-/// One VLAN's probes, and the hosts that come over there.
+/// The LAN at one VLAN's port: what we say there, who else does, and the hosts that come over.
 #[derive(Default)]
-struct Sent {
+struct Lan {
     run: [u8; 8],
     forwards: bool,
     number: u64,
@@ -40,7 +40,7 @@ struct Sent {
     coming: HashMap<Address, Coming>,
 }
 
-impl Sent {
+impl Lan {
     fn hurry(&mut self) {
         self.next_at = self.next_at.min(self.sent_at + HURRY_GAP_NS);
     }
@@ -64,10 +64,10 @@ struct Coming {
     since: Nanos,
 }
 
-/// What was sent, and how much was checked in this second.
+/// The LANs where probes are sent, and how much was checked at each port in this second.
 #[derive(Default)]
 pub(super) struct Looping {
-    sent: FastMap<VlanId, Sent>,
+    lans: FastMap<VlanId, Lan>,
     checks: FastMap<PortId, (Nanos, u32)>,
 }
 
@@ -75,35 +75,35 @@ impl Looping {
     /// Takes up tables: what changed is said at once.
     pub(super) fn adopt(&mut self, live: &Live, ports: &Ports) {
         let wants = |vlan: &Vlan| vlan.spec.passage.probing.as_ref().is_some_and(|probing| probing.gap_ns > 0);
-        self.sent.retain(|&id, _| live.tables.vlan(id).is_some_and(|at| wants(&live.tables.vlans[at])));
+        self.lans.retain(|&id, _| live.tables.vlan(id).is_some_and(|at| wants(&live.tables.vlans[at])));
         self.checks.retain(|id, _| ports.contains_key(id));
         for vlan in live.tables.vlans.iter().filter(|vlan| wants(vlan)) {
             let Some(probing) = &vlan.spec.passage.probing else { continue };
-            let sent = self.sent.entry(vlan.spec.id).or_default();
-            if sent.run != probing.run {
-                *sent = Sent { run: probing.run, ..Sent::default() };
+            let lan = self.lans.entry(vlan.spec.id).or_default();
+            if lan.run != probing.run {
+                *lan = Lan { run: probing.run, ..Lan::default() };
             }
-            if sent.forwards != vlan.spec.passage.forwards {
-                (sent.forwards, sent.next_at) = (vlan.spec.passage.forwards, 0);
-                sent.coming.clear();
+            if lan.forwards != vlan.spec.passage.forwards {
+                (lan.forwards, lan.next_at) = (vlan.spec.passage.forwards, 0);
+                lan.coming.clear();
             }
         }
     }
 
     /// When the next probe is due, or a host has come over.
     pub(super) fn deadline(&self) -> Option<Nanos> {
-        let coming = self.sent.values().flat_map(|sent| sent.coming.values()).map(|one| one.since + COMES_OVER_NS);
-        self.sent.values().map(|sent| sent.next_at).chain(coming).min()
+        let coming = self.lans.values().flat_map(|lan| lan.coming.values()).map(|one| one.since + COMES_OVER_NS);
+        self.lans.values().map(|lan| lan.next_at).chain(coming).min()
     }
 
     /// Sends what is due.
     pub(super) fn turn(&mut self, shared: &Shared, live: &Live, ports: &Ports, now: Nanos) {
-        for (&id, sent) in self.sent.iter_mut().filter(|(_, sent)| sent.next_at <= now) {
+        for (&id, lan) in self.lans.iter_mut().filter(|(_, lan)| lan.next_at <= now) {
             let Some(vlan) = live.tables.vlan(id).map(|at| &live.tables.vlans[at]) else { continue };
             let Some(Probing { keys, handle, run, gap_ns }) = &vlan.spec.passage.probing else { continue };
-            (sent.sent_at, sent.next_at) = (now, now + gap_ns);
-            sent.number += 1;
-            let probe = Probe { forwards: sent.forwards, handle: *handle, run: *run, number: sent.number };
+            (lan.sent_at, lan.next_at) = (now, now + gap_ns);
+            lan.number += 1;
+            let probe = Probe { forwards: lan.forwards, handle: *handle, run: *run, number: lan.number };
             for key in keys {
                 let frame = probe.emit(key);
                 for port in vlan.spec.ports.iter().filter_map(|id| ports.get(id)) {
@@ -115,17 +115,17 @@ impl Looping {
 
     /// Whether a VLAN's port says what it does, so that others answer.
     pub(super) fn probes(&self, vlan: VlanId) -> bool {
-        self.sent.contains_key(&vlan)
+        self.lans.contains_key(&vlan)
     }
 
     /// A host that is behind another member speaks at a port: it moved here, or is on a LAN that another one forwards for,
     /// who is to hear of us now. Returns whether there is room to note it.
     pub(super) fn comes_over(&mut self, vlan: VlanId, host: Address, port: PortId, now: Nanos) -> bool {
-        let Some(sent) = self.sent.get_mut(&vlan) else { return false };
-        let is_known = sent.coming.contains_key(&host);
-        if !is_known && sent.coming.len() < MAX_COMING {
-            sent.coming.insert(host, Coming { port, since: now });
-            sent.hurry();
+        let Some(lan) = self.lans.get_mut(&vlan) else { return false };
+        let is_known = lan.coming.contains_key(&host);
+        if !is_known && lan.coming.len() < MAX_COMING {
+            lan.coming.insert(host, Coming { port, since: now });
+            lan.hurry();
             return true;
         }
         is_known
@@ -134,9 +134,9 @@ impl Looping {
     /// The hosts that have come over by now; not those in whose time another one said that it forwards.
     pub(super) fn take_come_over(&mut self, now: Nanos) -> Vec<(VlanId, Address, PortId)> {
         let mut out = Vec::new();
-        for (&id, sent) in &mut self.sent {
-            let rival_at = sent.rival_at;
-            let due = sent.coming.extract_if(|_, one| one.since + COMES_OVER_NS <= now);
+        for (&id, lan) in &mut self.lans {
+            let rival_at = lan.rival_at;
+            let due = lan.coming.extract_if(|_, one| one.since + COMES_OVER_NS <= now);
             out.extend(due.filter(|(_, one)| rival_at < one.since).map(|(host, one)| (id, host, one.port)));
         }
         out
@@ -163,18 +163,18 @@ impl Looping {
         let keys = probing.keys.iter().map(Arc::as_ref);
         let Some(probe) = Probe::parse_untrusted(frame, keys) else { return Ok(false) };
         let own = (probe.handle, probe.run) == (probing.handle, probing.run);
-        let newest = self.sent.get(&vlan.spec.id).map_or(0, |sent| sent.number);
+        let newest = self.lans.get(&vlan.spec.id).map_or(0, |lan| lan.number);
         if !own || probe.number.saturating_add(OWN_IS_RECENT) > newest && probe.number <= newest {
             shared.tell(Event::Probed { vlan: vlan.spec.id, probe, own });
         }
         if !own
-            && let Some(sent) = self.sent.get_mut(&vlan.spec.id)
-            && sent.is_news(&probe)
+            && let Some(lan) = self.lans.get_mut(&vlan.spec.id)
+            && lan.is_news(&probe)
             && probe.forwards
             && vlan.spec.passage.forwards
         {
-            sent.rival_at = now;
-            sent.hurry();
+            lan.rival_at = now;
+            lan.hurry();
         }
         Ok(true)
     }

@@ -70,7 +70,8 @@ fn bind_udp(family: libc::c_int, port: u16) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-fn set_option(fd: &OwnedFd, level: libc::c_int, name: libc::c_int, value: i32) -> io::Result<()> {
+/// Sets an option of a socket.
+pub fn set_option(fd: &OwnedFd, level: libc::c_int, name: libc::c_int, value: i32) -> io::Result<()> {
     // SAFETY: the value lives through the call and the length is its size.
     check(unsafe {
         libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), size_of::<i32>() as u32)

@@ -18,6 +18,7 @@ use peertap_dataplane::kdf::Secret;
 use peertap_dataplane::keys::{FrameSigner, HopReceiveKey, HopSendKey, ReceiveKey, SendKey};
 use peertap_dataplane::offload::Allowed;
 use peertap_dataplane::port::Capabilities;
+use peertap_dataplane::sys::udp::set_option;
 use peertap_dataplane::tables::{Carrier, Hop, Label, Listening, Member, Passage, Tables, Trunk, Vlan, VlanSpec};
 use peertap_dataplane::udp::Address;
 use peertap_dataplane::vlan_keys::{PairSecret, StaticSecret, VlanKeys};
@@ -257,7 +258,7 @@ impl Tap {
 }
 
 /// Bytes that wait for a reader who is late: twice as many are counted, 2,304 a frame of 1,000.
-const WAITING_BYTES: libc::c_int = 208 << 10;
+const WAITING_BYTES: i32 = 208 << 10;
 
 #[allow(unsafe_code)]
 pub fn seqpacket_pair() -> (OwnedFd, Tap) {
@@ -267,13 +268,7 @@ pub fn seqpacket_pair() -> (OwnedFd, Tap) {
         assert_eq!(libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr()), 0);
         (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1]))
     };
-    let bytes = WAITING_BYTES;
-    // SAFETY: the option's value lives as long as the call, and its size is given.
-    let set = unsafe {
-        let size = size_of_val(&bytes) as libc::socklen_t;
-        libc::setsockopt(a.as_raw_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, (&raw const bytes).cast(), size)
-    };
-    assert_eq!(set, 0);
+    set_option(&a, libc::SOL_SOCKET, libc::SO_SNDBUF, WAITING_BYTES).unwrap();
     (a, Tap(UnixDatagram::from(b)))
 }
 
